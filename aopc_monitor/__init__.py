@@ -1,0 +1,37 @@
+"""Watch, without labels, whether a network under training rests on located evidence.
+
+`AOPC` is the metric, `AOPCMonitor` the Lightning callback, `area_over_perturbation_curve` the
+function beneath both, and `heatmaps` what they order regions by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aopc_monitor import heatmaps
+from aopc_monitor.functional import AOPCResult, area_over_perturbation_curve
+from aopc_monitor.metric import AOPC
+from aopc_monitor.perturbations import normalized_data_range
+
+if TYPE_CHECKING:
+    from aopc_monitor.monitor import AOPCMonitor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AOPC",
+    "AOPCMonitor",
+    "AOPCResult",
+    "area_over_perturbation_curve",
+    "heatmaps",
+    "normalized_data_range",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lightning takes seconds to import, and the metric works without it.
+    if name == "AOPCMonitor":
+        from aopc_monitor.monitor import AOPCMonitor
+
+        return AOPCMonitor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""Is what came in what we work on? One clear error each: the argument, what it was, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Any) -> None:
+    """Raise unless images are a non-empty (N, C, H, W) tensor of finite floating-point numbers."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images is a {type(images).__name__}, not a tensor (N, C, H, W)")
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}; wanted is (N, C, H, W) with at least one "
+            "image: add the batch dimension with images[None], or the channel with images[:, None]"
+        )
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images is {images.dtype}; give floating-point images as the network sees them, "
+            "after the same conversion and normalisation as in training"
+        )
+    if not torch.isfinite(images).all():
+        raise ValueError("images holds NaN or infinite values")
+
+
+def check_heatmaps(heatmaps: Any, images: Tensor) -> None:
+    """Raise unless heatmaps are a finite (N, H, W) tensor beside the images."""
+    if not isinstance(heatmaps, Tensor):
+        raise TypeError(f"heatmaps is a {type(heatmaps).__name__}, not a tensor (N, H, W)")
+    wanted = (images.shape[0], images.shape[2], images.shape[3])
+    if heatmaps.shape != wanted:
+        raise ValueError(
+            f"heatmaps has shape {tuple(heatmaps.shape)} for images of shape "
+            f"{tuple(images.shape)}; wanted is {tuple(wanted)}, channels already pooled"
+        )
+    if heatmaps.device != images.device:
+        raise ValueError(
+            f"heatmaps is on {heatmaps.device}, images on {images.device}: move one of them"
+        )
+    if not torch.isfinite(heatmaps).all():
+        bad = int((~torch.isfinite(heatmaps)).flatten(1).any(dim=1).sum())
+        raise ValueError(
+            f"heatmaps holds NaN or infinite values in {bad} of {len(heatmaps)} images: regions "
+            "cannot be ordered by it"
+        )
+
+
+def check_target(target: Any, num_images: int, num_classes: int) -> None:
+    """Raise unless target is (N,) class indices."""
+    if not isinstance(target, Tensor) or target.shape != (num_images,):
+        came_in = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+        raise ValueError(
+            f"target is {came_in}; wanted is one class index per image, ({num_images},)"
+        )
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise TypeError(f"target is {target.dtype}; wanted are whole numbers")
+    if not ((target >= 0) & (target < num_classes)).all():
+        raise ValueError(
+            f"target holds classes from {int(target.min())} to {int(target.max())}; the model has "
+            f"{num_classes}, counted from 0"
+        )

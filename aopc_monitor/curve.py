@@ -1,0 +1,143 @@
+"""f(x^(k)) for many (image, step, repeat) at once.
+
+Since x^(k) = where(rank < k, replacement, x), any set of (image, step, repeat) triples is one
+`where` and one forward of a large chunk: no recursion over steps as in eq. 11 is needed, and none
+over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.perturbations import Replacement
+from aopc_monitor.precision import accumulator_dtype
+
+DEFAULT_CHUNK_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Perturber:
+    """Makes the perturbed images x^(k) of a batch.
+
+    Attributes:
+        images: (N, C, H, W) clean images.
+        replacement: what regions become.
+        low: (C, 1, 1) lower end of the data range.
+        high: (C, 1, 1) upper end.
+        steps: L.
+        repeats: independent draws per image and step.
+        generator: source of the draws.
+    """
+
+    images: Tensor
+    replacement: Replacement
+    low: Tensor
+    high: Tensor
+    steps: int
+    repeats: int
+    generator: torch.Generator
+
+    @property
+    def num_triples(self) -> int:
+        """Number of (image, repeat, step) triples, the step running fastest."""
+        return len(self.images) * self.repeats * self.steps
+
+    def fixed_replacements(self) -> Tensor | None:
+        """Replacements that need no draw per triple: (N * repeats, C, H, W), or None."""
+        if self.replacement.is_random and self.replacement.fresh_each_step:
+            return None
+        return self._draw(self.images.repeat_interleave(self.repeats, dim=0))
+
+    def chunk(self, triples: Tensor, fixed: Tensor | None) -> Chunk:
+        """Images, replacements and steps of some triples.
+
+        Args:
+            triples: (M,) positions among all triples.
+            fixed: what `fixed_replacements` returned.
+        """
+        image_and_repeat = triples // self.steps
+        image = image_and_repeat // self.repeats
+        clean = self.images[image]
+        replaced = self._draw(clean) if fixed is None else fixed[image_and_repeat]
+        return Chunk(image, triples % self.steps + 1, clean, replaced)
+
+    def _draw(self, clean: Tensor) -> Tensor:
+        return self.replacement(clean, self.low, self.high, self.generator)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some triples, ready to be perturbed by any order of the same images.
+
+    Attributes:
+        image: (M,) which image each triple is of.
+        step: (M,) k of each triple, from 1 to L.
+        clean: (M, C, H, W).
+        replaced: (M, C, H, W).
+    """
+
+    image: Tensor
+    step: Tensor
+    clean: Tensor
+    replaced: Tensor
+
+    def perturbed(self, rank_map: Tensor) -> Tensor:
+        """x^(k) under the order of a (N, 1, H, W) rank map: (M, C, H, W)."""
+        return torch.where(
+            rank_map[self.image] < self.step[:, None, None, None], self.replaced, self.clean
+        )
+
+
+def perturbed_scores(
+    score: Callable[[Tensor, Tensor], Tensor],
+    perturber: Perturber,
+    rank_maps: Sequence[Tensor],
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Scores of all perturbed images, averaged over repeats.
+
+    All orders are evaluated on the same draws, so that differences between them are paired.
+
+    Args:
+        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,).
+        perturber: the batch and how to perturb it.
+        rank_maps: one (N, 1, H, W) map per order.
+        chunk_size: images per forward; 128 if not given. Halved, down to one, for as long as
+            memory does not suffice.
+
+    Returns:
+        (orders, N, L).
+
+    Raises:
+        torch.OutOfMemoryError: if memory does not suffice for a single image.
+    """
+    device = perturber.images.device
+    total = perturber.num_triples
+    scores = torch.empty(len(rank_maps), total, dtype=accumulator_dtype(device), device=device)
+    fixed = perturber.fixed_replacements()
+    size, start = chunk_size or DEFAULT_CHUNK_SIZE, 0
+    while start < total:
+        triples = torch.arange(start, min(start + size, total), device=device)
+        state = perturber.generator.get_state()
+        try:
+            chunk = perturber.chunk(triples, fixed)
+            for row, rank_map in zip(scores, rank_maps, strict=True):
+                row[start : start + len(triples)] = score(chunk.perturbed(rank_map), chunk.image)
+        except RuntimeError as error:
+            if size == 1 or not _is_out_of_memory(error):
+                raise
+            size = max(1, min(size, len(triples)) // 2)
+            perturber.generator.set_state(state)
+            continue
+        start += len(triples)
+    shape = (len(rank_maps), len(perturber.images), perturber.repeats, perturber.steps)
+    return scores.view(shape).mean(dim=2)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # The CPU allocator has no exception class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

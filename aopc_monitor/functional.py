@@ -1,0 +1,223 @@
+"""The area over the perturbation curve: the readable statement of eq. 12."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.checks import check_heatmaps, check_images, check_target
+from aopc_monitor.curve import Perturber, perturbed_scores
+from aopc_monitor.isolation import untouched
+from aopc_monitor.perturbations import DataRange, Replacement, get_replacement
+from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.protocol import PerturbationProtocol
+from aopc_monitor.randomness import generator_for
+from aopc_monitor.regions import Order, perturbation_order, rank_map, region_relevance
+from aopc_monitor.scores import Score, checked_scores, class_outputs, score_function
+
+
+@dataclass(frozen=True)
+class AOPCResult:
+    """What one evaluation of a batch found.
+
+    Attributes:
+        curves: (N, L+1) perturbation curve f(x^(0)) ... f(x^(L)) of each image, averaged over
+            repeats.
+        target: (N,) the explained classes.
+        forwards: number of images that went through the network. Results that were computed
+            together share them.
+    """
+
+    curves: Tensor
+    target: Tensor
+    forwards: int
+
+    @property
+    def per_image(self) -> Tensor:
+        """(N,) area over each image's curve: 1/(L+1) * sum over k of f(x^(0)) - f(x^(k))."""
+        return self.curves[:, 0] - self.curves.mean(dim=1)
+
+    @property
+    def curve(self) -> Tensor:
+        """(L+1,) mean perturbation curve over the images."""
+        return self.curves.mean(dim=0)
+
+    @property
+    def mean(self) -> Tensor:
+        """Scalar AOPC, eq. 12."""
+        return self.per_image.mean()
+
+    @property
+    def sem(self) -> Tensor:
+        """Scalar standard error of the mean over images; NaN for a single image."""
+        return self.per_image.std() / len(self.curves) ** 0.5
+
+
+def area_over_perturbation_curve(
+    model: nn.Module,
+    images: Tensor,
+    heatmaps: Tensor,
+    *,
+    region_size: int,
+    steps: int,
+    data_range: DataRange,
+    order: Order = "morf",
+    replacement: str | Replacement = "uniform",
+    repeats: int = 1,
+    score: Score = "probability",
+    target: Tensor | None = None,
+    chunk_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> AOPCResult:
+    r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
+
+    .. math:: \frac{1}{L+1} \Big\langle \sum_{k=0}^{L} f(x^{(0)}) - f(x^{(k)}) \Big\rangle
+
+    Args:
+        model: network that returns (N, classes), or an object with that as `.logits`. It is
+            evaluated in eval mode and left as it was.
+        images: (N, C, H, W) floating point, as the network sees them.
+        heatmaps: (N, H, W), one relevance per pixel, on the images' device.
+        region_size: side m of the square regions in pixels.
+        steps: L, how many regions are perturbed.
+        data_range: (low, high) of valid inputs, numbers or one per channel; for normalised images
+            see `normalized_data_range`.
+        order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
+        replacement: "uniform" noise, "blur", "mean", "constant", or a `Replacement`.
+        repeats: independent draws of a random replacement, averaged. Others are evaluated once.
+        score: f: "probability", "logit", "log_probability", or a callable
+            (outputs (M, classes), target (M,)) -> (M,).
+        target: (N,) explained class; the prediction on the clean image if not given.
+        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        generator: source of ties and noise. If not given, one of its own that is always the same
+            for the same images; the global generators are never used. With a generator on the CPU
+            the result does not depend on the chunk size nor on the device.
+
+    Returns:
+        An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.
+
+    Raises:
+        TypeError: for images, heatmaps or outputs of the wrong type.
+        ValueError: for a wrong shape, device or value; the message names the argument.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        >>> images = torch.rand(5, 1, 8, 8)
+        >>> result = area_over_perturbation_curve(
+        ...     model, images, images[:, 0], region_size=2, steps=8, data_range=(0.0, 1.0))
+        >>> result.per_image.shape, result.curve.shape, result.forwards
+        (torch.Size([5]), torch.Size([9]), 45)
+    """
+    protocol = PerturbationProtocol(
+        region_size, steps, data_range, replacement, repeats, score, chunk_size
+    )
+    check_images(images)
+    with untouched(model):
+        clean = CleanForward.of(model, images, protocol, target)
+        (result,) = perturbation_results(
+            model, clean, protocol, [(heatmaps, order)], generator or generator_for(images, seed=0)
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class CleanForward:
+    """A batch and what the network says of it before anything is perturbed.
+
+    Attributes:
+        images: (N, C, H, W).
+        outputs: (N, classes).
+        target: (N,) the explained classes.
+        score: f on (outputs, target).
+        scores: (N,) f(x^(0)).
+    """
+
+    images: Tensor
+    outputs: Tensor
+    target: Tensor
+    score: Any
+    scores: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        images: Tensor,
+        protocol: PerturbationProtocol,
+        target: Tensor | None = None,
+    ) -> CleanForward:
+        """Evaluate the network on clean images, inside `untouched(model)`."""
+        # Tensors made in inference mode, indices too, cannot take part in a gradient: clones can.
+        images = images.detach().clone()
+        with torch.no_grad():
+            outputs = class_outputs(model(images), len(images))
+        if not torch.isfinite(outputs).all():
+            raise ValueError("the model returned NaN or infinite numbers for clean images")
+        if target is None:
+            target = outputs.argmax(dim=1)
+        else:
+            check_target(target, len(images), outputs.shape[1])
+            target = target.to(device=outputs.device, dtype=torch.long, copy=True)
+        score = score_function(protocol.score, outputs)
+        return cls(images, outputs, target, score, checked_scores(score, outputs, target))
+
+
+def perturbation_results(
+    model: nn.Module,
+    clean: CleanForward,
+    protocol: PerturbationProtocol,
+    orders: Sequence[tuple[Tensor, Order]],
+    generator: torch.Generator,
+) -> list[AOPCResult]:
+    """Perturb one batch in several orders with the same draws, inside `untouched(model)`.
+
+    Args:
+        model: the network.
+        clean: its answer to the clean images.
+        protocol: how to perturb.
+        orders: heatmaps (N, H, W) and what to perturb first.
+        generator: source of ties and noise.
+
+    Returns:
+        One result per order. Differences of their `per_image` are paired.
+    """
+    images = clean.images
+    grid = protocol.grid(images)
+    tie_breakers = torch.rand(
+        (len(images), grid.num_regions),
+        generator=generator,
+        device=generator.device,
+        dtype=accumulator_dtype(generator.device),
+    ).to(images.device)
+    rank_maps = []
+    for heatmaps, order in orders:
+        check_heatmaps(heatmaps, images)
+        relevance = region_relevance(heatmaps, grid)
+        rank_maps.append(rank_map(perturbation_order(relevance, order, tie_breakers), grid))
+    replacement = get_replacement(protocol.replacement)
+    low, high = protocol.range_on(images)
+    perturber = Perturber(
+        images,
+        replacement,
+        low,
+        high,
+        protocol.steps,
+        protocol.repeats if replacement.is_random else 1,
+        generator,
+    )
+
+    def score(perturbed: Tensor, image: Tensor) -> Tensor:
+        outputs = class_outputs(model(perturbed), len(perturbed))
+        return checked_scores(clean.score, outputs, clean.target[image])
+
+    with torch.no_grad():
+        scores = perturbed_scores(score, perturber, rank_maps, protocol.chunk_size)
+    first = clean.scores[None, :, None].expand(len(orders), -1, 1)
+    forwards = len(images) + len(orders) * perturber.num_triples
+    return [
+        AOPCResult(curves, clean.target, forwards) for curves in torch.cat([first, scores], dim=2)
+    ]

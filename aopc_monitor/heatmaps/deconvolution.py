@@ -1,0 +1,80 @@
+"""Rules of deconvolution."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from aopc_monitor.heatmaps.backward import BackwardRules, Call, Rule, substitute
+from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
+from aopc_monitor.heatmaps.operations import (
+    COMMON_RULES,
+    CONVOLUTIONS,
+    GRADIENT_IS_EXACT,
+    PRODUCTS,
+    TRANSPOSED_CONVOLUTIONS,
+)
+
+
+def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:
+    """ReLU: the backward signal itself passes through a ReLU (section II-B, point 2).
+
+    R_i = max(0, R_j), whatever the activation was.
+    """
+    return substitute(call.argument(0, "input"), call.run(), F.relu)
+
+
+def rectify_signal_leakily(call: Call, mode: BackwardRules) -> Tensor:
+    """Leaky ReLU: the backward signal passes through the same leaky ReLU."""
+    slope = call.argument(1, "negative_slope", 0.01)
+    return substitute(
+        call.argument(0, "input"), call.run(), lambda signal: F.leaky_relu(signal, slope)
+    )
+
+
+RULES: dict[str, Rule] = {
+    **COMMON_RULES,
+    "relu": rectify_signal,
+    "relu6": rectify_signal,
+    "leaky_relu": rectify_signal_leakily,
+}
+EXACT = GRADIENT_IS_EXACT.union(
+    CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, PRODUCTS, ["linear", "batch_norm"]
+)
+
+
+@dataclass(frozen=True)
+class Deconvolution(BackwardHeatmap):
+    """Deconvolution (Zeiler & Fergus 2014; Samek et al. 2017, section II-B).
+
+    The gradient, except that a ReLU passes on the positive part of the signal, whatever its own
+    input was. Assumes a network of convolutions, max pooling and ReLUs; other nonlinearities are
+    named in a warning.
+
+    Attributes:
+        norm: how channels are pooled: "l2" or "linf".
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        >>> Deconvolution(norm="l2")(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    norm: Literal["l2", "linf"] = "l2"
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+
+    def rules(self, images: Tensor) -> AbstractContextManager[object]:
+        """Deconvolution's rules."""
+        return BackwardRules("deconvolution", RULES, EXACT, images)
+
+    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Norm over channels."""
+        return pooled_norm(gradient, self.norm)

@@ -1,0 +1,50 @@
+"""Heatmaps of the plain gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
+
+
+@dataclass(frozen=True)
+class Sensitivity(BackwardHeatmap):
+    """Sensitivity: the norm of the gradient over a pixel's channels (Samek et al. 2017, eq. 3).
+
+    Attributes:
+        norm: "l2" or "linf".
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> Sensitivity(norm="linf")(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    norm: Literal["l2", "linf"] = "l2"
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+
+    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Norm over channels."""
+        return pooled_norm(gradient, self.norm)
+
+
+@dataclass(frozen=True)
+class GradientTimesInput(BackwardHeatmap):
+    """Gradient times input, summed over a pixel's channels: signed (Shrikumar et al. 2016).
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> GradientTimesInput()(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Sum of products over channels."""
+        return (images * gradient).sum(dim=1)

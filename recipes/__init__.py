@@ -1,0 +1,1 @@
+"""Runnable studies of AOPC as a training monitor: `python -m recipes.NAME`."""
