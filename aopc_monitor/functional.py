@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import check_heatmaps, check_images, check_target
-from aopc_monitor.curve import Perturber, perturbed_scores
+from aopc_monitor.curve import DEFAULT_CHUNK_SIZE, Perturber, perturbed_scores
 from aopc_monitor.isolation import untouched
 from aopc_monitor.perturbations import DataRange, Replacement, get_replacement
 from aopc_monitor.precision import accumulator_dtype
@@ -154,7 +154,12 @@ class CleanForward:
         # Tensors made in inference mode, indices too, cannot take part in a gradient: clones can.
         images = images.detach().clone()
         with torch.no_grad():
-            outputs = class_outputs(model(images), len(images))
+            outputs = torch.cat(
+                [
+                    class_outputs(model(part), len(part))
+                    for part in images.split(protocol.chunk_size or DEFAULT_CHUNK_SIZE)
+                ]
+            )
         if not torch.isfinite(outputs).all():
             raise ValueError("the model returned NaN or infinite numbers for clean images")
         if target is None:

@@ -125,17 +125,18 @@ class AOPC(Metric):
 
     def compute(self) -> Tensor:
         """Scalar AOPC over all images seen."""
-        return self.total / self.count
+        return self._cast(self.total / self.count)
 
     def standard_error(self) -> Tensor:
         """Scalar standard error of `compute` over images; NaN for fewer than two."""
         mean = self.total / self.count
         variance = (self.total_of_squares / self.count - mean.square()).clamp_min(0)
-        return (variance / (self.count - 1)).sqrt() if self.count > 1 else mean * float("nan")
+        # 0 / 0 is NaN: a single image has no standard error.
+        return self._cast((variance / (self.count - 1)).sqrt())
 
     def curve(self) -> Tensor:
         """(L+1,) mean perturbation curve f(x^(0)) ... f(x^(L)) over all images seen."""
-        return self.total_curve / self.count
+        return self._cast(self.total_curve / self.count)
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot one value, or several over time, in torchmetrics' manner.
@@ -167,11 +168,16 @@ class AOPC(Metric):
             )
         return result
 
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype)
+
     def _fingerprint(self) -> Tensor:
         settings = repr((self.heatmap, self.order, self.seed, self.protocol))
         return torch.tensor(zlib.crc32(settings.encode()))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> nn.Module:
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()
+    ) -> nn.Module:
         """Follow a parent module to its device, but not into its precision: sums stay exact."""
 
         def move(state: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ def data_range_tensors(data_range: DataRange | None, channels: int) -> tuple[Ten
     """
     if data_range is None:
         raise ValueError(
-            "data_range is missing: give (low, high) of valid inputs as the network sees them, such "
-            "as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
+            "data_range is missing: give (low, high) of valid inputs as the network sees them, "
+            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
         )
     if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
         raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
@@ -132,7 +132,9 @@ class Uniform:
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Draw (M, C, H, W); always in float32, so that every precision sees the same noise."""
-        draws = torch.rand(images.shape, generator=generator, device=generator.device)
+        draws = torch.rand(
+            images.shape, generator=generator, device=generator.device, dtype=torch.float32
+        )
         return torch.addcmul(low, draws.to(images.device), high - low).to(images.dtype)
 
 

@@ -38,7 +38,7 @@ class TrainingPlan:
 
 
 _DIGITS_PLAN = TrainingPlan(max_epochs=8, batch_size=64, learning_rate=2e-3)
-_PHOTO_PLAN = TrainingPlan(max_epochs=12, batch_size=128, learning_rate=2e-3)
+_PHOTO_PLAN = TrainingPlan(max_epochs=10, batch_size=128, learning_rate=2e-3)
 
 
 class MemoryImages(Dataset[tuple[Tensor, int]]):
@@ -105,7 +105,7 @@ class ImageData:
     plan: TrainingPlan
 
 
-def digits(seed: int = 0, train_size: int = 12_000, test_size: int = 2_000) -> ImageData:
+def digits(seed: int = 0, train_size: int = 10_000, test_size: int = 2_000) -> ImageData:
     """Handwritten digits in bright colours, anywhere on cluttered 32 x 32 backgrounds.
 
     The 1,797 digits that ship with scikit-learn are split first and drawn afterwards, several times
@@ -115,7 +115,13 @@ def digits(seed: int = 0, train_size: int = 12_000, test_size: int = 2_000) -> I
         seed: decides the split and every random choice of the drawing.
         train_size: number of training images.
         test_size: number of test images.
+
+    Raises:
+        ValueError: if a size is below 1.
     """
+    for argument, size in (("train_size", train_size), ("test_size", test_size)):
+        if size < 1:
+            raise ValueError(f"{argument} must be at least 1; got {size}")
     source = load_digits()
     shapes = torch.from_numpy(source.images).float() / 16.0
     labels = torch.from_numpy(source.target)
@@ -229,8 +235,10 @@ def image_folder(path: Path, image_size: int = 32) -> ImageData:
 
     Raises:
         FileNotFoundError: if `path`, `train` or `test` is not a folder, or a class has no images.
-        ValueError: if `train` and `test` do not hold the same classes.
+        ValueError: if `train` and `test` hold different classes, or `image_size` is below 1.
     """
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel; got {image_size}")
     path = Path(path)
     train, test = (_open_split(path / split) for split in ("train", "test"))
     if train.classes != test.classes:

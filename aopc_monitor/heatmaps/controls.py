@@ -30,4 +30,4 @@ class RandomOrder:
         check_images(images)
         generator = generator_for(images, self.seed, purpose="random order")
         shape = (len(images), *images.shape[2:])
-        return torch.rand(shape, generator=generator, device=images.device)
+        return torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32)

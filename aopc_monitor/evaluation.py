@@ -1,0 +1,143 @@
+"""One look at a network: AOPC of several heatmaps with its control and its error, over many images.
+
+No arithmetic of AOPC is here (see `functional`), and nothing of trainers (see `monitor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.functional import CleanForward, perturbation_results
+from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.isolation import untouched
+from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.protocol import PerturbationProtocol
+from aopc_monitor.randomness import generator_for
+from aopc_monitor.regions import Order
+from aopc_monitor.scores import score_function
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Sums over images, from which every mean and every standard error follows.
+
+    Attributes:
+        sums: for each quantity the number of images, the sum and the sum of squares, (3, D); D is
+            1 for a number per image and L+1 for a curve.
+        forwards: images that went through the network.
+    """
+
+    sums: Mapping[str, Tensor]
+    forwards: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Tensor], forwards: int) -> Evaluation:
+        """Sum up values per image, (N,) or (N, D) each."""
+        sums = {}
+        for name, value in values.items():
+            rows = value.reshape(len(value), -1).to(accumulator_dtype(value.device))
+            counts = torch.full_like(rows[0], len(rows))
+            sums[name] = torch.stack([counts, rows.sum(dim=0), rows.square().sum(dim=0)])
+        return cls(sums, forwards)
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
+        return Evaluation(sums, self.forwards + other.forwards)
+
+    @property
+    def num_images(self) -> int:
+        """Number of images looked at."""
+        return int(next(iter(self.sums.values()))[0, 0])
+
+    def curve(self, name: str) -> Tensor:
+        """(D,) mean of a quantity over the images."""
+        count, total, _ = self.sums[name]
+        return total / count
+
+    def curve_sem(self, name: str) -> Tensor:
+        """(D,) standard error of the mean over the images; NaN for a single image."""
+        count, total, squares = self.sums[name]
+        variance = (squares / count - (total / count).square()).clamp_min(0)
+        return (variance / (count - 1)).sqrt()
+
+    def mean(self, name: str) -> float:
+        """Mean of a quantity that has one number per image."""
+        return float(self.curve(name))
+
+    def sem(self, name: str) -> float:
+        """Standard error of `mean`."""
+        return float(self.curve_sem(name))
+
+    def as_vector(self) -> Tensor:
+        """All sums in one float vector, to be added up over processes in one go."""
+        flat = [self.sums[name].flatten() for name in sorted(self.sums)]
+        return torch.cat([*flat, flat[0].new_tensor([self.forwards])])
+
+    def with_vector(self, vector: Tensor) -> Evaluation:
+        """This evaluation with the sums of `vector`, which `as_vector` of the same kind made."""
+        names = sorted(self.sums)
+        *parts, forwards = vector.split([*(self.sums[name].numel() for name in names), 1])
+        sums = {
+            name: part.view_as(self.sums[name]) for name, part in zip(names, parts, strict=True)
+        }
+        return Evaluation(sums, int(forwards))
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    heatmaps: Mapping[str, Heatmap],
+    protocol: PerturbationProtocol,
+    seed: int,
+) -> Evaluation:
+    """Look at one batch.
+
+    All heatmaps share the clean forward, the random control and the noise, so that the gains are
+    paired differences.
+
+    Args:
+        model: network that returns (N, classes); left as it was.
+        images: (N, C, H, W).
+        labels: (N,), only to tell the accuracy; or None.
+        heatmaps: the heatmaps by name.
+        protocol: how to perturb.
+        seed: seed of ties and noise.
+
+    Returns:
+        An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
+        random order), "NAME_curve"; of "random", "random_curve"; of "confidence" (probability of
+        the predicted class) and, given labels, "accuracy".
+    """
+    with untouched(model, seed):
+        clean = CleanForward.of(model, images, protocol)
+        maps = {name: make(model, clean.images, clean.target) for name, make in heatmaps.items()}
+        orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
+        nothing = torch.zeros_like(clean.images[:, 0])
+        results = perturbation_results(
+            model, clean, protocol, [*orders, (nothing, "random")], generator_for(images, seed)
+        )
+    random = results[-1]
+    values = _of_clean_images(clean, labels)
+    values |= {"random": random.per_image, "random_curve": random.curves}
+    for name, result in zip(maps, results, strict=False):
+        values[name] = result.per_image
+        values[f"{name}_gain"] = result.per_image - random.per_image
+        values[f"{name}_curve"] = result.curves
+    return Evaluation.of(values, random.forwards)
+
+
+def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Tensor]:
+    if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
+        return {}
+    confidence = score_function("probability", clean.outputs)(
+        clean.outputs, clean.outputs.argmax(dim=1)
+    )
+    if labels is None:
+        return {"confidence": confidence}
+    correct = clean.outputs.argmax(dim=1) == labels.to(clean.outputs.device)
+    return {"confidence": confidence, "accuracy": correct.to(confidence)}

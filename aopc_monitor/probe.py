@@ -1,0 +1,149 @@
+"""The probe: which images are looked at again and again, and what a batch looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.checks import check_images
+
+ImagesFunction: TypeAlias = Callable[[Any], Tensor]
+
+IMAGE_KEYS = ("image", "images", "pixel_values", "img", "x", "input", "inputs")
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+# Small enough for a backward pass on any device. The blocks are what processes share among them
+# and what noise is drawn for, so the size is part of the result and not a setting.
+BLOCK_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed set of images, kept on the CPU.
+
+    Attributes:
+        images: (N, C, H, W) as the network sees them.
+        labels: (N,) class indices, or None. They are used for nothing but the accuracy.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+
+    def blocks(self, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """This process's share of the images (and labels), in blocks that all processes agree on."""
+        for start in range(rank * BLOCK_SIZE, len(self.images), world_size * BLOCK_SIZE):
+            chosen = slice(start, start + BLOCK_SIZE)
+            yield self.images[chosen], None if self.labels is None else self.labels[chosen]
+
+    def data_range(self) -> tuple[list[float], list[float]]:
+        """Smallest and largest value of each channel over all images."""
+        low, high = self.images.float().amin(dim=(0, 2, 3)), self.images.float().amax(dim=(0, 2, 3))
+        return low.tolist(), high.tolist()
+
+
+def collect_probe(
+    source: Tensor | Iterable[Any],
+    num_images: int,
+    *,
+    seed: int = 0,
+    images_fn: ImagesFunction | None = None,
+    transfer: Callable[[Any], Any] = lambda batch: batch,
+) -> Probe:
+    """Choose the probe from a loader.
+
+    From a `DataLoader` over a data set with a length, `num_images` items are drawn at random but
+    always the same for the same seed, through the loader's own `collate_fn`: neither its sampler
+    nor its workers notice. Any other loader is iterated from its start.
+
+    Args:
+        source: a loader of batches, or the images themselves, (N, C, H, W).
+        num_images: how many images to take; fewer if there are not so many.
+        seed: which ones.
+        images_fn: finds the images (N, C, H, W) in a batch, where `images_of` cannot.
+        transfer: what else is done to a batch before the network sees it.
+
+    Returns:
+        The probe; labels only if every batch has them.
+
+    Raises:
+        ValueError: if the loader is empty, or the images are not what a network takes.
+        TypeError: if a batch has no images that could be found.
+    """
+    batches = [source] if isinstance(source, Tensor) else _batches(source, num_images, seed)
+    images: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    for raw in batches:
+        batch = transfer(raw)
+        found = images_of(batch) if images_fn is None else images_fn(batch)
+        check_images(found)
+        # A copy: the next batch may come in the same memory.
+        images.append(found.detach().cpu().clone())
+        labels.append(labels_of(batch, len(found)))
+        if sum(map(len, images)) >= num_images:
+            break
+    if not images:
+        raise ValueError(
+            f"dataloader={type(source).__name__} gave no batch: AOPC needs at least one image"
+        )
+    known = [label.detach().cpu() for label in labels if label is not None]
+    complete = len(known) == len(labels)
+    return Probe(
+        torch.cat(images)[:num_images], torch.cat(known)[:num_images] if complete else None
+    )
+
+
+def _batches(loader: Iterable[Any], num_images: int, seed: int) -> Iterator[Any]:
+    dataset = getattr(loader, "dataset", None)
+    collate = getattr(loader, "collate_fn", None)
+    by_items = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if not by_items or collate is None or getattr(loader, "batch_sampler", None) is None:
+        yield from loader
+        return
+    generator = torch.Generator().manual_seed(seed)
+    # At random: data sets are often sorted by class, and then the first images are all of one.
+    chosen = torch.randperm(len(dataset), generator=generator)[:num_images].sort().values
+    for part in chosen.split(BLOCK_SIZE):
+        yield collate([dataset[int(index)] for index in part])
+
+
+def images_of(batch: Any) -> Tensor:
+    """Images of a batch: the batch itself, the first of a tuple or list, or a usual key of a dict.
+
+    Raises:
+        TypeError: if none of these is a tensor.
+
+    Example:
+        >>> images_of({"pixel_values": torch.zeros(2, 3, 8, 8), "labels": torch.zeros(2)}).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    if isinstance(batch, Tensor):
+        return batch
+    if isinstance(batch, Mapping):
+        for key in IMAGE_KEYS:
+            if key in batch:
+                return images_of(batch[key])
+        came_in = f"a dict with the keys {', '.join(map(str, batch))}"
+    elif isinstance(batch, (tuple, list)) and batch:
+        return images_of(batch[0])
+    else:
+        came_in = f"a {type(batch).__name__}"
+    raise TypeError(
+        f"no images were found in a batch that is {came_in}: give images_fn=, a function from a "
+        f"batch to images (N, C, H, W). Looked for: a tensor, the first of a tuple or list, or one "
+        f"of the keys {', '.join(IMAGE_KEYS)}"
+    )
+
+
+def labels_of(batch: Any, num_images: int) -> Tensor | None:
+    """Class labels of a batch if there are any: the second of a tuple or list, or a usual key."""
+    found = None
+    if isinstance(batch, Mapping):
+        found = next((batch[key] for key in LABEL_KEYS if key in batch), None)
+    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
+        found = batch[1]
+    if not isinstance(found, Tensor) or found.shape != (num_images,) or found.is_floating_point():
+        return None
+    return found

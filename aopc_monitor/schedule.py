@@ -1,0 +1,55 @@
+"""When: every N steps, or at given steps."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Schedule: TypeAlias = "int | Sequence[int]"
+
+
+def check_schedule(every_n_steps: Any) -> None:
+    """Raise ValueError unless `every_n_steps` is a number >= 1 or an increasing sequence of steps."""
+    if isinstance(every_n_steps, int) and not isinstance(every_n_steps, bool):
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps={every_n_steps} must be at least 1")
+        return
+    if not isinstance(every_n_steps, Sequence) or isinstance(every_n_steps, str):
+        raise ValueError(
+            f"every_n_steps={every_n_steps!r} must be a number of steps or an increasing sequence "
+            "of steps"
+        )
+    steps = list(every_n_steps)
+    increasing = all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    if not steps or not all(isinstance(s, int) and s >= 0 for s in steps) or not increasing:
+        raise ValueError(
+            f"every_n_steps={every_n_steps!r} must hold at least one step, whole numbers that "
+            "increase"
+        )
+
+
+def is_due(every_n_steps: Schedule, last_step: int, step: int) -> bool:
+    """Whether a step of the schedule lies after `last_step` and not after `step`.
+
+    A test of crossing, not of divisibility: several optimizer steps may pass between two looks,
+    and none at all while gradients accumulate.
+
+    Example:
+        >>> is_due(100, last_step=99, step=101), is_due(100, 100, 100), is_due([1, 10], 1, 10)
+        (True, False, True)
+    """
+    if isinstance(every_n_steps, int):
+        return step // every_n_steps > last_step // every_n_steps
+    return bisect_right(every_n_steps, step) > bisect_right(every_n_steps, last_step)
+
+
+def log_spaced_steps(last_step: int, count: int, first_step: int = 1) -> list[int]:
+    """At most `count` different steps from `first_step` to `last_step`, evenly spaced in logarithm.
+
+    Example:
+        >>> log_spaced_steps(1000, count=4)
+        [1, 10, 100, 1000]
+    """
+    ratio = last_step / first_step
+    return sorted({round(first_step * ratio ** (i / (count - 1))) for i in range(count)})
