@@ -72,6 +72,21 @@ class Evaluation:
         """Standard error of `mean`."""
         return float(self.curve_sem(name))
 
+    def summary(self) -> dict[str, float]:
+        """Each quantity that has one number per image: its mean, and as "NAME_sem" its error.
+
+        A single image has no standard error, so there is no such entry then.
+        """
+        names = [name for name in self.sums if not name.endswith("_curve")]
+        summary = {name: self.mean(name) for name in names}
+        if self.num_images > 1:
+            summary |= {f"{name}_sem": self.sem(name) for name in names}
+        return summary
+
+    def emptied(self) -> Evaluation:
+        """The same quantities of no images."""
+        return Evaluation({name: sums * 0 for name, sums in self.sums.items()}, 0)
+
     def as_vector(self) -> Tensor:
         """All sums in one float vector, to be added up over processes in one go."""
         flat = [self.sums[name].flatten() for name in sorted(self.sums)]

@@ -221,6 +221,8 @@ def perturbation_results(
 
     with torch.no_grad():
         scores = perturbed_scores(score, perturber, rank_maps, protocol.chunk_size)
+    if not torch.isfinite(scores).all():
+        raise ValueError("the model returned NaN or infinite scores for perturbed images")
     first = clean.scores[None, :, None].expand(len(orders), -1, 1)
     forwards = len(images) + len(orders) * perturber.num_triples
     return [

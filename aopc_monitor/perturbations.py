@@ -64,6 +64,11 @@ def data_range_tensors(data_range: DataRange | None, channels: int) -> tuple[Ten
     return low, high
 
 
+def rounded(bound: Bound) -> list[float]:
+    """A bound of the data range for reading: three digits after the point."""
+    return [round(value, 3) for value in torch.as_tensor(bound).flatten().tolist()]
+
+
 def _per_channel(bound: Bound, channels: int, data_range: object) -> Tensor:
     values = torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten()
     if len(values) not in (1, channels):

@@ -33,15 +33,19 @@ class Probe:
     labels: Tensor | None
 
     def blocks(self, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """This process's share of the images (and labels), in blocks that all processes agree on."""
+        """This process's share of images and labels, in blocks that all processes agree on."""
         for start in range(rank * BLOCK_SIZE, len(self.images), world_size * BLOCK_SIZE):
             chosen = slice(start, start + BLOCK_SIZE)
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]
 
-    def data_range(self) -> tuple[list[float], list[float]]:
-        """Smallest and largest value of each channel over all images."""
-        low, high = self.images.float().amin(dim=(0, 2, 3)), self.images.float().amax(dim=(0, 2, 3))
-        return low.tolist(), high.tolist()
+
+def first_loader(loaders: Any) -> Any:
+    """The first of several loaders in a list, tuple or dict; a loader is returned as it is."""
+    while isinstance(loaders, (list, tuple, Mapping)):
+        if not loaders:
+            return None
+        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders))
+    return loaders
 
 
 def collect_probe(
@@ -96,7 +100,7 @@ def collect_probe(
 
 
 def _batches(loader: Iterable[Any], num_images: int, seed: int) -> Iterator[Any]:
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
     by_items = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
     if not by_items or collate is None or getattr(loader, "batch_sampler", None) is None:

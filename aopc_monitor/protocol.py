@@ -14,7 +14,7 @@ from aopc_monitor.perturbations import (
     data_range_tensors,
     get_replacement,
 )
-from aopc_monitor.regions import Grid
+from aopc_monitor.regions import Grid, suggested_region_size
 from aopc_monitor.scores import Score, check_score
 
 
@@ -82,3 +82,72 @@ class PerturbationProtocol:
 def _check_positive(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+
+
+MOST_SUGGESTED_STEPS = 50
+
+
+def suggested_protocol(
+    images: Tensor | None,
+    *,
+    region_size: int | None = None,
+    steps: int | None = None,
+    data_range: DataRange | None = None,
+    **choices: Any,
+) -> PerturbationProtocol:
+    """A protocol for these images; whatever is given is kept, the rest is chosen to fit.
+
+    Args:
+        images: (N, C, H, W); without them only what is given is checked.
+        region_size: side of the regions; grows with the square root of the image if not given.
+        steps: half of the regions, at most 50, if not given.
+        data_range: the images' own smallest and largest value of each channel if not given.
+        choices: the other attributes of `PerturbationProtocol`.
+
+    Raises:
+        ValueError: for a value that does not fit the images.
+
+    Example:
+        >>> protocol = suggested_protocol(torch.rand(8, 3, 32, 32))
+        >>> protocol.region_size, protocol.steps
+        (4, 32)
+    """
+    if images is None:
+        return PerturbationProtocol(
+            region_size=1 if region_size is None else region_size,
+            steps=1 if steps is None else steps,
+            data_range=(0.0, 1.0) if data_range is None else data_range,
+            **choices,
+        )
+    height, width = images.shape[2:]
+    region_size = region_size or suggested_region_size(height, width)
+    regions = Grid(height, width, region_size).num_regions
+    protocol = PerturbationProtocol(
+        region_size=region_size,
+        steps=steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS),
+        data_range=observed_data_range(images) if data_range is None else data_range,
+        **choices,
+    )
+    protocol.grid(images)
+    protocol.range_on(images)
+    return protocol
+
+
+def observed_data_range(images: Tensor) -> tuple[list[float], list[float]]:
+    """Smallest and largest value of each channel over all images.
+
+    Raises:
+        ValueError: if a channel is constant, so that it has no range.
+
+    Example:
+        >>> observed_data_range(torch.tensor([[[[0.0, 1.0]]], [[[3.0, 2.0]]]]))
+        ([0.0], [3.0])
+    """
+    low = images.float().amin(dim=(0, 2, 3))
+    high = images.float().amax(dim=(0, 2, 3))
+    if not (low < high).all():
+        raise ValueError(
+            f"data_range cannot be read off images in which a channel is constant (from "
+            f"{low.tolist()} to {high.tolist()}): give data_range=(low, high)"
+        )
+    return low.tolist(), high.tolist()

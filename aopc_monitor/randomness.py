@@ -29,7 +29,7 @@ def generator_for(images: Tensor, seed: int, purpose: str = "perturbation") -> t
         >>> bool(first == second)
         True
     """
-    content = zlib.crc32(images.detach().cpu().contiguous().view(torch.uint8).numpy())
+    content = zlib.crc32(images.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     words = np.random.SeedSequence([seed, content, zlib.crc32(purpose.encode())])
     # 63 bits: manual_seed takes a signed number on every backend.
     key = int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 Schedule: TypeAlias = "int | Sequence[int]"
 
 
 def check_schedule(every_n_steps: Any) -> None:
-    """Raise ValueError unless `every_n_steps` is a number >= 1 or an increasing sequence of steps."""
+    """Raise ValueError unless `every_n_steps` is a number >= 1 or increasing steps."""
     if isinstance(every_n_steps, int) and not isinstance(every_n_steps, bool):
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps={every_n_steps} must be at least 1")
@@ -21,7 +22,7 @@ def check_schedule(every_n_steps: Any) -> None:
             "of steps"
         )
     steps = list(every_n_steps)
-    increasing = all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    increasing = all(a < b for a, b in pairwise(steps))
     if not steps or not all(isinstance(s, int) and s >= 0 for s in steps) or not increasing:
         raise ValueError(
             f"every_n_steps={every_n_steps!r} must hold at least one step, whole numbers that "

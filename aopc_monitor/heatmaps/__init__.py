@@ -10,7 +10,8 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap
 from aopc_monitor.heatmaps.controls import RandomOrder
@@ -63,6 +64,42 @@ def get(heatmap: str | Heatmap) -> Heatmap:
     return heatmap
 
 
+def named_heatmaps(heatmap: Any) -> dict[str, Heatmap]:
+    """Heatmaps by the name that they are logged under.
+
+    Args:
+        heatmap: a name, a callable, several of these in a sequence, or a dict from names to these.
+
+    Raises:
+        ValueError: for unknown names, two of one name, none at all, or the random order, which is
+            always measured beside the others.
+        TypeError: for what is neither name nor callable.
+
+    Example:
+        >>> named_heatmaps(["lrp", Sensitivity("linf")])
+        {'lrp': LRPEpsilon(epsilon=0.01), 'Sensitivity': Sensitivity(norm='linf')}
+    """
+    if isinstance(heatmap, Mapping):
+        pairs = list(heatmap.items())
+    else:
+        single = isinstance(heatmap, str) or not isinstance(heatmap, Sequence)
+        pairs = [(_name_of(one), one) for one in ([heatmap] if single else heatmap)]
+    named = {str(name): get(one) for name, one in pairs}
+    if not named or len(named) < len(pairs):
+        raise ValueError(f"heatmap={heatmap!r} must hold one or more heatmaps of different names")
+    if "random" in named:
+        raise ValueError(
+            'heatmap="random": the random order is always measured beside the heatmaps; name at '
+            "least one other"
+        )
+    return named
+
+
+def _name_of(heatmap: Any) -> str:
+    name: str = heatmap if isinstance(heatmap, str) else getattr(heatmap, "__name__", "")
+    return name or type(heatmap).__name__
+
+
 __all__ = [
     "HEATMAPS",
     "BackwardHeatmap",
@@ -74,5 +111,6 @@ __all__ = [
     "RandomOrder",
     "Sensitivity",
     "get",
+    "named_heatmaps",
     "names",
 ]

@@ -198,5 +198,5 @@ class _Substitute(torch.autograd.Function):
         return value.tensor
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
         return ctx.rule(signal), None, None

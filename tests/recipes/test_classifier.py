@@ -11,15 +11,17 @@ from recipes.classifier import ImageClassifier, SmallCNN
 
 
 class Recorder(pl.Callback):
-    """Keeps what was logged after every training step and at the end."""
+    """Keeps the learning rate before, and what was logged after, every training step."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
         self.rates: list[float] = []
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.steps.append({key: float(value) for key, value in trainer.logged_metrics.items()})
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def two_tone_loader(count: int = 64, size: int = 8) -> DataLoader[tuple[torch.Tensor, ...]]:

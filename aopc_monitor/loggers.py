@@ -1,0 +1,31 @@
+"""Numbers to Lightning: every logger, the progress bar, and what other callbacks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+
+def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: tuple[str, ...] = ()) -> None:
+    """Publish numbers from a callback while a trainer fits, past Lightning's own accumulation.
+
+    `LightningModule.log` with `on_step` draws wrong curves here: it waits for `log_every_n_steps`
+    and repeats stale values. The numbers go to each logger at the x that Lightning gives to a
+    validation at the same moment, and where EarlyStopping, ModelCheckpoint and schedulers look.
+
+    Args:
+        trainer: the Lightning trainer.
+        metrics: finite numbers by key.
+        progress_bar: keys that the progress bar shows.
+    """
+    remind(trainer, metrics, progress_bar)
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(metrics), step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def remind(trainer: Any, metrics: Mapping[str, float], progress_bar: tuple[str, ...] = ()) -> None:
+    """Publish numbers to other callbacks and the progress bar, but draw no new point."""
+    trainer.callback_metrics.update({key: torch.tensor(value) for key, value in metrics.items()})
+    trainer.progress_bar_metrics.update({key: metrics[key] for key in progress_bar})
