@@ -32,7 +32,7 @@ class AOPCMonitor(Callback):
     """Logs, while a network trains, how strongly its predictions rest on located evidence.
 
     For a fixed probe of images, labels not needed, it logs the AOPC of one or several heatmaps
-    (Samek et al. 2017, eq. 12) with its random-order control: when training starts, every
+    (Samek et al. 2017, eq. 12) with its random-order control: when training starts and ends, every
     `every_n_steps` optimizer steps, and at each validation. Training is bit-identical to training
     without it.
 
@@ -202,6 +202,11 @@ class AOPCMonitor(Callback):
                 self._evaluate_and_publish(trainer, pl_module)
         else:
             self._evaluate_alone(trainer, pl_module, "val_dataloaders")
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the network as training leaves it."""
+        if self.history and self.history[-1]["step"] != trainer.global_step:
+            self._evaluate_and_publish(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Look at the network when it is tested."""

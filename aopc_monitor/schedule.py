@@ -46,11 +46,27 @@ def is_due(every_n_steps: Schedule, last_step: int, step: int) -> bool:
 
 
 def log_spaced_steps(last_step: int, count: int, first_step: int = 1) -> list[int]:
-    """At most `count` different steps from `first_step` to `last_step`, evenly spaced in logarithm.
+    """Steps from `first_step` to `last_step`, as evenly spaced in logarithm as whole numbers allow.
+
+    Args:
+        last_step: the last of the steps.
+        count: how many; fewer only if there are not so many.
+        first_step: the first of the steps.
+
+    Raises:
+        ValueError: unless 1 <= first_step < last_step and count is at least 2.
 
     Example:
-        >>> log_spaced_steps(1000, count=4)
-        [1, 10, 100, 1000]
+        >>> log_spaced_steps(1000, count=4), log_spaced_steps(20, count=8)
+        ([1, 10, 100, 1000], [1, 2, 3, 4, 6, 8, 13, 20])
     """
-    ratio = last_step / first_step
-    return sorted({round(first_step * ratio ** (i / (count - 1))) for i in range(count)})
+    if not 1 <= first_step < last_step or count < 2:
+        raise ValueError(
+            f"first_step={first_step}, last_step={last_step}, count={count}: wanted are at least "
+            "two steps, 1 <= first_step < last_step"
+        )
+    steps: list[int] = []
+    for index in range(min(count, last_step - first_step + 1)):
+        spaced = round(first_step * (last_step / first_step) ** (index / (count - 1)))
+        steps.append(max(spaced, steps[-1] + 1 if steps else 1))
+    return steps
