@@ -96,12 +96,13 @@ class _Buffer:
     name: str
     tensor: Tensor
     copy: Tensor
-    version: int | None
 
     def restore(self) -> None:
         if self.owner._buffers.get(self.name) is not self.tensor:
             self.owner._buffers[self.name] = self.tensor
-        if self.version is None or _version(self.tensor) != self.version:
+        # By value: BatchNorm writes its statistics without counting up the tensor's version. And
+        # only if need be: a write would invalidate graphs that somebody keeps.
+        if not torch.equal(self.tensor, self.copy):
             with torch.no_grad():
                 self.tensor.copy_(self.copy)
 
@@ -120,7 +121,7 @@ def _remember_parameters(model: nn.Module) -> list[_Parameter]:
 
 def _remember_buffers(model: nn.Module) -> list[_Buffer]:
     return [
-        _Buffer(module, name, tensor, tensor.detach().clone(), _version(tensor))
+        _Buffer(module, name, tensor, tensor.detach().clone())
         for module in model.modules()
         for name, tensor in module._buffers.items()
         if tensor is not None

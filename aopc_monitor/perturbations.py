@@ -34,12 +34,14 @@ def normalized_data_range(
     return low, high
 
 
-def data_range_tensors(data_range: DataRange | None, channels: int) -> tuple[Tensor, Tensor]:
+def data_range_tensors(
+    data_range: DataRange | None, channels: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The data range as two (C, 1, 1) float32 tensors.
 
     Args:
         data_range: (low, high), each a number for all channels or one number per channel.
-        channels: C, the number of channels of the images.
+        channels: C, the number of channels of the images; as many as the range has if not given.
 
     Raises:
         ValueError: if it is missing, not a pair, of the wrong length, not finite, or low >= high.
@@ -56,27 +58,26 @@ def data_range_tensors(data_range: DataRange | None, channels: int) -> tuple[Ten
         )
     if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
         raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
-    low, high = (_per_channel(bound, channels, data_range) for bound in data_range)
+    low, high = (
+        torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten() for bound in data_range
+    )
+    channels = channels or max(len(low), len(high))
+    for bound in (low, high):
+        if len(bound) not in (1, channels):
+            raise ValueError(
+                f"data_range={data_range!r} has a bound of {len(bound)} numbers for images of "
+                f"{channels} channels: give one number, or one per channel"
+            )
     if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
         raise ValueError(
             f"data_range={data_range!r} needs finite numbers with low < high in every channel"
         )
-    return low, high
+    return low.expand(channels)[:, None, None], high.expand(channels)[:, None, None]
 
 
 def rounded(bound: Bound) -> list[float]:
     """A bound of the data range for reading: three digits after the point."""
     return [round(value, 3) for value in torch.as_tensor(bound).flatten().tolist()]
-
-
-def _per_channel(bound: Bound, channels: int, data_range: object) -> Tensor:
-    values = torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten()
-    if len(values) not in (1, channels):
-        raise ValueError(
-            f"data_range={data_range!r} has a bound of {len(values)} numbers for images of "
-            f"{channels} channels: give one number, or one per channel"
-        )
-    return values.expand(channels).reshape(channels, 1, 1)
 
 
 @runtime_checkable

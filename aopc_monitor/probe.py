@@ -106,6 +106,8 @@ def _batches(loader: Iterable[Any], num_images: int, seed: int) -> Iterator[Any]
     if not by_items or collate is None or getattr(loader, "batch_sampler", None) is None:
         yield from loader
         return
+    if len(dataset) == 0:
+        return
     generator = torch.Generator().manual_seed(seed)
     # At random: data sets are often sorted by class, and then the first images are all of one.
     chosen = torch.randperm(len(dataset), generator=generator)[:num_images].sort().values

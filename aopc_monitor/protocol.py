@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aopc_monitor.perturbations import (
@@ -52,10 +51,7 @@ class PerturbationProtocol:
             _check_positive("chunk_size", self.chunk_size)
         check_score(self.score)
         get_replacement(self.replacement)
-        channels = max(
-            (torch.as_tensor(bound).numel() for bound in self.data_range or ()), default=1
-        )
-        data_range_tensors(self.data_range, channels)
+        data_range_tensors(self.data_range)
 
     def grid(self, images: Tensor) -> Grid:
         """The regions of these images.

@@ -37,7 +37,7 @@ class TrainingPlan:
     learning_rate: float
 
 
-_DIGITS_PLAN = TrainingPlan(max_epochs=7, batch_size=64, learning_rate=2e-3)
+_DIGITS_PLAN = TrainingPlan(max_epochs=8, batch_size=64, learning_rate=2e-3)
 _PHOTO_PLAN = TrainingPlan(max_epochs=8, batch_size=128, learning_rate=2e-3)
 
 

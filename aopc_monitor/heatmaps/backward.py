@@ -124,7 +124,8 @@ class BackwardRules(TorchFunctionMode):
     def _follow(self, call: Call, result: Any, has_rule: bool) -> None:
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
-        results = [tensor for tensor in tensors_in(reached) if tensor.is_floating_point()]
+        # What was detached, rounded or compared carries no signal any more.
+        results = [tensor for tensor in tensors_in(reached) if tensor.requires_grad]
         for tensor in results:
             self._signals[tensor] = True
         if results and not has_rule and call.name not in self.exact:

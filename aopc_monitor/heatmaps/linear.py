@@ -26,6 +26,7 @@ class LinearLayer:
         apply: (a, w, b) -> z.
         per_output: makes a vector of one number per output channel broadcast against the weight;
             None where that cannot be.
+        one_to_one: whether each output depends on a single input.
     """
 
     input: Tensor
@@ -34,6 +35,7 @@ class LinearLayer:
     output: Tensor
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     per_output: Callable[[Tensor], Tensor] | None = None
+    one_to_one: bool = False
 
 
 LinearRule: TypeAlias = Callable[[LinearLayer], Tensor]
@@ -158,7 +160,7 @@ def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> Li
     def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return a * w.view(shape) if b is None else a * w.view(shape) + b.view(shape)
 
-    return LinearLayer(values, scale, shift, call.run(), apply)
+    return LinearLayer(values, scale, shift, call.run(), apply, one_to_one=True)
 
 
 def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:

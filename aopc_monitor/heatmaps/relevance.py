@@ -51,8 +51,11 @@ def alpha_beta_rule(layer: LinearLayer, alpha: float, beta: float) -> Tensor:
     """LRP-alpha-beta, eq. 8: R_i = sum_j (alpha z_ij+ / z_j+ + beta z_ij- / z_j-) R_j.
 
     z_j+ and z_j- are the sums of the positive and of the negative z_ij. As in eq. 8 the bias takes
-    no part, so that relevance is conserved layer by layer.
+    no part, so that relevance is conserved layer by layer. Where each output has a single input,
+    such as in batch normalisation by itself, that input gets all of its relevance.
     """
+    if layer.one_to_one:
+        return pass_relevance(layer.input, layer.output)
     activations = layer.input.detach()
     outputs = layer.output.detach()
 
@@ -101,14 +104,17 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
     plain gradient, it needs no rule.
     """
-    inputs: Tensor = call.argument(0, "input")
-    result: Tensor = call.run()
-    before, after = inputs.detach(), result.detach()
+    return pass_relevance(call.argument(0, "input"), call.run())
+
+
+def pass_relevance(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Outputs of an operation, each of whose elements gives all its relevance to one input."""
+    before, after = inputs.detach(), outputs.detach()
 
     def backward(signal: Tensor) -> Tensor:
         return torch.where(before == 0, 0.0, signal * after / before)
 
-    return substitute(inputs, result, backward)
+    return substitute(inputs, outputs, backward)
 
 
 def lrp_rules(rule: LinearRule) -> dict[str, Rule]:
