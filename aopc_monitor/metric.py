@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -129,14 +130,16 @@ class AOPC(Metric):
 
     def standard_error(self) -> Tensor:
         """Scalar standard error of `compute` over images; NaN for fewer than two."""
-        mean = self.total / self.count
-        variance = (self.total_of_squares / self.count - mean.square()).clamp_min(0)
-        # 0 / 0 is NaN: a single image has no standard error.
-        return self._cast((variance / (self.count - 1)).sqrt())
+        with self._over_processes():
+            mean = self.total / self.count
+            variance = (self.total_of_squares / self.count - mean.square()).clamp_min(0)
+            # 0 / 0 is NaN: a single image has no standard error.
+            return self._cast((variance / (self.count - 1)).sqrt())
 
     def curve(self) -> Tensor:
         """(L+1,) mean perturbation curve f(x^(0)) ... f(x^(L)) over all images seen."""
-        return self._cast(self.total_curve / self.count)
+        with self._over_processes():
+            return self._cast(self.total_curve / self.count)
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot one value, or several over time, in torchmetrics' manner.
@@ -167,6 +170,15 @@ class AOPC(Metric):
                 generator_for(images, self.seed),
             )
         return result
+
+    def _over_processes(self) -> AbstractContextManager[None]:
+        """What torchmetrics does around `compute`: sums of all processes, for a moment."""
+        context: AbstractContextManager[None] = self.sync_context(
+            dist_sync_fn=self.dist_sync_fn,
+            should_sync=self._to_sync,
+            should_unsync=self._should_unsync,
+        )
+        return context
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.dtype)

@@ -172,8 +172,7 @@ class AOPCMonitor(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Choose the probe and look at the network as it starts."""
-        loader = self.dataloader if self.dataloader is not None else trainer.val_dataloaders
-        self._prepare(trainer, pl_module, loader)
+        self._prepare(trainer, pl_module, trainer.val_dataloaders)
         self._last_step = trainer.global_step
         if self.history and self.history[-1]["step"] == trainer.global_step:
             # Resumed right where the last evaluation was: other callbacks have forgotten it.
@@ -201,7 +200,7 @@ class AOPCMonitor(Callback):
             if not self.history or self.history[-1]["step"] != trainer.global_step:
                 self._evaluate_and_publish(trainer, pl_module)
         else:
-            self._evaluate_alone(trainer, pl_module, "val_dataloaders")
+            self._evaluate_alone(trainer, pl_module, trainer.val_dataloaders)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Look at the network as training leaves it."""
@@ -211,20 +210,19 @@ class AOPCMonitor(Callback):
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Look at the network when it is tested."""
         if self.at_validation:
-            self._evaluate_alone(trainer, pl_module, "test_dataloaders")
+            self._evaluate_alone(trainer, pl_module, trainer.test_dataloaders)
 
     # What they do
 
-    def _evaluate_alone(self, trainer: Any, pl_module: Any, loaders: str) -> None:
-        loader = self.dataloader if self.dataloader is not None else getattr(trainer, loaders)
-        self._prepare(trainer, pl_module, loader)
+    def _evaluate_alone(self, trainer: Any, pl_module: Any, loaders: Any) -> None:
+        self._prepare(trainer, pl_module, loaders)
         metrics = self._public(self._evaluate(trainer, pl_module))
         # Already the same on every process.
         pl_module.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=False)
 
-    def _prepare(self, trainer: Any, pl_module: Any, loader: Any) -> None:
-        """Take the probe from a loader and settle how it is perturbed."""
-        loader = first_loader(loader)
+    def _prepare(self, trainer: Any, pl_module: Any, loaders: Any) -> None:
+        """Take the probe from the user's loader or the trainer's, settle how it is perturbed."""
+        loader = first_loader(loaders) if self.dataloader is None else self.dataloader
         if loader is None:
             raise ValueError(
                 "AOPCMonitor found no validation loader: give the trainer one, or give the monitor "

@@ -25,7 +25,8 @@ from recipes.classifier import ImageClassifier
 from recipes.datasets import ImageData, load
 from recipes.report import Report
 
-FIRST_STEP = 5
+# Before it, even a fast learner is at chance.
+FIRST_STEP = 20
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,8 +47,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="NAME",
         help=f"of {', '.join(heatmaps.names()[:-1])}",
     )
-    monitor.add_argument("--evaluations", type=int, default=24, help="log-spaced over training")
-    monitor.add_argument("--num-images", type=int, default=256, help="size of the probe")
+    monitor.add_argument("--evaluations", type=int, default=22, help="log-spaced over training")
+    monitor.add_argument("--num-images", type=int, default=128, help="size of the probe")
     monitor.add_argument("--region-size", type=int, help="pixels; chosen to fit if not given")
     monitor.add_argument("--steps", type=int, help="perturbed regions; chosen if not given")
     trainer = parser.add_argument_group("trainer")
