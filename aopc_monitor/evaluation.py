@@ -130,7 +130,9 @@ def evaluate(
     """
     with untouched(model, seed):
         clean = CleanForward.of(model, images, protocol)
-        maps = {name: make(model, clean.images, clean.target) for name, make in heatmaps.items()}
+        maps = {
+            name: make(model, clean.images.clone(), clean.target) for name, make in heatmaps.items()
+        }
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         nothing = torch.zeros_like(clean.images[:, 0])
         results = perturbation_results(

@@ -76,7 +76,7 @@ def training_progress(
     left.set_xscale("symlog", linthresh=first, linscale=0.3)
     left.set_xlim(0, max(steps))
     left.set_xlabel("training step")
-    left.set_ylabel("AOPC (mean drop of the probability; band: ± 1 standard error)")
+    left.set_ylabel("AOPC (drop of probability, ± 1 SEM)")
     right.set_ylabel("test accuracy", color=ACCURACY_COLOUR)
     right.set_ylim(0, 1)
     right.tick_params(axis="y", colors=ACCURACY_COLOUR)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -66,13 +67,17 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def _gradients_and_eager_execution() -> Iterator[None]:
-    # Eager, since each new mode and shape would otherwise be compiled once more.
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.compiler.set_stance("force_eager"),
-    ):
+    with torch.inference_mode(False), torch.enable_grad(), _eager():
         yield
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Compiled models run as they were written; each new mode and shape would be compiled anew."""
+    # Nothing is compiled yet where the compiler was not even imported, which takes seconds.
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @dataclass

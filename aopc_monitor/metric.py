@@ -161,7 +161,7 @@ class AOPC(Metric):
         with untouched(model, self.seed):
             clean = CleanForward.of(model, images, self.protocol)
             if heatmaps is None:
-                heatmaps = self.heatmap(model, clean.images, clean.target)
+                heatmaps = self.heatmap(model, clean.images.clone(), clean.target)
             (result,) = perturbation_results(
                 model,
                 clean,

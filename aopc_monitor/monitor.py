@@ -84,7 +84,7 @@ class AOPCMonitor(Callback):
 
     def __init__(
         self,
-        heatmap: str | Sequence[str] | Mapping[str, Any] | Callable | Any = "lrp",  # type: ignore[type-arg]
+        heatmap: str | Sequence[str] | Mapping[str, Any] | Callable[..., Any] = "lrp",
         every_n_steps: int | Sequence[int] | None = None,
         at_validation: bool = True,
         num_images: int = 128,
@@ -94,11 +94,11 @@ class AOPCMonitor(Callback):
         data_range: Sequence[Any] | None = None,
         replacement: str | Any = "uniform",
         repeats: int = 1,
-        score: str | Callable = "probability",  # type: ignore[type-arg]
+        score: str | Callable[..., Any] = "probability",
         chunk_size: int | None = None,
         seed: int = 0,
-        images_fn: Callable | None = None,  # type: ignore[type-arg]
-        model_fn: Callable | None = None,  # type: ignore[type-arg]
+        images_fn: Callable[..., Any] | None = None,
+        model_fn: Callable[..., Any] | None = None,
         prefix: str = "aopc",
         on_error: str = "warn",
     ) -> None:

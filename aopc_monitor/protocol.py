@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from aopc_monitor.perturbations import (
 )
 from aopc_monitor.regions import Grid, suggested_region_size
 from aopc_monitor.scores import Score, check_score
+
+# Resizing and colour jitter overshoot a little.
+RANGE_SLACK = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,21 @@ class PerturbationProtocol:
         return grid
 
     def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The data range as two (C, 1, 1) tensors on the images' device."""
+        """The data range as two (C, 1, 1) tensors on the images' device.
+
+        Warns where the images themselves are not in it.
+        """
         low, high = data_range_tensors(self.data_range, images.shape[1])
-        return low.to(images.device), high.to(images.device)
+        low, high = low.to(images.device), high.to(images.device)
+        slack = RANGE_SLACK * (high - low)
+        if ((images < low - slack) | (images > high + slack)).any():
+            warnings.warn(
+                f"images hold values from {float(images.min()):.4g} to {float(images.max()):.4g}, "
+                f"outside data_range={self.data_range}: what regions are replaced by is then no "
+                "valid input. Give the range after normalisation, see normalized_data_range",
+                stacklevel=2,
+            )
+        return low, high
 
 
 def _check_positive(name: str, value: Any) -> None:

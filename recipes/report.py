@@ -51,7 +51,7 @@ class Report:
             pearson, spearman = self.correlations(key)
             sem = last[f"{key}_sem"]
             # Only for a gain is "different from zero" a question.
-            z = f"{last[key] / sem:7.1f}" if key.endswith("_gain") else ""
+            z = f"{last[key] / sem:7.1f}" if key.endswith("_gain") and sem else ""
             lines.append(f"{key:32}{pearson:9.3f}{spearman:10.3f}{last[key]:12.3f}{sem:9.3f}{z}")
         lines.append(f"{ACCURACY:32}{'':19}{last[ACCURACY]:12.3f}")
         lines.append("gain: AOPC minus that of a random order; z: its paired difference / SEM")

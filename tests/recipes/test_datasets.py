@@ -87,7 +87,7 @@ def test_sets_are_drawn_from_their_own_sources(monkeypatch: pytest.MonkeyPatch) 
         drawn.append({shape.numpy().tobytes() for shape in shapes})
         return torch.zeros(len(shapes), 3, 32, 32, dtype=torch.uint8)
 
-    monkeypatch.setattr(datasets, "_draw_digits", spy)
+    monkeypatch.setattr(datasets, "draw_digits", spy)
     datasets.digits(seed=0, train_size=1000, test_size=1000)
     train, test = drawn
     assert len(train) == 1000
