@@ -5,7 +5,7 @@ No arithmetic of AOPC is here (see `functional`), and nothing of trainers (see `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aopc_monitor.functional import CleanForward, perturbation_results
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.isolation import untouched
+from aopc_monitor.perturbations import get_replacement, rounded
 from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
@@ -146,6 +147,30 @@ def evaluate(
         values[f"{name}_gain"] = result.per_image - random.per_image
         values[f"{name}_curve"] = result.curves
     return Evaluation.of(values, random.forwards)
+
+
+def plan(
+    images: Tensor, names: Collection[str], protocol: PerturbationProtocol, range_read_off: bool
+) -> str:
+    """One line for people: what an evaluation of these images looks at, and what it costs.
+
+    Example:
+        >>> protocol = PerturbationProtocol(region_size=4, steps=30, data_range=(0.0, 1.0))
+        >>> line = plan(torch.rand(8, 3, 32, 32), ["lrp"], protocol, range_read_off=False)
+        >>> print(line)  # doctest: +ELLIPSIS
+        8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
+    """
+    draws = protocol.repeats if get_replacement(protocol.replacement).is_random else 1
+    forwards = len(images) * (1 + (len(names) + 1) * protocol.steps * draws)
+    line = (
+        f"{len(images)} images of {images.shape[2]} x {images.shape[3]}, regions of "
+        f"{protocol.region_size} x {protocol.region_size}, {protocol.steps} steps, "
+        f"{', '.join(names)} and a random order: {forwards:,} forwards an evaluation"
+    )
+    if not range_read_off or protocol.data_range is None:
+        return line
+    low, high = (rounded(bound) for bound in protocol.data_range)
+    return f"{line}; data range read off the images: {low} to {high}"
 
 
 def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Tensor]:

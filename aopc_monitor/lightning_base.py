@@ -6,15 +6,15 @@ trainer and the command line of either.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 
 
 def _callback_classes() -> tuple[type, ...]:
     found = []
-    for package, module in (("lightning", "lightning.pytorch"), ("pytorch_lightning",) * 2):
-        if find_spec(package) is not None:
-            found.append(import_module(module).Callback)
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        with suppress(ModuleNotFoundError):
+            found.append(import_module(package).Callback)
     if not found:
         raise ModuleNotFoundError(
             "AOPCMonitor needs Lightning: pip install pytorch-lightning (or lightning). The metric "

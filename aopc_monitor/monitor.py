@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.distributed import EvaluationError, evaluate_on_all_processes
+from aopc_monitor.evaluation import plan
 from aopc_monitor.heatmaps import named_heatmaps
 from aopc_monitor.isolation import untouched
 from aopc_monitor.loggers import publish, remind
-from aopc_monitor.perturbations import get_replacement, rounded
 from aopc_monitor.probe import Probe, collect_probe, first_loader
 from aopc_monitor.protocol import PerturbationProtocol, suggested_protocol
 from aopc_monitor.schedule import check_schedule, is_due
@@ -169,6 +169,10 @@ class AOPCMonitor(Callback):
                 f"{type(pl_module).__name__} has no forward(): define forward(images) -> (N, "
                 "classes), or give model_fn=lambda module: module.NETWORK"
             )
+        if stage == "fit" and trainer.global_step == 0:
+            # A new training, and not the checkpoint that may be loaded next.
+            self.history = []
+            self._failures = self._failures_in_a_row = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Choose the probe and look at the network as it starts."""
@@ -178,7 +182,6 @@ class AOPCMonitor(Callback):
             # Resumed right where the last evaluation was: other callbacks have forgotten it.
             remind(trainer, self._public(self.history[-1]), self._on_progress_bar())
             return
-        self._announce(trainer)
         self._publish(trainer, self._evaluate(trainer, pl_module))
 
     def on_train_batch_end(
@@ -248,6 +251,9 @@ class AOPCMonitor(Callback):
         finally:
             trainer.state.stage = stage
         self.protocol = suggested_protocol(self.probe.images, **self._choices)
+        if trainer.is_global_zero:
+            read_off = self._choices["data_range"] is None
+            print(f"AOPCMonitor: {plan(self.probe.images, self.heatmaps, self.protocol, read_off)}")
 
     def _evaluate_and_publish(self, trainer: Any, pl_module: Any) -> None:
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
@@ -298,23 +304,3 @@ class AOPCMonitor(Callback):
             stacklevel=2,
         )
         publish(trainer, {f"{self.prefix}/failures": float(self._failures)})
-
-    def _announce(self, trainer: Any) -> None:
-        """Say once what will be measured, and which of it was chosen by the monitor."""
-        assert self.probe is not None
-        assert self.protocol is not None
-        if not trainer.is_global_zero:
-            return
-        protocol, images = self.protocol, self.probe.images
-        random = get_replacement(protocol.replacement).is_random
-        per_order = protocol.steps * (protocol.repeats if random else 1)
-        forwards = len(images) * (1 + (len(self.heatmaps) + 1) * per_order)
-        line = (
-            f"AOPCMonitor: {len(images)} images of {images.shape[2]} x {images.shape[3]}, regions "
-            f"of {protocol.region_size} x {protocol.region_size}, {protocol.steps} steps, "
-            f"{', '.join(self.heatmaps)} and a random order: {forwards:,} forwards an evaluation"
-        )
-        if self._choices["data_range"] is None:
-            low, high = (rounded(bound) for bound in protocol.data_range or ())
-            line += f"; data range read off the probe: {low} to {high}"
-        print(line)

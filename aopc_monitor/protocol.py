@@ -120,6 +120,7 @@ def suggested_protocol(
         ValueError: for a value that does not fit the images.
 
     Example:
+        >>> import torch
         >>> protocol = suggested_protocol(torch.rand(8, 3, 32, 32))
         >>> protocol.region_size, protocol.steps
         (4, 32)
@@ -152,6 +153,7 @@ def observed_data_range(images: Tensor) -> tuple[list[float], list[float]]:
         ValueError: if a channel is constant, so that it has no range.
 
     Example:
+        >>> import torch
         >>> observed_data_range(torch.tensor([[[[0.0, 1.0]]], [[[3.0, 2.0]]]]))
         ([0.0], [3.0])
     """

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
 
 WITHOUT_LIGHTNING = """
 import sys
-for name in ("lightning", "pytorch_lightning", "matplotlib", "torchvision"):
-    sys.modules[name] = None
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("lightning", "pytorch_lightning"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NotInstalled())
 import torch
 import aopc_monitor
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))

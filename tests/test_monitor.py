@@ -193,7 +193,7 @@ def test_what_is_not_given_is_chosen_printed_and_kept(
     assert low == pytest.approx(watch.probe.images.amin(dim=(0, 2, 3)).tolist())
     printed = capsys.readouterr().out
     assert "20 images of 16 x 16, regions of 2 x 2, 32 steps, lrp and a random order" in printed
-    assert "1,300 forwards an evaluation; data range read off the probe" in printed
+    assert "1,300 forwards an evaluation; data range read off the images" in printed
     fitted.save_checkpoint(tmp_path / "last.ckpt")
     again = AOPCMonitor(num_images=20)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"][watch.state_key]
@@ -217,6 +217,13 @@ def test_resumed_run_goes_on(tmp_path: Path) -> None:
     assert seen == pytest.approx([first.history[-1]["aopc/lrp"]])
     assert [record["step"] for record in second.history] == [0, 6, 12, 18]
     assert second.history[:3] == first.history
+
+
+def test_a_new_training_starts_a_new_history(tmp_path: Path) -> None:
+    watch = monitor()
+    for _ in range(2):
+        fit(tmp_path, watch)
+        assert [record["step"] for record in watch.history] == [0, 6, 12]
 
 
 def test_two_monitors_have_their_own_keys_and_state(tmp_path: Path) -> None:
@@ -271,7 +278,7 @@ def no_forward() -> Any:
             return self.inner(batch[0]).sum()  # type: ignore[no-any-return]
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
+            return torch.optim.SGD(self.parameters(), lr=1e-6)
 
     return NoForward()
 
