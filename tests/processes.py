@@ -32,5 +32,7 @@ def _entry(
     dist.init_process_group("gloo", rank=rank, world_size=world_size)
     try:
         torch.save(function(rank, world_size, *args), Path(folder) / f"{rank}.pt")
+        # Who leaves first must not take the common store along.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
