@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -93,6 +93,9 @@ class AOPC(Metric):
             raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
         self.order = order
         self.seed = seed
+        # Not a sum: tells metrics apart that MetricCollection would else merge, because their first
+        # sums happen to be equal. Some versions compare the first state alone: so this one.
+        self.add_state("settings", self._fingerprint(), dist_reduce_fx="max")
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero, dist_reduce_fx="sum")
         self.add_state("total_of_squares", zero.clone(), dist_reduce_fx="sum")
@@ -100,9 +103,6 @@ class AOPC(Metric):
             "total_curve", torch.zeros(steps + 1, dtype=torch.float64), dist_reduce_fx="sum"
         )
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        # Not a sum: tells metrics apart that MetricCollection would else merge, because their
-        # first sums happen to be equal.
-        self.add_state("settings", self._fingerprint(), dist_reduce_fx="max")
 
     def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
         """Perturb a batch and add it to the average; the model is left as it was.
@@ -185,7 +185,8 @@ class AOPC(Metric):
 
     def _fingerprint(self) -> Tensor:
         settings = repr((self.heatmap, self.order, self.seed, self.protocol))
-        return torch.tensor(zlib.crc32(settings.encode()))
+        # Small numbers, since states count as equal where they are close.
+        return torch.tensor(list(hashlib.blake2b(settings.encode(), digest_size=8).digest()))
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()
