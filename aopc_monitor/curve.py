@@ -139,5 +139,6 @@ def perturbed_scores(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # Only CUDA's allocator has an exception class of its own.
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

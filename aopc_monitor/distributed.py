@@ -2,22 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aopc_monitor.evaluation import Evaluation, evaluate
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.probe import Probe
+from aopc_monitor.isolation import untouched
+from aopc_monitor.probe import ImagesFunction, Probe, collect_probe
 from aopc_monitor.protocol import PerturbationProtocol
+
+
+LOGGING = ("log", "log_dict")
 
 
 class EvaluationError(RuntimeError):
     """An evaluation failed on this process or on another one."""
+
+
+def validation_loaders(trainer: Any, pl_module: nn.Module) -> Any:
+    """The trainer's validation loaders, made now if the trainer only makes them later."""
+    if trainer.val_dataloaders is None and trainer.enable_validation:
+        with _as_validation(trainer), untouched(pl_module):
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    return trainer.val_dataloaders
+
+
+def probe_on_all_processes(
+    trainer: Any,
+    pl_module: nn.Module,
+    source: Any,
+    num_images: int,
+    seed: int,
+    images_fn: ImagesFunction | None,
+) -> Probe:
+    """Take the probe from a loader: the same on every process.
+
+    Args:
+        trainer: the Lightning trainer; its hooks on batches are applied.
+        pl_module: its module.
+        source: a loader, or the images themselves.
+        num_images: how many to take.
+        seed: which ones.
+        images_fn: finds the images in a batch.
+
+    Raises:
+        ValueError, TypeError: as `collect_probe`.
+        EvaluationError: if another process raised.
+    """
+
+    def transfer(batch: Any) -> Any:
+        if isinstance(source, Tensor):  # given as the network sees them
+            return batch
+        return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+    probe, error = None, None
+    try:
+        with _as_validation(trainer), untouched(pl_module, seed), torch.no_grad():
+            probe = collect_probe(
+                source, num_images, seed=seed, images_fn=images_fn, transfer=transfer
+            )
+    except Exception as caught:
+        error = caught
+    if trainer.strategy.reduce_boolean_decision(error is not None, all=False):
+        raise error or EvaluationError("the probe could not be taken on another process")
+    # Streams differ from process to process, and so may random augmentation.
+    shared: Probe = trainer.strategy.broadcast(probe, src=0)
+    return shared
+
+
+@contextmanager
+def _as_validation(trainer: Any) -> Iterator[None]:
+    """Users' hooks on batches augment `if self.trainer.training`: a probe is not training."""
+    stage = trainer.state.stage
+    trainer.validating = True
+    try:
+        yield
+    finally:
+        trainer.state.stage = stage
+
+
+@contextmanager
+def _without_logging(pl_module: nn.Module) -> Iterator[None]:
+    """A module that logs in its forward must not log perturbed images."""
+    own: dict[str, Any] = {n: vars(pl_module)[n] for n in LOGGING if n in vars(pl_module)}
+    vars(pl_module).update(dict.fromkeys(LOGGING, _log_nothing))
+    try:
+        yield
+    finally:
+        for name in LOGGING:
+            del vars(pl_module)[name]
+        vars(pl_module).update(own)
+
+
+def _log_nothing(*args: Any, **kwargs: Any) -> None:
+    pass
 
 
 def evaluate_on_all_processes(
@@ -74,8 +158,10 @@ def _own_share(
     parts = []
     precision = trainer.precision_plugin
     for images, labels in blocks:
+        if trainer.received_sigterm:
+            raise EvaluationError("the process was asked to end (SIGTERM)")
         on_device = precision.convert_input(images.to(pl_module.device))
-        with torch.inference_mode(False), precision.forward_context():
+        with _without_logging(pl_module), precision.forward_context():
             parts.append(evaluate(model, on_device, labels, heatmaps, protocol, seed))
     total = reduce(add, parts)
     return total if share else total.emptied()

@@ -60,8 +60,8 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
             module.training = was_training
         for parameter in parameters:
             parameter.restore()
-        for buffer in buffers:
-            buffer.restore()
+        for owned in buffers:
+            owned.restore()
     _check_unchanged(model, parameters)
 
 
@@ -96,20 +96,27 @@ class _Parameter:
 
 
 @dataclass
-class _Buffer:
+class _Buffers:
     owner: nn.Module
-    name: str
-    tensor: Tensor
-    copy: Tensor
+    tensors: dict[str, Tensor | None]
+    copies: dict[str, Tensor]
 
     def restore(self) -> None:
-        if self.owner._buffers.get(self.name) is not self.tensor:
-            self.owner._buffers[self.name] = self.tensor
-        # By value: BatchNorm writes its statistics without counting up the tensor's version. And
-        # only if need be: a write would invalidate graphs that somebody keeps.
-        if not torch.equal(self.tensor, self.copy):
-            with torch.no_grad():
-                self.tensor.copy_(self.copy)
+        # In place, since the module may have handed out its dict.
+        self.owner._buffers.clear()
+        self.owner._buffers.update(self.tensors)
+        for name, copy in self.copies.items():
+            tensor = self.tensors[name]
+            # By value: BatchNorm writes its statistics without counting up the tensor's version.
+            # And only if need be: a write would invalidate graphs that somebody keeps.
+            if tensor is not None and not _same(tensor, copy):
+                with torch.no_grad():
+                    tensor.copy_(copy)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal everywhere, NaN to NaN."""
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _version(tensor: Tensor) -> int | None:
@@ -124,12 +131,14 @@ def _remember_parameters(model: nn.Module) -> list[_Parameter]:
     ]
 
 
-def _remember_buffers(model: nn.Module) -> list[_Buffer]:
+def _remember_buffers(model: nn.Module) -> list[_Buffers]:
     return [
-        _Buffer(module, name, tensor, tensor.detach().clone())
+        _Buffers(
+            module,
+            dict(module._buffers),
+            {n: b.detach().clone() for n, b in module._buffers.items() if b is not None},
+        )
         for module in model.modules()
-        for name, tensor in module._buffers.items()
-        if tensor is not None
     ]
 
 

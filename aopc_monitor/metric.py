@@ -88,7 +88,9 @@ class AOPC(Metric):
         self.protocol = PerturbationProtocol(
             region_size, steps, data_range, replacement, repeats, score, chunk_size
         )
-        self.heatmap = heatmap_table.get(heatmap)
+        self.heatmap = (
+            heatmap_table.RandomOrder(seed) if heatmap == "random" else heatmap_table.get(heatmap)
+        )
         if order not in ORDERS:
             raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
         self.order = order
@@ -123,6 +125,24 @@ class AOPC(Metric):
         self.total_of_squares = self.total_of_squares + area.square().sum().to(self.total)
         self.total_curve = self.total_curve + result.curves.sum(dim=0).to(self.total)
         self.count = self.count + len(area)
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the images that another metric of the same settings has seen.
+
+        Raises:
+            ValueError: if the other one was measured under other settings.
+        """
+        if isinstance(incoming_state, Metric):
+            settings = getattr(incoming_state, "settings", None)
+        else:
+            settings = incoming_state.get("settings")
+        if settings is None or not torch.equal(settings.to(self.settings), self.settings):
+            raise ValueError(
+                "merge_state: the other AOPC was measured under other settings (heatmap, order, "
+                "seed, region_size, steps, data_range, replacement, repeats, score, chunk_size), "
+                "so the two do not average"
+            )
+        super().merge_state(incoming_state)
 
     def compute(self) -> Tensor:
         """Scalar AOPC over all images seen."""

@@ -7,16 +7,22 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from aopc_monitor.distributed import EvaluationError, evaluate_on_all_processes
-from aopc_monitor.evaluation import plan
+from aopc_monitor.distributed import (
+    EvaluationError,
+    evaluate_on_all_processes,
+    probe_on_all_processes,
+    validation_loaders,
+)
+from aopc_monitor.evaluation import Evaluation, plan
 from aopc_monitor.heatmaps import named_heatmaps
-from aopc_monitor.isolation import untouched
 from aopc_monitor.loggers import publish, remind
-from aopc_monitor.probe import Probe, collect_probe, first_loader
-from aopc_monitor.protocol import PerturbationProtocol, suggested_protocol
+from aopc_monitor.probe import Probe, first_loader
+from aopc_monitor.protocol import (
+    PerturbationProtocol,
+    check_positive,
+    observed_data_range,
+    suggested_protocol,
+)
 from aopc_monitor.schedule import check_schedule, is_due
 
 if TYPE_CHECKING:
@@ -106,8 +112,9 @@ class AOPCMonitor(Callback):
         self.heatmaps = named_heatmaps(heatmap)
         if every_n_steps is not None:
             check_schedule(every_n_steps)
-        if num_images < 1:
-            raise ValueError(f"num_images={num_images} must be at least 1")
+        check_positive("num_images", num_images)
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative")
         if on_error not in ("warn", "raise"):
             raise ValueError(f'on_error={on_error!r} is unknown: choose "warn" or "raise"')
         self.every_n_steps = every_n_steps
@@ -117,7 +124,7 @@ class AOPCMonitor(Callback):
         self._choices: dict[str, Any] = {
             "region_size": region_size,
             "steps": steps,
-            "data_range": None if data_range is None else tuple(data_range),
+            "data_range": data_range,
             "replacement": replacement,
             "repeats": repeats,
             "score": score,
@@ -132,6 +139,8 @@ class AOPCMonitor(Callback):
         self.history: list[dict[str, float]] = []
         self.probe: Probe | None = None
         self.protocol: PerturbationProtocol | None = None
+        self.evaluation: Evaluation | None = None
+        self._read_off_range: Any = None
         self._last_step = 0
         self._failures_in_a_row = 0
         self._failures = 0
@@ -144,17 +153,18 @@ class AOPCMonitor(Callback):
         return self._generate_state_key(prefix=self.prefix)
 
     def state_dict(self) -> dict[str, Any]:
-        """History and data range: numbers and lists only."""
-        known = self._choices["data_range"] if self.protocol is None else self.protocol.data_range
-        data_range = None if known is None else [torch.as_tensor(b).tolist() for b in known]
-        return {"history": self.history, "data_range": data_range, "failures": self._failures}
+        """History, and the data range if it was read off the probe: numbers and lists only."""
+        return {
+            "history": self.history,
+            "data_range": self._read_off_range,
+            "failures": self._failures,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the history, under the same data range."""
         self.history = list(state_dict["history"])
         self._failures = state_dict["failures"]
-        if self._choices["data_range"] is None and state_dict["data_range"] is not None:
-            self._choices["data_range"] = tuple(state_dict["data_range"])
+        self._read_off_range = state_dict["data_range"]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what cannot be explained from one process."""
@@ -164,7 +174,7 @@ class AOPCMonitor(Callback):
                 f"AOPCMonitor cannot look at a model under {strategy}: its parameters are spread "
                 "over processes. Train with DDP, or use the AOPC metric on a loaded checkpoint"
             )
-        if self.model_fn is None and type(pl_module).forward.__qualname__.startswith("Lightning"):
+        if self.model_fn is None and _has_no_forward(pl_module):
             raise ValueError(
                 f"{type(pl_module).__name__} has no forward(): define forward(images) -> (N, "
                 "classes), or give model_fn=lambda module: module.NETWORK"
@@ -173,10 +183,11 @@ class AOPCMonitor(Callback):
             # A new training, and not the checkpoint that may be loaded next.
             self.history = []
             self._failures = self._failures_in_a_row = 0
+            self._read_off_range = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Choose the probe and look at the network as it starts."""
-        self._prepare(trainer, pl_module, trainer.val_dataloaders)
+        self._prepare(trainer, pl_module, validation_loaders(trainer, pl_module))
         self._last_step = trainer.global_step
         if self.history and self.history[-1]["step"] == trainer.global_step:
             # Resumed right where the last evaluation was: other callbacks have forgotten it.
@@ -232,25 +243,15 @@ class AOPCMonitor(Callback):
                 "dataloader=, a loader of images; labels are not needed"
             )
         num_images = min(self.num_images, 4) if trainer.fast_dev_run else self.num_images
-
-        def transfer(batch: Any) -> Any:
-            return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-
-        stage = trainer.state.stage
-        # Users' batch hooks augment `if self.trainer.training`: a probe is not training.
-        trainer.validating = True
-        try:
-            with untouched(pl_module, self.seed), torch.no_grad():
-                self.probe = collect_probe(
-                    loader,
-                    num_images,
-                    seed=self.seed,
-                    images_fn=self.images_fn,
-                    transfer=(lambda batch: batch) if isinstance(loader, Tensor) else transfer,
-                )
-        finally:
-            trainer.state.stage = stage
-        self.protocol = suggested_protocol(self.probe.images, **self._choices)
+        self.probe = probe_on_all_processes(
+            trainer, pl_module, loader, num_images, self.seed, self.images_fn
+        )
+        choices = dict(self._choices)
+        if choices["data_range"] is None:
+            # Once per training: what is measured later has to stay comparable.
+            self._read_off_range = self._read_off_range or observed_data_range(self.probe.images)
+            choices["data_range"] = self._read_off_range
+        self.protocol = suggested_protocol(self.probe.images, **choices)
         if trainer.is_global_zero:
             read_off = self._choices["data_range"] is None
             print(f"AOPCMonitor: {plan(self.probe.images, self.heatmaps, self.protocol, read_off)}")
@@ -276,6 +277,7 @@ class AOPCMonitor(Callback):
         evaluation = evaluate_on_all_processes(
             trainer, pl_module, model, self.probe, self.heatmaps, self.protocol, self.seed
         )
+        self.evaluation = evaluation
         record = {f"{self.prefix}/{key}": value for key, value in evaluation.summary().items()}
         record[f"{self.prefix}/seconds"] = time.perf_counter() - started
         return {"step": trainer.global_step, **record}
@@ -304,3 +306,8 @@ class AOPCMonitor(Callback):
             stacklevel=2,
         )
         publish(trainer, {f"{self.prefix}/failures": float(self._failures)})
+
+
+def _has_no_forward(pl_module: Any) -> bool:
+    forward = getattr(type(pl_module), "forward", None)
+    return getattr(forward, "__qualname__", "") == "LightningModule.forward"

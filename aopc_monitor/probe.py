@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from aopc_monitor.checks import check_images
 
@@ -58,9 +59,9 @@ def collect_probe(
 ) -> Probe:
     """Choose the probe from a loader.
 
-    From a `DataLoader` over a data set with a length, `num_images` items are drawn at random but
-    always the same for the same seed, through the loader's own `collate_fn`: neither its sampler
-    nor its workers notice. Any other loader is iterated from its start.
+    From a tensor, or a `DataLoader` over a data set with a length, `num_images` items are drawn at
+    random but always the same for the same seed; through the loader's own `collate_fn`, so that
+    neither its sampler nor its workers notice. Any other loader is iterated from its start.
 
     Args:
         source: a loader of batches, or the images themselves, (N, C, H, W).
@@ -76,13 +77,18 @@ def collect_probe(
         ValueError: if the loader is empty, or the images are not what a network takes.
         TypeError: if a batch has no images that could be found.
     """
-    batches = [source] if isinstance(source, Tensor) else _batches(source, num_images, seed)
+    batches = _batches(source, num_images, seed)
     images: list[Tensor] = []
     labels: list[Tensor | None] = []
     for raw in batches:
         batch = transfer(raw)
         found = images_of(batch) if images_fn is None else images_fn(batch)
         check_images(found)
+        if images and found.shape[1:] != images[0].shape[1:]:
+            raise ValueError(
+                f"the probe's images differ in shape, {tuple(images[0].shape[1:])} and "
+                f"{tuple(found.shape[1:])}: give a dataloader= whose images are of one size"
+            )
         # A copy: the next batch may come in the same memory.
         images.append(found.detach().cpu().clone())
         labels.append(labels_of(batch, len(found)))
@@ -99,20 +105,28 @@ def collect_probe(
     )
 
 
-def _batches(loader: Iterable[Any], num_images: int, seed: int) -> Iterator[Any]:
+def _batches(loader: Tensor | Iterable[Any], num_images: int, seed: int) -> Iterator[Any]:
+    if isinstance(loader, Tensor):
+        yield loader[_drawn(len(loader), num_images, seed)]
+        return
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
     by_items = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    # An iterable data set has __getitem__ too, which only raises.
+    by_items = by_items and not isinstance(dataset, IterableDataset)
     if not by_items or collate is None or getattr(loader, "batch_sampler", None) is None:
         yield from loader
         return
     if len(dataset) == 0:
         return
-    generator = torch.Generator().manual_seed(seed)
-    # At random: data sets are often sorted by class, and then the first images are all of one.
-    chosen = torch.randperm(len(dataset), generator=generator)[:num_images].sort().values
-    for part in chosen.split(BLOCK_SIZE):
+    for part in _drawn(len(dataset), num_images, seed).split(BLOCK_SIZE):
         yield collate([dataset[int(index)] for index in part])
+
+
+def _drawn(total: int, num_images: int, seed: int) -> Tensor:
+    # At random: data sets are often sorted by class, and then the first images are all of one.
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(total, generator=generator)[:num_images].sort().values
 
 
 def images_of(batch: Any) -> Tensor:

@@ -48,11 +48,11 @@ class PerturbationProtocol:
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("region_size", self.region_size)
-        _check_positive("steps", self.steps)
-        _check_positive("repeats", self.repeats)
+        check_positive("region_size", self.region_size)
+        check_positive("steps", self.steps)
+        check_positive("repeats", self.repeats)
         if self.chunk_size is not None:
-            _check_positive("chunk_size", self.chunk_size)
+            check_positive("chunk_size", self.chunk_size)
         check_score(self.score)
         get_replacement(self.replacement)
         data_range_tensors(self.data_range)
@@ -91,7 +91,8 @@ class PerturbationProtocol:
         return low, high
 
 
-def _check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless value is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
 

@@ -92,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> Report:
         for point, value in zip(monitor.history, accuracy.accuracies, strict=True)
     ]
     report = Report(data.name, list(monitor.heatmaps), points)
+    folder = Path(str(trainer.log_dir))  # which all processes agree on, so all have to ask
     if trainer.is_global_zero:
-        _write(report, Path(str(trainer.log_dir)), options.output)
+        _write(report, folder, options.output)
     return report
 
 

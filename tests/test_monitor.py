@@ -213,7 +213,7 @@ def test_resumed_run_goes_on(tmp_path: Path) -> None:
             seen.append(float(trainer.callback_metrics["aopc/lrp"]))
 
     resumed.callbacks.append(Look())  # type: ignore[attr-defined]
-    resumed.fit(Classifier(), *loaders(), ckpt_path=str(tmp_path / "last.ckpt"), weights_only=True)
+    resumed.fit(Classifier(), *loaders(), ckpt_path=str(tmp_path / "last.ckpt"))
     assert seen == pytest.approx([first.history[-1]["aopc/lrp"]])
     assert [record["step"] for record in second.history] == [0, 6, 12, 18]
     assert second.history[:3] == first.history

@@ -35,6 +35,9 @@ def test_fewer_images_than_wanted_are_all_taken() -> None:
 
 def test_streams_are_read_from_their_start() -> None:
     class Stream(IterableDataset[Any]):
+        def __len__(self) -> int:
+            return 100
+
         def __iter__(self) -> Iterator[Any]:
             yield from zip(IMAGES, LABELS, strict=True)
 
@@ -45,7 +48,9 @@ def test_streams_are_read_from_their_start() -> None:
 
 
 def test_images_themselves_and_transfer() -> None:
-    assert torch.equal(collect_probe(IMAGES, 5).images, IMAGES[:5])
+    drawn = collect_probe(IMAGES, 5).images[:, 0, 0, 0]
+    assert len(drawn.unique()) == 5
+    assert drawn.max() > 20
     halved = collect_probe([IMAGES], 5, transfer=lambda batch: batch / 2)
     assert torch.equal(halved.images, IMAGES[:5] / 2)
 
@@ -95,6 +100,7 @@ def test_first_loader() -> None:
         (DataLoader(TensorDataset(IMAGES[:0])), ValueError, "gave no batch"),
         ([{"name": 1}], TypeError, "a dict with the keys name: give images_fn="),
         (["text"], TypeError, "a batch that is a str"),
+        ([IMAGES[:2], IMAGES[:2, :, :3]], ValueError, "differ in shape"),
         ([torch.zeros(4, 4)], ValueError, r"images has shape \(4, 4\)"),
         ([torch.zeros(2, 3, 4, 4, dtype=torch.uint8)], TypeError, "images is torch.uint8"),
     ],

@@ -73,13 +73,17 @@ Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 class BackwardRules(TorchFunctionMode):
     """Within this context, operations on the images' way get the backward passes of `rules`.
 
-    The context must be left before the gradient is taken.
+    Only what depends on the images may require gradients (no parameter does), and the context must
+    be left before the gradient is taken.
 
     Args:
         method: name of the method, for messages.
         rules: from an operation's plain name to what takes its place.
         exact: plain names of the operations whose own gradient is what the method asks for.
         images: where the signal begins.
+
+    Attributes:
+        without_rule: operations that were met and have none; named in a warning on leaving.
     """
 
     def __init__(
@@ -90,14 +94,15 @@ class BackwardRules(TorchFunctionMode):
         self.rules = rules
         self.exact = exact
         self.without_rule: set[str] = set()
-        # Which tensors depend on the images, and what made them; both forget dead tensors.
-        self._signals: Any = WeakIdKeyDictionary()
+        # What made a tensor, and which tensors only an output may be; both forget dead tensors.
         self.origins: Any = WeakIdKeyDictionary()
-        self._signals[images] = True
+        self.ends: Any = WeakIdKeyDictionary()
+        self._seen: Any = WeakIdKeyDictionary()
+        self._seen[images] = True
 
     def is_signal(self, value: object) -> bool:
         """Whether a value is a tensor that depends on the images."""
-        return isinstance(value, Tensor) and value in self._signals
+        return isinstance(value, Tensor) and value.requires_grad
 
     def __torch_function__(
         self,
@@ -108,8 +113,10 @@ class BackwardRules(TorchFunctionMode):
     ) -> Any:
         """Run one torch call by its rule, or as it is."""
         kwargs = kwargs or {}
-        if not any(self.is_signal(value) for value in tensors_in((args, kwargs))):
+        signals = [value for value in tensors_in((args, kwargs)) if self.is_signal(value)]
+        if not signals:
             return func(*args, **kwargs)
+        self._check_origin(signals)
         call = Call(func, args, kwargs)
         rule = self.rules.get(call.name)
         if rule is None:
@@ -118,18 +125,41 @@ class BackwardRules(TorchFunctionMode):
             result = rule(call, self)
             if call.in_place:
                 result = args[0].copy_(result)
-        self._follow(call, result, has_rule=rule is not None)
+        self._follow(call, signals, result, has_rule=rule is not None)
         return result
 
-    def _follow(self, call: Call, result: Any, has_rule: bool) -> None:
+    def check_outputs(self, outputs: Tensor) -> None:
+        """Notice an operation, hidden from torch functions, that made the network's outputs."""
+        if self.is_signal(outputs):
+            self._check_origin([outputs])
+
+    def _check_origin(self, signals: list[Tensor]) -> None:
+        """What no call returned was made out of sight: by TorchScript or an autograd.Function."""
+        for signal in signals:
+            if signal not in self._seen:
+                maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
+                self.without_rule.add(f"a hidden operation ({maker})")
+                self._seen[signal] = True
+
+    def _follow(self, call: Call, signals: list[Tensor], result: Any, *, has_rule: bool) -> None:
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
-        # What was detached, rounded or compared carries no signal any more.
-        results = [tensor for tensor in tensors_in(reached) if tensor.requires_grad]
+        results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         for tensor in results:
-            self._signals[tensor] = True
+            self._seen[tensor] = True
+            if tensor._base is not None:  # written into through a view
+                self._seen[tensor._base] = True
         if results and not has_rule and call.name not in self.exact:
             self.without_rule.add(call.name)
+        if any(signal in self.ends for signal in signals):
+            if call.name in self.exact:
+                self.ends.update(dict.fromkeys(results, self.ends[signals[0]]))
+            elif results:
+                self.without_rule.update(self.ends[s] for s in signals if s in self.ends)
+        if call.name in COPIES and signals[0] in self.origins:
+            layer, version = self.origins[signals[0]]
+            if signals[0]._version == version:
+                self.origins[result] = (layer, result._version)
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         """Leave, and name what had no rule."""
@@ -142,21 +172,32 @@ class BackwardRules(TorchFunctionMode):
             )
 
 
+# Hand on what they were given, maybe in another memory layout.
+COPIES = frozenset({"clone", "contiguous", "dropout"})
+
+
 def plain_name(operation: Operation) -> str:
     """One name for the spellings of an operation.
 
     Example:
-        >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rsub__, torch.flatten)]
-        ['relu', 'add', 'sub', 'flatten']
+        >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rdiv__)]
+        ['relu', 'add', 'rdiv']
     """
     name: str = getattr(operation, "__name__", type(operation).__name__)
     plain = name.strip("_")
-    if name.startswith("__") and plain[1:] in _REFLECTED and plain[0] in "ir":
+    if (
+        name.startswith("__")
+        and (
+            (plain[0] == "i" and plain[1:] in _OPERATORS)
+            # Not 1 / x nor w @ x, which are other operations than x / 1 and x @ w.
+            or (plain[0] == "r" and plain[1:] in _OPERATORS - {"truediv", "div", "matmul"})
+        )
+    ):
         plain = plain[1:]
     return _SYNONYMS.get(plain, plain)
 
 
-_REFLECTED = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
+_OPERATORS = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
 _SYNONYMS = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul"}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images, check_target
+from aopc_monitor.heatmaps.backward import BackwardRules
 from aopc_monitor.isolation import untouched
 from aopc_monitor.scores import class_outputs
 
@@ -70,11 +71,17 @@ class BackwardHeatmap(ABC):
             )
 
     def _explain(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
+        # Then only what depends on the images has a gradient, which is faster, and how the rules
+        # tell what they are for. `untouched` gives the parameters back as they were.
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
         images.requires_grad_()
         # The network gets a clone, so that its first operation may work in place.
-        entrance = images.clone()
-        with self.rules(entrance):
-            outputs = class_outputs(model(entrance), len(images))
+        entrance, count = images.clone(), len(images)
+        with self.rules(entrance) as rules:
+            outputs = class_outputs(model(entrance), count)
+            if rules is not None:
+                rules.check_outputs(outputs)
         target = outputs.argmax(dim=1) if target is None else target.to(outputs.device)
         check_target(target, *outputs.shape)
         gradient = self._gradient(outputs.gather(1, target[:, None]).sum(), images)
@@ -94,7 +101,7 @@ class BackwardHeatmap(ABC):
             )
         return gradient
 
-    def rules(self, images: Tensor) -> AbstractContextManager[object]:
+    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules | None]:
         """Context for the forward pass of `images` that changes what its backward pass will be."""
         return nullcontext()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,8 +36,27 @@ def rectify_signal_leakily(call: Call, mode: BackwardRules) -> Tensor:
     )
 
 
+def rectify_signal_of_hardtanh(call: Call, mode: BackwardRules) -> Tensor:
+    """ReLU6 is a hardtanh from 0 to 6; others are no rectifications."""
+    if call.argument(1, "min_val", -1.0) != 0:
+        mode.without_rule.add("hardtanh")
+        result: Tensor = call.run()
+        return result
+    return rectify_signal(call, mode)
+
+
+def select(call: Call, mode: BackwardRules) -> Any:
+    """Maximum over a dimension is pooling; of two tensors, such as x and 0, it may be a ReLU."""
+    if isinstance(call.argument(1, "other"), Tensor):
+        mode.without_rule.add(f"{call.name} of two tensors")
+    return call.run()
+
+
 RULES: dict[str, Rule] = {
     **COMMON_RULES,
+    "hardtanh": rectify_signal_of_hardtanh,
+    "max": select,
+    "maximum": select,
     "relu": rectify_signal,
     "relu6": rectify_signal,
     "leaky_relu": rectify_signal_leakily,
@@ -71,7 +90,7 @@ class Deconvolution(BackwardHeatmap):
     def __post_init__(self) -> None:
         check_norm(self.norm)
 
-    def rules(self, images: Tensor) -> AbstractContextManager[object]:
+    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """Deconvolution's rules."""
         return BackwardRules("deconvolution", RULES, EXACT, images)
 

@@ -135,7 +135,10 @@ def _batch_norm(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
     values: Tensor = call.argument(0, "input")
     if call.operation is not F.batch_norm or call.argument(5, "training", False):
-        mode.without_rule.add("batch_norm by statistics of the batch")
+        direct = call.operation is not F.batch_norm
+        mode.without_rule.add(
+            f"batch_norm {'of torch' if direct else 'by statistics of the batch'}"
+        )
         result: Tensor = call.run()
         return result
     scale, shift = _scale_and_shift(call, values)

@@ -61,7 +61,9 @@ def skip_softmax(call: Call, mode: BackwardRules) -> Tensor:
     if logits.ndim != 2:
         mode.without_rule.add(call.name)
         return result
-    return substitute(logits, result, lambda signal: signal)
+    end = substitute(logits, result, lambda signal: signal)
+    mode.ends[end] = f"{call.name} before the end of the network"
+    return end
 
 
 COMMON_RULES: dict[str, Rule] = {

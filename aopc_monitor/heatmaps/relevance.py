@@ -55,7 +55,7 @@ def alpha_beta_rule(layer: LinearLayer, alpha: float, beta: float) -> Tensor:
     such as in batch normalisation by itself, that input gets all of its relevance.
     """
     if layer.one_to_one:
-        return pass_relevance(layer.input, layer.output)
+        return pass_relevance(layer.input, layer.input.detach(), layer.output)
     activations = layer.input.detach()
     outputs = layer.output.detach()
 
@@ -104,12 +104,21 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
     plain gradient, it needs no rule.
     """
-    return pass_relevance(call.argument(0, "input"), call.run())
+    inputs: Tensor = call.argument(0, "input")
+    # Written over by its own result, an input in place would look as if it had been the output.
+    before = inputs.detach().clone() if call.in_place else inputs.detach()
+    return pass_relevance(inputs, before, call.run())
 
 
-def pass_relevance(inputs: Tensor, outputs: Tensor) -> Tensor:
-    """Outputs of an operation, each of whose elements gives all its relevance to one input."""
-    before, after = inputs.detach(), outputs.detach()
+def pass_relevance(inputs: Tensor, before: Tensor, outputs: Tensor) -> Tensor:
+    """Outputs of an operation, each of whose elements gives all its relevance to one input.
+
+    Args:
+        inputs: where the signal goes on.
+        before: their values.
+        outputs: what the operation made of them.
+    """
+    after = outputs.detach()
 
     def backward(signal: Tensor) -> Tensor:
         return torch.where(before == 0, 0.0, signal * after / before)
@@ -132,7 +141,7 @@ class _LRP(BackwardHeatmap):
     def linear_rule(self) -> LinearRule:
         raise NotImplementedError
 
-    def rules(self, images: Tensor) -> AbstractContextManager[object]:
+    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """The rules of this LRP."""
         return BackwardRules(str(self), lrp_rules(self.linear_rule()), EXACT, images)
 
