@@ -17,7 +17,6 @@ from aopc_monitor.isolation import untouched
 from aopc_monitor.probe import ImagesFunction, Probe, collect_probe
 from aopc_monitor.protocol import PerturbationProtocol
 
-
 LOGGING = ("log", "log_dict")
 
 

@@ -102,9 +102,10 @@ class _Buffers:
     copies: dict[str, Tensor]
 
     def restore(self) -> None:
-        # In place, since the module may have handed out its dict.
-        self.owner._buffers.clear()
-        self.owner._buffers.update(self.tensors)
+        # TorchScript's modules have no dict, and cannot gain or lose buffers.
+        if isinstance(self.owner._buffers, dict):
+            self.owner._buffers.clear()
+            self.owner._buffers.update(self.tensors)
         for name, copy in self.copies.items():
             tensor = self.tensors[name]
             # By value: BatchNorm writes its statistics without counting up the tensor's version.

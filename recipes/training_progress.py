@@ -59,7 +59,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     trainer.add_argument("--precision", default="32-true")
     trainer.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.evaluations < 3:
+        parser.error(f"--evaluations {options.evaluations}: a correlation needs at least 3")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> Report:
@@ -85,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     accuracy = AccuracyBesideMonitor(monitor, test)
     trainer = _trainer(options, data, [monitor, accuracy])
     steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
-    monitor.every_n_steps = log_spaced_steps(steps, options.evaluations - 1, FIRST_STEP)
+    # The first evaluation is made before the first step.
+    monitor.every_n_steps = log_spaced_steps(
+        steps, options.evaluations - 1, min(FIRST_STEP, steps // 2)
+    )
     trainer.fit(ImageClassifier(len(data.classes), data.plan.learning_rate), train, test)
     points = [
         {**point, KEY: value}

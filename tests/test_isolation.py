@@ -101,6 +101,30 @@ def test_a_changed_parameter_is_an_error(change: Any) -> None:
         look()
 
 
+def test_buffers_that_come_and_go_are_restored() -> None:
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("cache", None)
+            self.register_buffer("unknown", torch.tensor([float("nan"), 1.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.cache = x
+            self.register_buffer("mask", x)
+            del self.unknown
+            return x
+
+    model = Caches()
+    unknown = model.unknown
+    version = unknown._version
+    with untouched(model):
+        model(torch.ones(1))
+    assert model.cache is None
+    assert set(dict(model.named_buffers())) == {"unknown"}
+    assert model.unknown is unknown
+    assert unknown._version == version
+
+
 def test_a_model_error_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError), untouched(small_network()):
         raise ZeroDivisionError

@@ -92,6 +92,22 @@ def test_merge_pickle_deepcopy_clone_and_hash() -> None:
     assert hash(metric()) != hash(metric())
 
 
+def test_metrics_of_different_settings_do_not_merge() -> None:
+    one = metric()
+    for other in (metric(region_size=2), metric(heatmap="random"), metric(seed=1)):
+        with pytest.raises(ValueError, match="measured under other settings"):
+            one.merge_state(other)
+
+
+def test_random_order_follows_the_seed() -> None:
+    values = []
+    for seed in range(3):
+        one = metric(heatmap="random", seed=seed, replacement="mean")
+        one.update(network(), images())
+        values.append(float(one.compute()))
+    assert len(set(values)) == 3
+
+
 def test_collection_does_not_merge_different_metrics() -> None:
     """An all-zero network gives every AOPC the same first sums."""
     silent = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))

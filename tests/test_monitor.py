@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from aopc_monitor import AOPCMonitor, heatmaps
 from aopc_monitor.evaluation import evaluate
@@ -227,10 +227,61 @@ def test_a_new_training_starts_a_new_history(tmp_path: Path) -> None:
 
 
 def test_two_monitors_have_their_own_keys_and_state(tmp_path: Path) -> None:
-    one, other = monitor(), monitor(heatmap="sensitivity_l2", prefix="other")
-    fitted = fit(tmp_path, one, other)
+    def pair() -> list[AOPCMonitor]:
+        return [monitor(), monitor(heatmap="sensitivity_l2", prefix="other", num_images=8)]
+
+    fitted = fit(tmp_path, *pair())
     assert {"aopc/lrp", "other/sensitivity_l2"} <= set(fitted.callback_metrics)
-    assert one.state_key != other.state_key
+    fitted.save_checkpoint(tmp_path / "last.ckpt")
+    one, other = pair()
+    resumed = trainer(tmp_path, one, other, max_epochs=3)
+    resumed.fit(Classifier(), *loaders(), ckpt_path=str(tmp_path / "last.ckpt"))
+    assert len(one.history) == len(other.history) == 4
+    assert all("aopc/lrp" in record for record in one.history)
+    assert all("other/sensitivity_l2" in record for record in other.history)
+
+
+def test_range_read_off_in_training_is_kept_for_the_test(tmp_path: Path) -> None:
+    watch = monitor(data_range=None)
+    fitted = fit(tmp_path, watch)
+    assert watch.protocol is not None
+    before = watch.protocol.data_range
+    darker = TensorDataset(Quadrants(40).images * 0.5, Quadrants(40).labels)
+    fitted.test(fitted.lightning_module, DataLoader(darker, batch_size=8), verbose=False)
+    assert watch.probe is not None
+    assert float(watch.probe.images.max()) <= 0.5
+    assert watch.protocol.data_range == before
+
+
+def test_validation_that_comes_late(tmp_path: Path) -> None:
+    watch = monitor()
+    fit(tmp_path, watch, check_val_every_n_epoch=2, num_sanity_val_steps=0)
+    assert [record["step"] for record in watch.history] == [0, 12]
+
+
+def test_what_forward_logs_is_not_polluted(tmp_path: Path) -> None:
+    class Logs(Classifier):
+        def forward(self, images: Tensor) -> Tensor:
+            outputs = super().forward(images)
+            self.log("mean_output", outputs.mean(), on_epoch=True, on_step=False)
+            return outputs
+
+    logged = []
+    for callbacks in ([], [monitor(every_n_steps=1)]):
+        pl.seed_everything(0, verbose=False)
+        recorder = Recorder()
+        fit(tmp_path, *callbacks, module=Logs(), logger=recorder)
+        logged.append([m["mean_output"] for _, m in recorder.calls if "mean_output" in m])
+    assert len(logged[0]) == 4
+    assert logged[0] == logged[1]
+
+
+def test_names_do_not_matter(tmp_path: Path) -> None:
+    class LightningNet(Classifier):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)
+
+    fit(tmp_path, monitor(), module=LightningNet(), limit_train_batches=1)
 
 
 def test_fast_dev_run(tmp_path: Path) -> None:
@@ -328,6 +379,9 @@ def test_no_validation_loader_is_named(tmp_path: Path) -> None:
         ({"every_n_steps": 0}, "every_n_steps=0 must be at least 1"),
         ({"heatmap": "grad"}, "heatmap='grad' is unknown: choose one of sensitivity_l2"),
         ({"num_images": 0}, "num_images=0"),
+        ({"num_images": 1.5}, "num_images=1.5"),
+        ({"seed": -1}, "seed=-1"),
+        ({"data_range": 1.0}, "data_range=1.0 is not a pair"),
         ({"data_range": (1.0, 0.0)}, "low < high"),
         ({"steps": 0}, "steps=0"),
         ({"region_size": 0}, "region_size=0"),

@@ -41,6 +41,12 @@ def test_probabilities_are_recognised_and_not_softmaxed_again(
     torch.testing.assert_close(logs, values.log())
 
 
+def test_probabilities_of_half_precision_are_recognised_in_float_too() -> None:
+    logits = torch.randn(8, 100, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.bfloat16, torch.float16):
+        assert are_probabilities(logits.to(dtype).softmax(dim=1).float())
+
+
 def test_log_probabilities_are_logits_as_any() -> None:
     outputs = LOGITS.log_softmax(1)
     values = score_function("probability", outputs)(outputs, TARGET)

@@ -152,7 +152,7 @@ class BackwardRules(TorchFunctionMode):
         if results and not has_rule and call.name not in self.exact:
             self.without_rule.add(call.name)
         if any(signal in self.ends for signal in signals):
-            if call.name in self.exact:
+            if call.name in RESHAPES:
                 self.ends.update(dict.fromkeys(results, self.ends[signals[0]]))
             elif results:
                 self.without_rule.update(self.ends[s] for s in signals if s in self.ends)
@@ -172,6 +172,15 @@ class BackwardRules(TorchFunctionMode):
             )
 
 
+RESHAPES = frozenset({
+    "bfloat16", "broadcast_to", "cat", "chunk", "clone", "concat", "contiguous", "double",
+    "expand", "expand_as", "flatten", "flip", "float", "gather", "get", "getitem", "half",
+    "index_select", "movedim", "narrow", "pad", "permute", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "select",
+    "setitem", "split", "split_with_sizes", "squeeze", "stack", "swapaxes", "t", "tensor_split",
+    "to", "transpose", "type", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view",
+    "view_as", "requires_grad", "cpu", "cuda", "copy", "masked_select", "retain_grad",
+})  # fmt: skip
 # Hand on what they were given, maybe in another memory layout.
 COPIES = frozenset({"clone", "contiguous", "dropout"})
 

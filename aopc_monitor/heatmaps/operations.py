@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Call, Rule, substitute
+from aopc_monitor.heatmaps.backward import RESHAPES, BackwardRules, Call, Rule, substitute
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -16,15 +16,6 @@ OTHER_ACTIVATIONS = (
     "sigmoid", "silu", "softplus", "tanh",
 )  # fmt: skip
 
-RESHAPES = frozenset({
-    "bfloat16", "broadcast_to", "cat", "chunk", "clone", "concat", "contiguous", "double",
-    "expand", "expand_as", "flatten", "flip", "float", "gather", "get", "getitem", "half",
-    "index_select", "movedim", "narrow", "pad", "permute", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "select",
-    "setitem", "split", "split_with_sizes", "squeeze", "stack", "swapaxes", "t", "tensor_split",
-    "to", "transpose", "type", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view",
-    "view_as", "requires_grad", "cpu", "cuda", "copy", "masked_select", "retain_grad",
-})  # fmt: skip
 SUMS = frozenset({
     "add", "sub", "neg", "sum", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d",
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "interpolate",

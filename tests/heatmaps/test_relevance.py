@@ -243,3 +243,123 @@ def test_operations_without_a_rule_are_named(method: Heatmap) -> None:
 
     with pytest.warns(UserWarning, match="has no rule for: mul of two values.*, sin"):
         method(Gated(), torch.rand(2, 3, 8, 8), torch.tensor([0, 1]))
+
+
+def activation_network(activation: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3), activation, nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 4)
+        )
+        .double()
+        .eval()
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.ELU, nn.Hardtanh]
+)
+@pytest.mark.parametrize("method", METHODS[:2], ids=str)
+def test_activations_in_place_are_as_those_that_are_not(
+    method: Heatmap, kind: type[nn.Module]
+) -> None:
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
+    out_of_place, in_place = kind(), kind(inplace=True)
+    if kind is nn.LeakyReLU:
+        assert in_place.negative_slope == out_of_place.negative_slope
+    torch.testing.assert_close(
+        method(activation_network(in_place), x, target),
+        method(activation_network(out_of_place), x, target),
+    )
+
+
+@pytest.mark.parametrize("kind", [nn.SiLU, nn.Tanh, nn.GELU, nn.Hardtanh, nn.ReLU6])
+def test_activations_pass_relevance_on(kind: type[nn.Module]) -> None:
+    model = activation_network(kind())
+    for layer in (model[0], model[2], model[4]):
+        nn.init.zeros_(layer.bias)
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
+    scores = model(x).gather(1, target[:, None])[:, 0].detach()
+    relevance = LRPEpsilon(1e-12)(model, x, target).sum(dim=(1, 2))
+    torch.testing.assert_close(relevance, scores, rtol=1e-6, atol=0)
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * gradient
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (Double.apply, "a hidden operation .DoubleBackward"),
+        (lambda x: 1.0 / (x + 3), "rdiv"),
+        (lambda x: x.flatten(1).softmax(1).view_as(x), "softmax before the end of the network"),
+        (lambda x: x * torch.sigmoid(x), "mul of two values"),
+        (lambda x: x.reciprocal(), "reciprocal"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_what_has_no_rule_is_named(
+    method: Heatmap, function: Callable[[Tensor], Tensor], message: str
+) -> None:
+    model = activation_network(Apply(function))
+    with pytest.warns(UserWarning, match=message):
+        method(model, torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2]))
+
+
+def test_torchscript_is_named() -> None:
+    model = torch.jit.trace(activation_network(nn.ReLU()), torch.rand(1, 3, 8, 8).double())
+    with pytest.warns(UserWarning, match="a hidden operation"):
+        LRPEpsilon()(model, torch.rand(2, 3, 8, 8).double(), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_writing_through_a_view(method: Heatmap) -> None:
+    def through_a_view(x: Tensor) -> Tensor:
+        buffer = torch.zeros_like(x)
+        buffer.narrow(1, 0, 6).copy_(torch.relu(x))
+        return buffer
+
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
+    torch.testing.assert_close(
+        method(activation_network(Apply(through_a_view)), x, target),
+        method(activation_network(nn.ReLU()), x, target),
+    )
+
+
+def test_deconvolution_knows_relu6_and_names_a_relu_by_maximum() -> None:
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Deconvolution()(activation_network(nn.ReLU6()), x, target)
+    by_maximum = Apply(lambda x: torch.maximum(x, torch.zeros_like(x)))
+    with pytest.warns(UserWarning, match="maximum of two tensors"):
+        Deconvolution()(activation_network(by_maximum), x, target)
+
+
+def test_a_copy_between_convolution_and_batch_norm_does_not_matter() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)]
+    nn.init.uniform_(layers[1].bias)
+    copy = Apply(lambda x: x.contiguous(memory_format=torch.channels_last))
+    plain = nn.Sequential(*layers).double().eval()
+    copied = nn.Sequential(layers[0], copy, *layers[1:]).double().eval()
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
+    torch.testing.assert_close(
+        LRPEpsilon(0.5)(copied, x, target), LRPEpsilon(0.5)(plain, x, target)
+    )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recipes import datasets
 from recipes.training_progress import main, parse_arguments
 
+ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--max-epochs", "1", "--evaluations", "4", "--num-images", "16", "--steps", "3",
          "--heatmaps", "lrp", "--accelerator", "cpu", "--devices", "1"]  # fmt: skip
 
@@ -30,8 +33,8 @@ def test_digits(
     few = datasets.digits(train_size=64 * 30, test_size=100)
     monkeypatch.setattr("recipes.training_progress.load", lambda *args, **kwargs: few)
     report = main([*QUICK, "--output", str(tmp_path)])
-    # 30 batches in one epoch: 20 is the first step of the schedule, 30 the last.
-    assert report.column("step") == [0, 20, 24, 30]
+    # 30 batches in one epoch: half of them is the first step of the schedule, 30 the last.
+    assert report.column("step") == [0, 15, 21, 30]
     check_outputs(tmp_path / "training_progress" / "version_0")
     printed = capsys.readouterr().out
     assert f"tensorboard --logdir {tmp_path}" in printed
@@ -50,6 +53,27 @@ def test_image_folder(tmp_path: Path) -> None:
     report = main([*QUICK, "--image-folder", str(tmp_path / "images"), "--output", str(tmp_path)])
     assert report.title == "images"
     check_outputs(tmp_path / "training_progress" / "version_0")
+
+
+def test_two_processes_write_one_report(tmp_path: Path) -> None:
+    """In a process of its own, since DDP starts the whole command once more."""
+    command = [
+        sys.executable, "-m", "recipes.training_progress", *QUICK[:-4], "--accelerator", "cpu",
+        "--devices", "2", "--strategy", "ddp", "--output", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_outputs(tmp_path / "training_progress" / "version_0")
+    assert done.stdout.count("correlation with test accuracy over 4 evaluations") == 1
+
+
+def test_too_few_evaluations_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--evaluations", "2"])
+    assert "--evaluations 2: a correlation needs at least 3" in capsys.readouterr().err
 
 
 def test_unknown_data_set_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
