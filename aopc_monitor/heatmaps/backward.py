@@ -13,10 +13,8 @@ redistributes R in proportion to the contributions (Ancona et al. 2018; Ali et a
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -24,48 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-Operation: TypeAlias = Callable[..., Any]
-
-
-class Call:
-    """One call of a torch operation on the way from the images to the class scores.
-
-    Attributes:
-        operation: the torch function.
-        name: its plain name: "relu" for `F.relu`, `torch.relu_` and `Tensor.relu` alike.
-        args: positional arguments.
-        kwargs: keyword arguments.
-    """
-
-    def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.operation = operation
-        self.name = plain_name(operation)
-        self.args = args
-        self.kwargs = kwargs
-
-    def run(self) -> Any:
-        """What the operation returns; its arguments stay as they are, also if it is in place."""
-        if self.in_place:
-            return self.operation(self.args[0].clone(), *self.args[1:], **self.kwargs)
-        return self.operation(*self.args, **self.kwargs)
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument that may have come by position or by name."""
-        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the operation writes into its first argument."""
-        name = getattr(self.operation, "__name__", "")
-        if (name.endswith("_") and not name.endswith("__")) or name.startswith("__i"):
-            return True
-        if not isinstance(self.operation, FunctionType):
-            return False
-        parameters = list(inspect.signature(self.operation).parameters)
-        return "inplace" in parameters and bool(
-            self.argument(parameters.index("inplace"), "inplace", False)
-        )
-
+from aopc_monitor.heatmaps.calls import Call, Operation, tensors_in
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
@@ -124,7 +81,7 @@ class BackwardRules(TorchFunctionMode):
         else:
             result = rule(call, self)
             if call.in_place:
-                result = args[0].copy_(result)
+                result = call.first.copy_(result)
         self._follow(call, signals, result, has_rule=rule is not None)
         return result
 
@@ -142,6 +99,7 @@ class BackwardRules(TorchFunctionMode):
                 self._seen[signal] = True
 
     def _follow(self, call: Call, signals: list[Tensor], result: Any, *, has_rule: bool) -> None:
+        """Note what a call made of the signals that it was given."""
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
@@ -151,15 +109,20 @@ class BackwardRules(TorchFunctionMode):
                 self._seen[tensor._base] = True
         if results and not has_rule and call.name not in self.exact:
             self.without_rule.add(call.name)
-        if any(signal in self.ends for signal in signals):
-            if call.name in RESHAPES:
-                self.ends.update(dict.fromkeys(results, self.ends[signals[0]]))
-            elif results:
-                self.without_rule.update(self.ends[s] for s in signals if s in self.ends)
-        if call.name in COPIES and signals[0] in self.origins:
-            layer, version = self.origins[signals[0]]
-            if signals[0]._version == version:
-                self.origins[result] = (layer, result._version)
+        self._follow_ends(call, signals, results)
+        self._follow_origin(call, signals[0], results)
+
+    def _follow_ends(self, call: Call, signals: list[Tensor], results: list[Tensor]) -> None:
+        names = [self.ends[signal] for signal in signals if signal in self.ends]
+        if call.name not in RESHAPES and results:
+            self.without_rule.update(names)
+        elif names:
+            self.ends.update(dict.fromkeys(results, names[0]))
+
+    def _follow_origin(self, call: Call, signal: Tensor, results: list[Tensor]) -> None:
+        layer, version = self.origins.get(signal, (None, None))
+        if layer is not None and call.name in COPIES and signal._version == version:
+            self.origins.update({copy: (layer, copy._version) for copy in results})
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         """Leave, and name what had no rule."""
@@ -183,42 +146,6 @@ RESHAPES = frozenset({
 })  # fmt: skip
 # Hand on what they were given, maybe in another memory layout.
 COPIES = frozenset({"clone", "contiguous", "dropout"})
-
-
-def plain_name(operation: Operation) -> str:
-    """One name for the spellings of an operation.
-
-    Example:
-        >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rdiv__)]
-        ['relu', 'add', 'rdiv']
-    """
-    name: str = getattr(operation, "__name__", type(operation).__name__)
-    plain = name.strip("_")
-    if (
-        name.startswith("__")
-        and (
-            (plain[0] == "i" and plain[1:] in _OPERATORS)
-            # Not 1 / x nor w @ x, which are other operations than x / 1 and x @ w.
-            or (plain[0] == "r" and plain[1:] in _OPERATORS - {"truediv", "div", "matmul"})
-        )
-    ):
-        plain = plain[1:]
-    return _SYNONYMS.get(plain, plain)
-
-
-_OPERATORS = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
-_SYNONYMS = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul"}
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Tensors in an argument or result, however it nests them."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
 
 
 def substitute(source: Tensor, value: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:

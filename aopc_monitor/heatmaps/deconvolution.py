@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Call, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
 from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
+from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.operations import (
     COMMON_RULES,
     CONVOLUTIONS,
@@ -25,15 +26,13 @@ def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:
 
     R_i = max(0, R_j), whatever the activation was.
     """
-    return substitute(call.argument(0, "input"), call.run(), F.relu)
+    return substitute(call.first, call.run(), F.relu)
 
 
 def rectify_signal_leakily(call: Call, mode: BackwardRules) -> Tensor:
     """Leaky ReLU: the backward signal passes through the same leaky ReLU."""
     slope = call.argument(1, "negative_slope", 0.01)
-    return substitute(
-        call.argument(0, "input"), call.run(), lambda signal: F.leaky_relu(signal, slope)
-    )
+    return substitute(call.first, call.run(), lambda signal: F.leaky_relu(signal, slope))
 
 
 def rectify_signal_of_hardtanh(call: Call, mode: BackwardRules) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Call, Rule
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule
+from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.operations import CONVOLUTIONS, PRODUCTS, TRANSPOSED_CONVOLUTIONS
 
 
@@ -120,7 +121,7 @@ def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 
 def _product(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
-    left = call.argument(0, "input")
+    left = call.first
     right = call.argument(1, "mat2" if "mat2" in call.kwargs else "other")
     output: Tensor = call.run()
     if mode.is_signal(left) and mode.is_signal(right):
@@ -133,7 +134,7 @@ def _product(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
 
 def _batch_norm(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
-    values: Tensor = call.argument(0, "input")
+    values = call.first
     if call.operation is not F.batch_norm or call.argument(5, "training", False):
         direct = call.operation is not F.batch_norm
         mode.without_rule.add(

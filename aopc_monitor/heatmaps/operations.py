@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import RESHAPES, BackwardRules, Call, Rule, substitute
+from aopc_monitor.heatmaps.backward import RESHAPES, BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.calls import Call
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -38,7 +39,7 @@ GRADIENT_IS_EXACT = RESHAPES | SUMS | SELECTIONS | IDENTITIES_IN_EVAL
 
 def scaling(call: Call, mode: BackwardRules) -> Tensor:
     """Product or quotient: linear, as long as the other factor does not depend on the images."""
-    first, second = call.argument(0, "input"), call.argument(1, "other")
+    first, second = call.first, call.argument(1, "other")
     if mode.is_signal(second) and (mode.is_signal(first) or call.name == "div"):
         mode.without_rule.add(f"{call.name} of two values that both depend on the images")
     result: Tensor = call.run()
@@ -47,7 +48,7 @@ def scaling(call: Call, mode: BackwardRules) -> Tensor:
 
 def skip_softmax(call: Call, mode: BackwardRules) -> Tensor:
     """A softmax at the end is passed by: the score explained is the one before it."""
-    logits: Tensor = call.argument(0, "input")
+    logits = call.first
     result: Tensor = call.run()
     if logits.ndim != 2:
         mode.without_rule.add(call.name)

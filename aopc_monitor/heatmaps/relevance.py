@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Call, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
 from aopc_monitor.heatmaps.base import BackwardHeatmap
+from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.linear import LinearLayer, LinearRule, linear_rules
 from aopc_monitor.heatmaps.operations import (
     COMMON_RULES,
@@ -104,7 +105,7 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
     plain gradient, it needs no rule.
     """
-    inputs: Tensor = call.argument(0, "input")
+    inputs = call.first
     # Written over by its own result, an input in place would look as if it had been the output.
     before = inputs.detach().clone() if call.in_place else inputs.detach()
     return pass_relevance(inputs, before, call.run())

@@ -1,0 +1,100 @@
+"""One call of a torch operation: its plain name, its arguments, and whether it works in place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+Operation: TypeAlias = Callable[..., Any]
+
+
+class Call:
+    """One call of a torch operation on the way from the images to the class scores.
+
+    Attributes:
+        operation: the torch function.
+        name: its plain name: "relu" for `F.relu`, `torch.relu_` and `Tensor.relu` alike.
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+
+    def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.operation = operation
+        self.name = plain_name(operation)
+        self.args = args
+        self.kwargs = kwargs
+
+    def run(self) -> Any:
+        """What the operation returns; its arguments stay as they are, also if it is in place."""
+        args, kwargs = self.args, self.kwargs
+        if self.in_place and args:
+            args = (self.first.clone(), *args[1:])
+        elif self.in_place:
+            kwargs = {**kwargs, "input": self.first.clone()}
+        return self.operation(*args, **kwargs)
+
+    @property
+    def first(self) -> Tensor:
+        """The argument that an operation works on, and writes into if it is in place."""
+        tensor: Tensor = self.argument(0, "input")
+        return tensor
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument that may have come by position or by name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the operation writes into its first argument."""
+        name = getattr(self.operation, "__name__", "")
+        if name.startswith("__"):
+            return name[2] == "i" and name[3:-2] in _OPERATORS
+        if name.endswith("_"):
+            return True
+        if not isinstance(self.operation, FunctionType):
+            return False
+        parameters = list(inspect.signature(self.operation).parameters)
+        return "inplace" in parameters and bool(
+            self.argument(parameters.index("inplace"), "inplace", False)
+        )
+
+
+def plain_name(operation: Operation) -> str:
+    """One name for the spellings of an operation.
+
+    Example:
+        >>> import torch
+        >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rdiv__)]
+        ['relu', 'add', 'rdiv']
+    """
+    name: str = getattr(operation, "__name__", type(operation).__name__)
+    plain = name.strip("_")
+    if (
+        name.startswith("__")
+        and (
+            (plain[0] == "i" and plain[1:] in _OPERATORS)
+            # Not 1 / x nor w @ x, which are other operations than x / 1 and x @ w.
+            or (plain[0] == "r" and plain[1:] in _OPERATORS - {"truediv", "div", "matmul"})
+        )
+    ):
+        plain = plain[1:]
+    return _SYNONYMS.get(plain, plain)
+
+
+_OPERATORS = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
+_SYNONYMS = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul"}
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Tensors in an argument or result, however it nests them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
