@@ -42,7 +42,7 @@ class AOPCMonitor(Callback):
     `every_n_steps` optimizer steps, and at each validation. Training is bit-identical to training
     without it.
 
-    Logged, all but the last two in units of the score (by default probability, from -1 to 1):
+    Logged, all but the last three in units of the score (by default probability, from -1 to 1):
 
     - `aopc/HEATMAP`: AOPC of the probe;
     - `aopc/random`: AOPC of a random order of the same images under the same noise;
@@ -79,6 +79,11 @@ class AOPCMonitor(Callback):
         prefix: first part of the log keys; give each of several monitors one of its own.
         on_error: "warn" to go on training after a failed evaluation, without the monitor after
             three in a row; "raise" to stop. What fails when training starts always raises.
+
+    Attributes:
+        history: one dict per evaluation of this training: "step", the keys above, and the standard
+            errors of all quantities.
+        evaluation: the last `Evaluation`, with its perturbation curves: `curve("lrp_curve")`.
 
     Raises:
         ValueError: for unknown names and impossible values.

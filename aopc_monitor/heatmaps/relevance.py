@@ -38,7 +38,7 @@ def epsilon_rule(layer: LinearLayer, epsilon: float) -> Tensor:
 
 
 def damping(outputs: Tensor, epsilon: float) -> Tensor:
-    """Z / (z + epsilon sign(z)), which is 0 at z = 0.
+    """The share z / (z + epsilon sign(z)) of a signal that is left; 0 at z = 0.
 
     Example:
         >>> damping(torch.tensor([-1.0, 0.0, 3.0]), epsilon=1.0)
