@@ -30,6 +30,14 @@ def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert re.match(r"-?\d\.\d{3} ± \d\.\d{3}, random order", capsys.readouterr().out)
 
 
+def test_linked_files_exist_and_nothing_is_left_to_fill_in() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (Path(__file__).parent.parent / link).is_file(), link
+    assert "@@" not in README
+
+
 def test_every_heatmap_is_described() -> None:
     for name in heatmaps.names():
         assert f"`{name}`" in README

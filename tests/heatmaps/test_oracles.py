@@ -22,7 +22,7 @@ Builder = Callable[..., nn.Module]
 VGG_AND_RESNET = ["vgg11", "vgg11_bn", "resnet18"]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=3)  # half a gigabyte and more each
 def calibrated(name: str, *, biases: bool = True) -> nn.Module:
     """A torchvision model in float64 whose activations are of order one."""
     torch.manual_seed(0)
