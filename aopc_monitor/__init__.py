@@ -14,13 +14,13 @@ from aopc_monitor.metric import AOPC
 from aopc_monitor.perturbations import normalized_data_range
 
 if TYPE_CHECKING:
-    from aopc_monitor.monitor import AOPCMonitor
+    from aopc_monitor.monitor import AOPCMonitor as AOPCMonitor
 
 __version__ = "0.1.0"
 
+# Without AOPCMonitor, so that `from aopc_monitor import *` works where Lightning is missing.
 __all__ = [
     "AOPC",
-    "AOPCMonitor",
     "AOPCResult",
     "area_over_perturbation_curve",
     "heatmaps",

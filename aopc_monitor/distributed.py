@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
@@ -18,10 +18,31 @@ from aopc_monitor.probe import ImagesFunction, Probe, collect_probe
 from aopc_monitor.protocol import PerturbationProtocol
 
 LOGGING = ("log", "log_dict")
+SHARDING_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 class EvaluationError(RuntimeError):
     """An evaluation failed on this process or on another one."""
+
+
+def check_strategy(trainer: Any) -> None:
+    """Raise ValueError where no process has all parameters of the model."""
+    strategy = type(trainer.strategy).__name__
+    if strategy in SHARDING_STRATEGIES:
+        raise ValueError(
+            f"AOPCMonitor cannot look at a model under {strategy}: its parameters are spread over "
+            "processes. Train with DDP, or use the AOPC metric on a loaded checkpoint"
+        )
+
+
+def check_forward(pl_module: nn.Module) -> None:
+    """Raise ValueError for a LightningModule that defines no forward."""
+    forward = getattr(type(pl_module), "forward", None)
+    if getattr(forward, "__qualname__", "") == "LightningModule.forward":
+        raise ValueError(
+            f"{type(pl_module).__name__} has no forward(): define forward(images) -> (N, classes), "
+            "or give model_fn=lambda module: module.NETWORK"
+        )
 
 
 def validation_loaders(trainer: Any, pl_module: nn.Module) -> Any:
@@ -129,9 +150,13 @@ def evaluate_on_all_processes(
     Raises:
         EvaluationError: on every process, if the evaluation failed on any.
     """
+
+    def look(images: Tensor, labels: Tensor | None) -> Evaluation:
+        return evaluate(model, images, labels, heatmaps, protocol, seed)
+
     own, error = None, None
     try:
-        own = _own_share(trainer, pl_module, model, probe, heatmaps, protocol, seed)
+        own = _own_share(trainer, pl_module, probe, look)
     except Exception as caught:  # whatever a user's model or heatmap may raise
         error = caught
     # Before any other collective, so that no process waits for one that failed.
@@ -145,11 +170,8 @@ def evaluate_on_all_processes(
 def _own_share(
     trainer: Any,
     pl_module: Any,
-    model: nn.Module,
     probe: Probe,
-    heatmaps: Mapping[str, Heatmap],
-    protocol: PerturbationProtocol,
-    seed: int,
+    look: Callable[[Tensor, Tensor | None], Evaluation],
 ) -> Evaluation:
     share = list(probe.blocks(trainer.global_rank, trainer.world_size))
     # A process without images still has to know which sums there are.
@@ -161,6 +183,6 @@ def _own_share(
             raise EvaluationError("the process was asked to end (SIGTERM)")
         on_device = precision.convert_input(images.to(pl_module.device))
         with _without_logging(pl_module), precision.forward_context():
-            parts.append(evaluate(model, on_device, labels, heatmaps, protocol, seed))
+            parts.append(look(on_device, labels))
     total = reduce(add, parts)
     return total if share else total.emptied()

@@ -116,6 +116,7 @@ def area_over_perturbation_curve(
         region_size, steps, data_range, replacement, repeats, score, chunk_size
     )
     check_images(images)
+    protocol.warn_outside(images)
     with untouched(model):
         clean = CleanForward.of(model, images, protocol, target)
         (result,) = perturbation_results(

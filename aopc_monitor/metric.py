@@ -178,6 +178,8 @@ class AOPC(Metric):
 
     def _evaluate(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None) -> AOPCResult:
         check_images(images)
+        if self._update_count <= 1:  # once, and not at each batch
+            self.protocol.warn_outside(images)
         with untouched(model, self.seed):
             clean = CleanForward.of(model, images, self.protocol)
             if heatmaps is None:

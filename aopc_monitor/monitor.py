@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.distributed import (
     EvaluationError,
+    check_forward,
+    check_strategy,
     evaluate_on_all_processes,
     probe_on_all_processes,
     validation_loaders,
@@ -31,7 +33,6 @@ else:
     from aopc_monitor.lightning_base import Callback
 
 FAILURES_IN_A_ROW = 3
-SHARDING_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 class AOPCMonitor(Callback):
@@ -146,6 +147,7 @@ class AOPCMonitor(Callback):
         self.protocol: PerturbationProtocol | None = None
         self.evaluation: Evaluation | None = None
         self._read_off_range: Any = None
+        self._printed = ""
         self._last_step = 0
         self._failures_in_a_row = 0
         self._failures = 0
@@ -172,18 +174,10 @@ class AOPCMonitor(Callback):
         self._read_off_range = state_dict["data_range"]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse what cannot be explained from one process."""
-        strategy = type(trainer.strategy).__name__
-        if strategy in SHARDING_STRATEGIES:
-            raise ValueError(
-                f"AOPCMonitor cannot look at a model under {strategy}: its parameters are spread "
-                "over processes. Train with DDP, or use the AOPC metric on a loaded checkpoint"
-            )
-        if self.model_fn is None and _has_no_forward(pl_module):
-            raise ValueError(
-                f"{type(pl_module).__name__} has no forward(): define forward(images) -> (N, "
-                "classes), or give model_fn=lambda module: module.NETWORK"
-            )
+        """Refuse what cannot be looked at, and begin a new history for a new training."""
+        check_strategy(trainer)
+        if self.model_fn is None:
+            check_forward(pl_module)
         if stage == "fit" and trainer.global_step == 0:
             # A new training, and not the checkpoint that may be loaded next.
             self.history = []
@@ -257,9 +251,11 @@ class AOPCMonitor(Callback):
             self._read_off_range = self._read_off_range or observed_data_range(self.probe.images)
             choices["data_range"] = self._read_off_range
         self.protocol = suggested_protocol(self.probe.images, **choices)
-        if trainer.is_global_zero:
-            read_off = self._choices["data_range"] is None
-            print(f"AOPCMonitor: {plan(self.probe.images, self.heatmaps, self.protocol, read_off)}")
+        read_off = self._choices["data_range"] is None
+        line = plan(self.probe.images, self.heatmaps, self.protocol, read_off)
+        if trainer.is_global_zero and line != self._printed:
+            print(f"AOPCMonitor: {line}")
+            self._printed = line
 
     def _evaluate_and_publish(self, trainer: Any, pl_module: Any) -> None:
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
@@ -311,8 +307,3 @@ class AOPCMonitor(Callback):
             stacklevel=2,
         )
         publish(trainer, {f"{self.prefix}/failures": float(self._failures)})
-
-
-def _has_no_forward(pl_module: Any) -> bool:
-    forward = getattr(type(pl_module), "forward", None)
-    return getattr(forward, "__qualname__", "") == "LightningModule.forward"

@@ -74,12 +74,13 @@ class PerturbationProtocol:
         return grid
 
     def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The data range as two (C, 1, 1) tensors on the images' device.
-
-        Warns where the images themselves are not in it.
-        """
+        """The data range as two (C, 1, 1) tensors on the images' device."""
         low, high = data_range_tensors(self.data_range, images.shape[1])
-        low, high = low.to(images.device), high.to(images.device)
+        return low.to(images.device), high.to(images.device)
+
+    def warn_outside(self, images: Tensor) -> None:
+        """Warn where the images themselves are not in the data range."""
+        low, high = self.range_on(images)
         slack = RANGE_SLACK * (high - low)
         if ((images < low - slack) | (images > high + slack)).any():
             warnings.warn(
@@ -88,7 +89,6 @@ class PerturbationProtocol:
                 "valid input. Give the range after normalisation, see normalized_data_range",
                 stacklevel=2,
             )
-        return low, high
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -143,7 +143,7 @@ def suggested_protocol(
         **choices,
     )
     protocol.grid(images)
-    protocol.range_on(images)
+    protocol.warn_outside(images)
     return protocol
 
 

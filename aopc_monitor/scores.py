@@ -60,7 +60,7 @@ def class_outputs(outputs: Any, num_images: int) -> Tensor:
     raise TypeError(
         f"the model returned {came_in} for {num_images} images; wanted is a tensor of shape "
         f"({num_images}, classes), or an object with one as `.logits`. Wrap the model in a module "
-        "that returns it"
+        "that returns it; AOPCMonitor takes one by model_fn="
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,7 +141,9 @@ def _write(report: Report, folder: Path, output: Path) -> None:
     print(f"figure   {folder / 'figure.png'}")
     print(f"points   {folder / 'points.csv'}")
     print(f"table    {folder / 'table.txt'}")
-    print(f"curves   tensorboard --logdir {output}")
+    # Without an activated environment the command has to be called by its path.
+    tensorboard = shutil.which("tensorboard") or Path(sys.executable).parent / "tensorboard"
+    print(f"curves   {tensorboard} --logdir {output}")
 
 
 if __name__ == "__main__":

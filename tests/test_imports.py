@@ -17,6 +17,7 @@ class NotInstalled:
 sys.meta_path.insert(0, NotInstalled())
 import torch
 import aopc_monitor
+from aopc_monitor import *
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
 metric = aopc_monitor.AOPC(region_size=2, steps=2, data_range=(0.0, 1.0))
 metric.update(model, torch.rand(2, 3, 4, 4))

@@ -368,6 +368,13 @@ def test_mistakes_raise_before_the_first_step(
     assert all(torch.equal(p, w) for p, w in zip(made.parameters(), weights, strict=True))
 
 
+def test_sharded_models_are_refused(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.strategy.__class__ = type("FSDPStrategy", (type(made.strategy),), {})
+    with pytest.raises(ValueError, match="cannot look at a model under FSDPStrategy"):
+        monitor().setup(made, Classifier(), "fit")
+
+
 def test_no_validation_loader_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no validation loader"):
         trainer(tmp_path, monitor()).fit(Classifier(), loaders()[0])
