@@ -234,6 +234,14 @@ def test_other_errors_of_the_model_are_not_swallowed() -> None:
         )
 
 
+def good_input(**changes: Any) -> dict[str, Any]:
+    images = batch()
+    return {
+        "images": images, "heatmaps": images.mean(1), "region_size": 3, "steps": 9,
+        "data_range": RANGE, **changes,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -264,13 +272,8 @@ def test_other_errors_of_the_model_are_not_swallowed() -> None:
     ],
 )
 def test_bad_input_is_named(changes: dict[str, Any], message: str) -> None:
-    images = batch()
-    settings: dict[str, Any] = {
-        "images": images, "heatmaps": images.mean(1), "region_size": 3, "steps": 9,
-        "data_range": RANGE,
-    }  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        area_over_perturbation_curve(network(), **{**settings, **changes})
+        area_over_perturbation_curve(network(), **good_input(**changes))
 
 
 @pytest.mark.parametrize(
@@ -284,13 +287,8 @@ def test_bad_input_is_named(changes: dict[str, Any], message: str) -> None:
     ],
 )
 def test_bad_types_are_named(changes: dict[str, Any], message: str) -> None:
-    images = batch()
-    settings: dict[str, Any] = {
-        "images": images, "heatmaps": images.mean(1), "region_size": 3, "steps": 9,
-        "data_range": RANGE,
-    }  # fmt: skip
     with pytest.raises(TypeError, match=message):
-        area_over_perturbation_curve(network(), **{**settings, **changes})
+        area_over_perturbation_curve(network(), **good_input(**changes))
 
 
 def test_nan_scores_are_an_error_and_not_a_number() -> None:

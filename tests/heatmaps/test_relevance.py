@@ -51,17 +51,25 @@ def two_layers(seed: int, size: int) -> tuple[nn.Sequential, Tensor]:
     return model, torch.randn(1, 1, size, size, dtype=torch.float64)
 
 
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 4), epsilon=st.floats(1e-6, 10))
-@settings(max_examples=25, deadline=None)
-def test_epsilon_rule_equals_explicit_sums(seed: int, size: int, epsilon: float) -> None:
-    model, x = two_layers(seed, size)
+def relevance_by_sums(
+    model: nn.Sequential, x: Tensor, rule: Callable[[Tensor, nn.Linear, Tensor], Tensor]
+) -> Tensor:
+    """Relevance of the pixels for class 1 of `two_layers`, layer by layer."""
     first, last = model[1], model[3]
     with torch.no_grad():
         hidden = F.relu(first(x.flatten(1)))[0]
         start = torch.zeros(3, dtype=torch.float64)
         start[1] = last(hidden)[1]
-        middle = epsilon_by_sums(hidden, last.weight, last.bias, start, epsilon)
-        expected = epsilon_by_sums(x.flatten(), first.weight, first.bias, middle, epsilon)
+        return rule(x.flatten(), first, rule(hidden, last, start))
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 4), epsilon=st.floats(1e-6, 10))
+@settings(max_examples=25, deadline=None)
+def test_epsilon_rule_equals_explicit_sums(seed: int, size: int, epsilon: float) -> None:
+    model, x = two_layers(seed, size)
+    expected = relevance_by_sums(
+        model, x, lambda a, layer, r: epsilon_by_sums(a, layer.weight, layer.bias, r, epsilon)
+    )
     ours = LRPEpsilon(epsilon)(model, x, torch.tensor([1])).flatten()
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
@@ -70,13 +78,9 @@ def test_epsilon_rule_equals_explicit_sums(seed: int, size: int, epsilon: float)
 @settings(max_examples=25, deadline=None)
 def test_alpha_beta_rule_equals_explicit_sums(seed: int, size: int, alpha: float) -> None:
     model, x = two_layers(seed, size)
-    first, last = model[1], model[3]
-    with torch.no_grad():
-        hidden = F.relu(first(x.flatten(1)))[0]
-        start = torch.zeros(3, dtype=torch.float64)
-        start[1] = last(hidden)[1]
-        middle = alpha_beta_by_sums(hidden, last.weight, start, alpha)
-        expected = alpha_beta_by_sums(x.flatten(), first.weight, middle, alpha)
+    expected = relevance_by_sums(
+        model, x, lambda a, layer, r: alpha_beta_by_sums(a, layer.weight, r, alpha)
+    )
     ours = LRPAlphaBeta(alpha, 1 - alpha)(model, x, torch.tensor([1])).flatten()
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
