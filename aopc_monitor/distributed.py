@@ -127,7 +127,7 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
 def evaluate_on_all_processes(
     trainer: Any,
     pl_module: Any,
-    model: nn.Module,
+    model_fn: Callable[[Any], nn.Module] | None,
     probe: Probe,
     heatmaps: Mapping[str, Heatmap],
     protocol: PerturbationProtocol,
@@ -138,7 +138,7 @@ def evaluate_on_all_processes(
     Args:
         trainer: the Lightning trainer.
         pl_module: its module.
-        model: the network to look at.
+        model_fn: from the module to the network to look at; the module itself if not given.
         probe: the images.
         heatmaps: the heatmaps by name.
         protocol: how to perturb.
@@ -152,6 +152,7 @@ def evaluate_on_all_processes(
     """
 
     def look(images: Tensor, labels: Tensor | None) -> Evaluation:
+        model = pl_module if model_fn is None else model_fn(pl_module)
         return evaluate(model, images, labels, heatmaps, protocol, seed)
 
     own, error = None, None

@@ -21,8 +21,10 @@ def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: tuple[str,
         progress_bar: keys that the progress bar shows.
     """
     remind(trainer, metrics, progress_bar)
+    # Not a public name of Lightning; with one optimizer global_step is at most one away.
+    step = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
     for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+        logger.log_metrics(dict(metrics), step=step)
 
 
 def remind(trainer: Any, metrics: Mapping[str, float], progress_bar: tuple[str, ...] = ()) -> None:

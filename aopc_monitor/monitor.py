@@ -273,10 +273,9 @@ class AOPCMonitor(Callback):
     def _evaluate(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         assert self.probe is not None
         assert self.protocol is not None
-        model = pl_module if self.model_fn is None else self.model_fn(pl_module)
         started = time.perf_counter()
         evaluation = evaluate_on_all_processes(
-            trainer, pl_module, model, self.probe, self.heatmaps, self.protocol, self.seed
+            trainer, pl_module, self.model_fn, self.probe, self.heatmaps, self.protocol, self.seed
         )
         self.evaluation = evaluation
         record = {f"{self.prefix}/{key}": value for key, value in evaluation.summary().items()}
