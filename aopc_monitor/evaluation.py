@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from aopc_monitor.functional import CleanForward, perturbation_results
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.isolation import untouched
-from aopc_monitor.perturbations import get_replacement, rounded
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.perturbations import rounded
+from aopc_monitor.precision import accumulator_dtype, standard_error
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
 from aopc_monitor.regions import Order
@@ -61,9 +61,7 @@ class Evaluation:
 
     def curve_sem(self, name: str) -> Tensor:
         """(D,) standard error of the mean over the images; NaN for a single image."""
-        count, total, squares = self.sums[name]
-        variance = (squares / count - (total / count).square()).clamp_min(0)
-        return (variance / (count - 1)).sqrt()
+        return standard_error(*self.sums[name])
 
     def mean(self, name: str) -> float:
         """Mean of a quantity that has one number per image."""
@@ -160,8 +158,7 @@ def plan(
         >>> print(line)  # doctest: +ELLIPSIS
         8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
     """
-    draws = protocol.repeats if get_replacement(protocol.replacement).is_random else 1
-    forwards = len(images) * (1 + (len(names) + 1) * protocol.steps * draws)
+    forwards = protocol.forwards(len(images), len(names) + 1)
     line = (
         f"{len(images)} images of {images.shape[2]} x {images.shape[3]}, regions of "
         f"{protocol.region_size} x {protocol.region_size}, {protocol.steps} steps, "
@@ -176,10 +173,8 @@ def plan(
 def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Tensor]:
     if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
         return {}
-    confidence = score_function("probability", clean.outputs)(
-        clean.outputs, clean.outputs.argmax(dim=1)
-    )
+    confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
     if labels is None:
         return {"confidence": confidence}
-    correct = clean.outputs.argmax(dim=1) == labels.to(clean.outputs.device)
+    correct = clean.target == labels.to(clean.target.device)
     return {"confidence": confidence, "accuracy": correct.to(confidence)}

@@ -204,15 +204,14 @@ def perturbation_results(
         check_heatmaps(heatmaps, images)
         relevance = region_relevance(heatmaps, grid)
         rank_maps.append(rank_map(perturbation_order(relevance, order, tie_breakers), grid))
-    replacement = get_replacement(protocol.replacement)
     low, high = protocol.range_on(images)
     perturber = Perturber(
         images,
-        replacement,
+        get_replacement(protocol.replacement),
         low,
         high,
         protocol.steps,
-        protocol.repeats if replacement.is_random else 1,
+        protocol.draws,
         generator,
     )
 
@@ -225,7 +224,7 @@ def perturbation_results(
     if not torch.isfinite(scores).all():
         raise ValueError("the model returned NaN or infinite scores for perturbed images")
     first = clean.scores[None, :, None].expand(len(orders), -1, 1)
-    forwards = len(images) + len(orders) * perturber.num_triples
+    forwards = protocol.forwards(len(images), len(orders))
     return [
         AOPCResult(curves, clean.target, forwards) for curves in torch.cat([first, scores], dim=2)
     ]

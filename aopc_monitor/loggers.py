@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+
+
+def public_part(
+    record: Mapping[str, float], prefix: str, heatmaps: Iterable[str]
+) -> dict[str, float]:
+    """The documented keys of an evaluation, without the standard errors of the rest.
+
+    Example:
+        >>> public_part({"aopc/lrp": 0.3, "aopc/lrp_gain_sem": 0.1}, "aopc", ["lrp"])
+        {'aopc/lrp': 0.3}
+    """
+    kinds = [f"{name}{end}" for name in heatmaps for end in ("", "_gain", "_sem")]
+    kinds += ["random", "confidence", "accuracy", "seconds"]
+    keys = [f"{prefix}/{kind}" for kind in kinds]
+    return {key: record[key] for key in keys if key in record}
 
 
 def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: tuple[str, ...] = ()) -> None:

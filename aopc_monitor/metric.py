@@ -17,9 +17,10 @@ from aopc_monitor.functional import AOPCResult, CleanForward, perturbation_resul
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.isolation import untouched
 from aopc_monitor.perturbations import DataRange, Replacement
+from aopc_monitor.precision import standard_error
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
-from aopc_monitor.regions import ORDERS, Order
+from aopc_monitor.regions import Order, check_order
 from aopc_monitor.scores import Score
 
 
@@ -91,8 +92,7 @@ class AOPC(Metric):
         self.heatmap = (
             heatmap_table.RandomOrder(seed) if heatmap == "random" else heatmap_table.get(heatmap)
         )
-        if order not in ORDERS:
-            raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
+        check_order(order)
         self.order = order
         self.seed = seed
         # Not a sum: tells metrics apart that MetricCollection would else merge, because their first
@@ -151,10 +151,7 @@ class AOPC(Metric):
     def standard_error(self) -> Tensor:
         """Scalar standard error of `compute` over images; NaN for fewer than two."""
         with self._over_processes():
-            mean = self.total / self.count
-            variance = (self.total_of_squares / self.count - mean.square()).clamp_min(0)
-            # 0 / 0 is NaN: a single image has no standard error.
-            return self._cast((variance / (self.count - 1)).sqrt())
+            return self._cast(standard_error(self.count, self.total, self.total_of_squares))
 
     def curve(self) -> Tensor:
         """(L+1,) mean perturbation curve f(x^(0)) ... f(x^(L)) over all images seen."""

@@ -17,7 +17,7 @@ from aopc_monitor.distributed import (
 )
 from aopc_monitor.evaluation import Evaluation, plan
 from aopc_monitor.heatmaps import named_heatmaps
-from aopc_monitor.loggers import publish, remind
+from aopc_monitor.loggers import public_part, publish, remind
 from aopc_monitor.probe import Probe, first_loader
 from aopc_monitor.protocol import (
     PerturbationProtocol,
@@ -188,7 +188,7 @@ class AOPCMonitor(Callback):
         """Choose the probe and look at the network as it starts."""
         self._prepare(trainer, pl_module, validation_loaders(trainer, pl_module))
         self._last_step = trainer.global_step
-        if self.history and self.history[-1]["step"] == trainer.global_step:
+        if self._is_evaluated(trainer):
             # Resumed right where the last evaluation was: other callbacks have forgotten it.
             remind(trainer, self._public(self.history[-1]), self._on_progress_bar())
             return
@@ -210,14 +210,14 @@ class AOPCMonitor(Callback):
         if trainer.sanity_checking or not self.at_validation:
             return
         if trainer.state.fn == "fit":
-            if not self.history or self.history[-1]["step"] != trainer.global_step:
+            if not self._is_evaluated(trainer):
                 self._evaluate_and_publish(trainer, pl_module)
         else:
             self._evaluate_alone(trainer, pl_module, trainer.val_dataloaders)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Look at the network as training leaves it."""
-        if self.history and self.history[-1]["step"] != trainer.global_step:
+        if self.history and not self._is_evaluated(trainer):
             self._evaluate_and_publish(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -226,6 +226,9 @@ class AOPCMonitor(Callback):
             self._evaluate_alone(trainer, pl_module, trainer.test_dataloaders)
 
     # What they do
+
+    def _is_evaluated(self, trainer: Any) -> bool:
+        return bool(self.history) and self.history[-1]["step"] == trainer.global_step
 
     def _evaluate_alone(self, trainer: Any, pl_module: Any, loaders: Any) -> None:
         self._prepare(trainer, pl_module, loaders)
@@ -246,12 +249,12 @@ class AOPCMonitor(Callback):
             trainer, pl_module, loader, num_images, self.seed, self.images_fn
         )
         choices = dict(self._choices)
-        if choices["data_range"] is None:
+        read_off = choices["data_range"] is None
+        if read_off:
             # Once per training: what is measured later has to stay comparable.
             self._read_off_range = self._read_off_range or observed_data_range(self.probe.images)
             choices["data_range"] = self._read_off_range
         self.protocol = suggested_protocol(self.probe.images, **choices)
-        read_off = self._choices["data_range"] is None
         line = plan(self.probe.images, self.heatmaps, self.protocol, read_off)
         if trainer.is_global_zero and line != self._printed:
             print(f"AOPCMonitor: {line}")
@@ -287,11 +290,7 @@ class AOPCMonitor(Callback):
         publish(trainer, self._public(record), self._on_progress_bar())
 
     def _public(self, record: Mapping[str, float]) -> dict[str, float]:
-        """The documented keys; the history also keeps the standard errors of the rest."""
-        kinds = [*(f"{name}{end}" for name in self.heatmaps for end in ("", "_gain", "_sem"))]
-        kinds += ["random", "confidence", "accuracy", "seconds"]
-        keys = [f"{self.prefix}/{kind}" for kind in kinds]
-        return {key: record[key] for key in keys if key in record}
+        return public_part(record, self.prefix, self.heatmaps)
 
     def _on_progress_bar(self) -> tuple[str, ...]:
         return tuple(f"{self.prefix}/{name}" for name in self.heatmaps)

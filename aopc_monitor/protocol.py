@@ -73,6 +73,15 @@ class PerturbationProtocol:
             )
         return grid
 
+    @property
+    def draws(self) -> int:
+        """Evaluations per image and step: a replacement that is not random needs only one."""
+        return self.repeats if get_replacement(self.replacement).is_random else 1
+
+    def forwards(self, num_images: int, num_orders: int) -> int:
+        """Images that go through the network: the clean ones once, the perturbed per order."""
+        return num_images * (1 + num_orders * self.steps * self.draws)
+
     def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The data range as two (C, 1, 1) tensors on the images' device."""
         low, high = data_range_tensors(self.data_range, images.shape[1])

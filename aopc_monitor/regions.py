@@ -117,6 +117,12 @@ def region_relevance(heatmaps: Tensor, grid: Grid) -> Tensor:
     return F.avg_pool2d(covered.unsqueeze(1), grid.region_size).flatten(1)
 
 
+def check_order(order: str) -> None:
+    """Raise ValueError unless the order is known."""
+    if order not in ORDERS:
+        raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
+
+
 def perturbation_order(relevance: Tensor, order: Order, tie_breakers: Tensor) -> Tensor:
     """Regions in the order in which they are perturbed (eq. 10).
 
@@ -139,8 +145,7 @@ def perturbation_order(relevance: Tensor, order: Order, tie_breakers: Tensor) ->
         >>> perturbation_order(relevance, "morf", torch.rand(1, 3))
         tensor([[1, 2, 0]])
     """
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
+    check_order(order)
     shuffled = tie_breakers.argsort(dim=1)
     if order == "random":
         return shuffled

@@ -10,9 +10,7 @@ from pathlib import Path
 from scipy.stats import pearsonr, spearmanr
 
 from aopc_monitor import figures
-
-STEP = "step"
-ACCURACY = "accuracy/test"
+from recipes.accuracy import KEY as ACCURACY
 
 
 @dataclass(frozen=True)
@@ -78,5 +76,5 @@ class Report:
             f"{self.title}: AOPC of {self.heatmaps[0]} and test accuracy, "
             f"Pearson {pearson:.3f}, Spearman {spearman:.3f}"
         )
-        steps = [int(step) for step in self.column(STEP)]
+        steps = [int(step) for step in self.column("step")]
         figures.training_progress(steps, lines, self.column(ACCURACY), title).savefig(path)

@@ -61,7 +61,7 @@ RULES: dict[str, Rule] = {
     "leaky_relu": rectify_signal_leakily,
 }
 EXACT = GRADIENT_IS_EXACT.union(
-    CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, PRODUCTS, ["linear", "batch_norm"]
+    CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, PRODUCTS, ["linear", "addmm", "batch_norm"]
 )
 
 

@@ -55,7 +55,7 @@ def linear_rules(rule: LinearRule) -> dict[str, Rule]:
     table |= {name: of(_transposed_convolution) for name in TRANSPOSED_CONVOLUTIONS}
     table["linear"] = of(_fully_connected)
     table["addmm"] = of(_addmm)
-    table |= {name: lambda call, mode: _product(call, mode, rule) for name in PRODUCTS[:3]}
+    table |= {name: lambda call, mode: _product(call, mode, rule) for name in PRODUCTS}
     table["batch_norm"] = lambda call, mode: _batch_norm(call, mode, rule)
     return table
 

@@ -9,7 +9,7 @@ from aopc_monitor.heatmaps.calls import Call
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-PRODUCTS = ("matmul", "mm", "bmm", "addmm")
+PRODUCTS = ("matmul", "mm", "bmm")
 
 POSITIVELY_HOMOGENEOUS_ACTIVATIONS = ("relu", "leaky_relu", "prelu", "threshold")
 OTHER_ACTIVATIONS = (
