@@ -14,10 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap
+from aopc_monitor.heatmaps.composites import (
+    AttnLRP,
+    DeepTaylor,
+    LRPEpsilonGammaBox,
+    LRPEpsilonPlus,
+)
 from aopc_monitor.heatmaps.controls import RandomOrder
-from aopc_monitor.heatmaps.deconvolution import Deconvolution
+from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
 from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
-from aopc_monitor.heatmaps.relevance import LRPAlphaBeta, LRPEpsilon
+from aopc_monitor.heatmaps.linear_operations import linear
+from aopc_monitor.heatmaps.relevance import LRP, LRPAlphaBeta, LRPEpsilon, lrp_rules
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),
@@ -25,8 +32,14 @@ HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "gradient_x_input": GradientTimesInput,
     "deconvolution_l2": lambda: Deconvolution(norm="l2"),
     "deconvolution_linf": lambda: Deconvolution(norm="linf"),
+    "guided_backpropagation_l2": lambda: GuidedBackpropagation(norm="l2"),
+    "guided_backpropagation_linf": lambda: GuidedBackpropagation(norm="linf"),
     "lrp": lambda: LRPEpsilon(epsilon=0.01),
     "lrp_alpha2_beta1": lambda: LRPAlphaBeta(alpha=2, beta=-1),
+    "lrp_epsilon_plus": LRPEpsilonPlus,
+    "lrp_epsilon_gamma_box": LRPEpsilonGammaBox,
+    "deep_taylor": DeepTaylor,
+    "attnlrp": AttnLRP,
     "random": RandomOrder,
 }
 
@@ -102,15 +115,23 @@ def _name_of(heatmap: Any) -> str:
 
 __all__ = [
     "HEATMAPS",
+    "LRP",
+    "AttnLRP",
     "BackwardHeatmap",
     "Deconvolution",
+    "DeepTaylor",
     "GradientTimesInput",
+    "GuidedBackpropagation",
     "Heatmap",
     "LRPAlphaBeta",
     "LRPEpsilon",
+    "LRPEpsilonGammaBox",
+    "LRPEpsilonPlus",
     "RandomOrder",
     "Sensitivity",
     "get",
+    "linear",
+    "lrp_rules",
     "named_heatmaps",
     "names",
 ]

@@ -9,11 +9,15 @@ Heatmaps of this engine are gradients of the rewritten forward pass. Relevance i
 gradient, and every operation that is linear or positively homogeneous without a bias (sums,
 concatenations, pooling, ReLU, reshapes) needs no rule at all, since its plain gradient already
 redistributes R in proportion to the contributions (Ancona et al. 2018; Ali et al. 2022).
+
+Zeros cannot carry relevance that way, and some rules of the first layer give them some. Hence a
+second way, on which R itself travels: `carriers`, from the first layer back to the images.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -22,7 +26,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.heatmaps.calls import Call, Operation, tensors_in
+from aopc_monitor.heatmaps.calls import Call, Operation, body_of, tensors_in
+from aopc_monitor.heatmaps.kept import Keeper
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
@@ -36,26 +41,39 @@ class BackwardRules(TorchFunctionMode):
     Args:
         method: name of the method, for messages.
         rules: from an operation's plain name to what takes its place.
-        exact: plain names of the operations whose own gradient is what the method asks for.
+        exact: plain names of the operations whose own gradient is what the method asks for; None
+            for all operations.
         images: where the signal begins.
 
     Attributes:
-        without_rule: operations that were met and have none; named in a warning on leaving.
+        used: how often each (operation, rule) was met; the rule is "" where there is none.
+        without_rule: operations that were met and have no rule.
+        gates: factors in [0, 1] that weigh signals (sigmoids, softmax), and tensors made of them.
+        logits: from the result of a softmax over classes to what went in.
+        carriers: from a tensor near the images to the tensor that carries its relevance to them.
+        absorbed: if set, is given the relevance that constants such as biases take away.
     """
 
     def __init__(
-        self, method: str, rules: Mapping[str, Rule], exact: frozenset[str], images: Tensor
+        self, method: str, rules: Mapping[str, Rule], exact: frozenset[str] | None, images: Tensor
     ) -> None:
         super().__init__()
         self.method = method
         self.rules = rules
         self.exact = exact
+        self.used: Counter[tuple[str, str]] = Counter()
         self.without_rule: set[str] = set()
-        # What made a tensor, and which tensors only an output may be; both forget dead tensors.
+        self.absorbed: Callable[[Tensor], None] | None = None
+        self.keeper = Keeper()
+        # All of these forget tensors that nobody else holds.
+        self.gates: Any = WeakIdKeyDictionary()
+        self.logits: Any = WeakIdKeyDictionary()
         self.origins: Any = WeakIdKeyDictionary()
-        self.ends: Any = WeakIdKeyDictionary()
+        self.carriers: Any = WeakIdKeyDictionary()
         self._seen: Any = WeakIdKeyDictionary()
         self._seen[images] = True
+        self.carried = torch.zeros_like(images, requires_grad=True)
+        self.carriers[images] = self.carried
 
     def is_signal(self, value: object) -> bool:
         """Whether a value is a tensor that depends on the images."""
@@ -76,29 +94,53 @@ class BackwardRules(TorchFunctionMode):
         self._check_origin(signals)
         call = Call(func, args, kwargs)
         rule = self.rules.get(call.name)
+        if rule is None and (self.exact is None or call.name not in self.exact):
+            body = body_of(func)
+            if body is not None:  # written in Python, so its inner operations can be seen
+                with self:
+                    return body(*args, **kwargs)
+        if call.in_place:
+            self.keeper.about_to_write(call.first)
         if rule is None:
             result = func(*args, **kwargs)
         else:
             result = rule(call, self)
             if call.in_place:
                 result = call.first.copy_(result)
-        self._follow(call, signals, result, has_rule=rule is not None)
+        self._follow(call, signals, result, rule)
         return result
 
-    def check_outputs(self, outputs: Tensor) -> None:
-        """Notice an operation, hidden from torch functions, that made the network's outputs."""
+    def start_of(self, outputs: Tensor) -> Tensor:
+        """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
             self._check_origin([outputs])
+        logits = self.logits.get(outputs)
+        return outputs if logits is None else logits.reshape(outputs.shape)
+
+    def warn(self) -> None:
+        """Name the operations without a rule that the backward pass went through."""
+        if self.without_rule:
+            warnings.warn(
+                f"{self.method} has no rule for: {', '.join(sorted(self.without_rule))}. Their "
+                "plain gradient was used, so the heatmap is not what the method's name says",
+                stacklevel=2,
+            )
+
+    def _note_without_rule(self, name: str, results: list[Tensor]) -> None:
+        """Remember an operation without a rule, once a signal comes back through it."""
+        self.used[name, ""] += 1
+        for result in results:
+            result.register_hook(lambda _: self.without_rule.add(name))
 
     def _check_origin(self, signals: list[Tensor]) -> None:
         """What no call returned was made out of sight: by TorchScript or an autograd.Function."""
         for signal in signals:
             if signal not in self._seen:
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
-                self.without_rule.add(f"a hidden operation ({maker})")
+                self._note_without_rule(f"a hidden operation ({maker})", [signal])
                 self._seen[signal] = True
 
-    def _follow(self, call: Call, signals: list[Tensor], result: Any, *, has_rule: bool) -> None:
+    def _follow(self, call: Call, signals: list[Tensor], result: Any, rule: Rule | None) -> None:
         """Note what a call made of the signals that it was given."""
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
@@ -107,60 +149,113 @@ class BackwardRules(TorchFunctionMode):
             self._seen[tensor] = True
             if tensor._base is not None:  # written into through a view
                 self._seen[tensor._base] = True
-        if results and not has_rule and call.name not in self.exact:
-            self.without_rule.add(call.name)
-        self._follow_ends(call, signals, results)
-        self._follow_origin(call, signals[0], results)
+        if not results:
+            return
+        exact = self.exact is None or call.name in self.exact
+        if rule is None and not exact:
+            self._note_without_rule(call.name, results)
+        else:
+            self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
+        self._follow_what_it_is(call, signals, results)
+        self._follow_carrier(call, signals, result)
 
-    def _follow_ends(self, call: Call, signals: list[Tensor], results: list[Tensor]) -> None:
-        names = [self.ends[signal] for signal in signals if signal in self.ends]
-        if call.name not in RESHAPES and results:
-            self.without_rule.update(names)
-        elif names:
-            self.ends.update(dict.fromkeys(results, names[0]))
+    def _follow_what_it_is(self, call: Call, signals: list[Tensor], results: list[Tensor]) -> None:
+        one = signals[0]
+        layer_rule_version = self.origins.get(one)
+        if (
+            layer_rule_version is not None
+            and call.name in COPIES
+            and one._version == layer_rule_version[-1]
+        ):
+            before = layer_rule_version[:-1]
+            self.origins.update({copy: (*before, copy._version) for copy in results})
+        if call.name in VIEWS | COPIES and one in self.logits:
+            self.logits.update(dict.fromkeys(results, self.logits[one]))
+        if all(signal in self.gates for signal in signals) and call.name in RESHAPES | AFFINE:
+            self.gates.update(dict.fromkeys(results, True))
+        elif call.in_place:
+            self.gates.pop(call.first, None)
 
-    def _follow_origin(self, call: Call, signal: Tensor, results: list[Tensor]) -> None:
-        layer, version = self.origins.get(signal, (None, None))
-        if layer is not None and call.name in COPIES and signal._version == version:
-            self.origins.update({copy: (layer, copy._version) for copy in results})
+    def _follow_carrier(self, call: Call, signals: list[Tensor], result: Any) -> None:
+        if not any(signal in self.carriers for signal in signals):
+            return
+        carriers = [self.carriers.get(signal) for signal in signals]
+        if call.in_place and call.name not in AFFINE:
+            self.carriers.pop(call.first, None)
+        elif all(carrier is not None for carrier in carriers):
+            if call.name in AFFINE and len(signals) == 1:
+                # A constant scales and shifts activations; the relevance stays what it is.
+                self.carriers[result] = carriers[0].expand_as(result)
+            elif call.name in RESHAPES:
+                moved = call.with_tensors(self._carrier_or_zeros).run()
+                self.carriers.update(dict(zip(tensors_in(result), tensors_in(moved), strict=True)))
 
-    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        """Leave, and name what had no rule."""
-        super().__exit__(exc_type, exc_value, traceback)
-        if self.without_rule and exc_type is None:
-            warnings.warn(
-                f"{self.method} has no rule for: {', '.join(sorted(self.without_rule))}. Their "
-                "plain gradient was used, so the heatmap is not what the method's name says",
-                stacklevel=2,
-            )
+    def _carrier_or_zeros(self, value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            carrier: Tensor = self.carriers.get(value, torch.zeros_like(value))
+            return carrier
+        return value  # an index or a mask
 
 
-RESHAPES = frozenset({
-    "bfloat16", "broadcast_to", "cat", "chunk", "clone", "concat", "contiguous", "double",
-    "expand", "expand_as", "flatten", "flip", "float", "gather", "get", "getitem", "half",
-    "index_select", "movedim", "narrow", "pad", "permute", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "select",
-    "setitem", "split", "split_with_sizes", "squeeze", "stack", "swapaxes", "t", "tensor_split",
-    "to", "transpose", "type", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view",
-    "view_as", "requires_grad", "cpu", "cuda", "copy", "masked_select", "retain_grad",
+ITS_GRADIENT = "its gradient"
+
+
+def _label(rule: Rule) -> str:
+    """What a report calls a rule."""
+    label = getattr(rule, "label", None) or getattr(rule, "__name__", repr(rule))
+    return str(label).replace("_", " ")
+
+
+VIEWS = frozenset({
+    "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
 })  # fmt: skip
-# Hand on what they were given, maybe in another memory layout.
-COPIES = frozenset({"clone", "contiguous", "dropout"})
+# Hand on what they were given, maybe in another memory layout or precision.
+COPIES = frozenset({
+    "bfloat16", "clone", "contiguous", "cpu", "cuda", "double", "dropout", "float", "get", "half",
+    "requires_grad", "retain_grad", "to", "type", "type_as",
+})  # fmt: skip
+RESHAPES = VIEWS | COPIES | {
+    "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",
+    "cat", "channel_shuffle", "chunk", "column_stack", "concat", "concatenate", "copy", "diagonal",
+    "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr", "flipud", "gather", "getitem",
+    "hsplit", "hstack", "index_select", "masked_select", "moveaxis", "movedim", "narrow", "pad",
+    "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "roll",
+    "rot90", "select", "setitem", "split", "split_with_sizes", "stack", "swapaxes", "swapdims",
+    "t", "take_along_dim", "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk",
+    "unsafe_split", "vsplit", "vstack",
+}  # fmt: skip
+AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
 
 
-def substitute(source: Tensor, value: Tensor, backward: Callable[[Tensor], Tensor]) -> Tensor:
+def substitute(
+    source: Tensor,
+    value: Tensor,
+    backward: Callable[[Tensor], Any],
+    carrier: Tensor | None = None,
+    *,
+    copy: bool = True,
+) -> Tensor:
     """A tensor of the given value whose gradient with respect to `source` is `backward(g)`.
 
     Args:
         source: where the signal goes on.
-        value: what the forward pass continues with; copied, so that it may be changed in place.
+        value: what the forward pass continues with.
         backward: from the signal at the value to the signal at the source.
+        carrier: if given, what `backward` returns goes here, and nothing to the source.
+        copy: whether the value is copied, so that it may be changed in place; not needed for what
+            nobody else uses.
     """
-    result: Tensor = _Substitute.apply(source, _Held(value.detach().clone()), backward)
+    value = value.detach().clone() if copy else value.detach()
+    result: Tensor = _Substitute.apply(source, carrier, _Hidden(value), backward)
     return result
 
 
-class _Held:
+def scaled(source: Tensor, factor: float) -> Tensor:
+    """The source, with its signal multiplied by a factor."""
+    return substitute(source, source, lambda signal: signal * factor)
+
+
+class _Hidden:
     """Hides a tensor from autograd, which would treat a returned input as a view of itself."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -170,11 +265,17 @@ class _Held:
 class _Substitute(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, source: Tensor, value: _Held, backward: Callable[[Tensor], Tensor]
+        ctx: Any,
+        source: Tensor,
+        carrier: Tensor | None,
+        value: _Hidden,
+        backward: Callable[[Tensor], Tensor],
     ) -> Tensor:
         ctx.rule = backward
+        ctx.carries = carrier is not None
         return value.tensor
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.rule(signal), None, None
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        result = ctx.rule(signal)
+        return (None, result, None, None) if ctx.carries else (result, None, None, None)

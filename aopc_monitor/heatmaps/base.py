@@ -1,9 +1,10 @@
-"""What a heatmap is, and what all heatmaps of one backward pass share."""
+"""What a heatmap is, and what all heatmaps that look into the network share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images, check_target
 from aopc_monitor.heatmaps.backward import BackwardRules
+from aopc_monitor.heatmaps.backward_pass import BackwardPass, backward_pass
+from aopc_monitor.heatmaps.network import Network, OutputFunction
 from aopc_monitor.isolation import untouched
-from aopc_monitor.scores import class_outputs
 
 IMAGES_PER_BACKWARD = 32
 
@@ -34,18 +36,27 @@ class Heatmap(Protocol):
         ...
 
 
-class BackwardHeatmap(ABC):
-    """A heatmap of one forward and one backward pass: its rules, and how channels are pooled.
+@dataclass(frozen=True)
+class NetworkHeatmap(ABC):
+    """A heatmap that asks the network: checks, isolation, batches.
 
-    The backward pass starts at the class score as the network returns it, before any softmax of
-    ours. Gradients are taken in the precision of the images, autocast off.
+    The score explained is the network's output for the class, before any softmax of ours.
+    Everything is computed with autocast off, and in float32 where the model is in half precision.
+
+    Attributes:
+        output_fn: from what the model returns to (N, classes). If not given: the returned tensor,
+            its `.logits`, or the first (N, classes) among several.
+        keep_precision: compute a half-precision model as it is; its signals may underflow.
     """
+
+    output_fn: OutputFunction | None = field(default=None, kw_only=True, repr=False)
+    keep_precision: bool = field(default=False, kw_only=True, repr=False)
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
         """Relevance of each pixel; the model and its training are left as they were.
 
         Args:
-            model: network that returns (N, classes), or an object with that as `.logits`.
+            model: network that returns (N, classes), or something that holds it.
             images: (N, C, H, W) floating point.
             target: (N,) explained classes; the predictions if not given.
 
@@ -59,55 +70,45 @@ class BackwardHeatmap(ABC):
         """
         check_images(images)
         with untouched(model), torch.autocast(images.device.type, enabled=False):
+            # Then only what depends on the images has a gradient, which is faster, and how rules
+            # tell what they are for. `untouched` gives the parameters back as they were.
+            for parameter in model.parameters():
+                parameter.requires_grad_(False)
+            network = Network(model, self.output_fn, widen=not self.keep_precision)
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
-            parts = images.detach().clone().split(IMAGES_PER_BACKWARD)
+            parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)
             if target is None:
-                targets: list[Tensor | None] = [None] * len(parts)
+                targets = [_predictions(network, part) for part in parts]
             else:
                 check_target(target, len(images), torch.iinfo(torch.long).max)
                 targets = list(target.long().clone().split(IMAGES_PER_BACKWARD))
-            return torch.cat(
-                [self._explain(model, x, t) for x, t in zip(parts, targets, strict=True)]
-            )
+            relevance = [self.relevance(network, x, t) for x, t in zip(parts, targets, strict=True)]
+            return torch.cat(relevance).detach()
 
-    def _explain(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
-        # Then only what depends on the images has a gradient, which is faster, and how the rules
-        # tell what they are for. `untouched` gives the parameters back as they were.
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        images.requires_grad_()
-        # The network gets a clone, so that its first operation may work in place.
-        entrance, count = images.clone(), len(images)
-        with self.rules(entrance) as rules:
-            outputs = class_outputs(model(entrance), count)
-            if rules is not None:
-                rules.check_outputs(outputs)
-        target = outputs.argmax(dim=1) if target is None else target.to(outputs.device)
-        check_target(target, *outputs.shape)
-        gradient = self._gradient(outputs.gather(1, target[:, None]).sum(), images)
-        return self.pool(images.detach(), gradient)
+    @abstractmethod
+    def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
+        """(N, H, W) relevance of (N, C, H, W) images for (N,) classes."""
 
-    def _gradient(self, score: Tensor, images: Tensor) -> Tensor:
-        # autograd.grad and not .backward(): the parameters' .grad stays out of it.
-        gradient = (
-            torch.autograd.grad(score, images, allow_unused=True)[0]
-            if score.requires_grad
-            else None
-        )
-        if gradient is None:
-            raise ValueError(
-                f"the model's outputs do not depend differentiably on its images, so {self} has "
-                "nothing to show: look for .detach(), .data, torch.no_grad or rounding in forward"
-            )
-        return gradient
 
-    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules | None]:
+def _predictions(network: Network, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network.outputs(images).argmax(dim=1)
+
+
+class BackwardHeatmap(NetworkHeatmap):
+    """A heatmap of one forward and one backward pass: its rules, and how channels are pooled."""
+
+    def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
+        """The backward pass, pooled."""
+        return self.pool(images, backward_pass(network, images, target, self.backward_rules))
+
+    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules | None]:
         """Context for the forward pass of `images` that changes what its backward pass will be."""
         return nullcontext()
 
     @abstractmethod
-    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
-        """From images and the backward signal at them, both (N, C, H, W), to (N, H, W)."""
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
+        """From (N, C, H, W) images and what came back to them, to (N, H, W)."""
 
 
 def pooled_norm(signal: Tensor, norm: str) -> Tensor:

@@ -37,6 +37,16 @@ class Call:
             kwargs = {**kwargs, "input": self.first.clone()}
         return self.operation(*args, **kwargs)
 
+    def with_tensors(self, change: Callable[[Tensor], Any]) -> Call:
+        """The same call on other tensors."""
+        return Call(self.operation, _mapped(self.args, change), _mapped(self.kwargs, change))
+
+    def with_first(self, tensor: Tensor) -> Call:
+        """The same call, working on another tensor."""
+        if self.args:
+            return Call(self.operation, (tensor, *self.args[1:]), self.kwargs)
+        return Call(self.operation, (), {**self.kwargs, "input": tensor})
+
     @property
     def first(self) -> Tensor:
         """The argument that an operation works on, and writes into if it is in place."""
@@ -51,6 +61,8 @@ class Call:
     def in_place(self) -> bool:
         """Whether the operation writes into its first argument."""
         name = getattr(self.operation, "__name__", "")
+        if name == "__setitem__":
+            return True
         if name.startswith("__"):
             return name[2] == "i" and name[3:-2] in _OPERATORS
         if name.endswith("_"):
@@ -86,7 +98,63 @@ def plain_name(operation: Operation) -> str:
 
 
 _OPERATORS = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
-_SYNONYMS = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul"}
+_SYNONYMS = {
+    "absolute": "abs",
+    "clip": "clamp",
+    "divide": "div",
+    "multiply": "mul",
+    "negative": "neg",
+    "special_expit": "sigmoid",
+    "subtract": "sub",
+    "true_divide": "div",
+    "truediv": "div",
+}
+
+
+def body_of(operation: Operation) -> Operation | None:
+    """The Python body of a function of torch, whose inner operations a mode can see.
+
+    Such a function (`F.multi_head_attention_forward`, `F.normalize`) first asks whether a mode
+    takes the whole call over. The body returned here does not ask. None for anything else.
+
+    Example:
+        >>> import torch
+        >>> from torch.nn import functional as F
+        >>> body_of(F.normalize)(torch.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
+        >>> body_of(torch.relu) is None
+        True
+    """
+    if not isinstance(operation, FunctionType) or not operation.__module__.startswith("torch."):
+        return None
+    asks = [name for name in operation.__code__.co_names if name in _ASKS]
+    if not asks:
+        return None
+    answered = {**operation.__globals__, **dict.fromkeys(asks, lambda *_: False)}
+    body = FunctionType(
+        operation.__code__,
+        answered,
+        operation.__name__,
+        operation.__defaults__,
+        operation.__closure__,
+    )
+    body.__kwdefaults__ = operation.__kwdefaults__
+    return body
+
+
+_ASKS = frozenset({"has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"})
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """An argument with its tensors changed, however it nests them."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        items = [_mapped(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return value
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -1,4 +1,8 @@
-"""Rules of deconvolution."""
+"""Deconvolution and guided backpropagation: the gradient, with rectifiers that treat signals.
+
+Zeiler and Fergus knew only the ReLU. Smooth rectifiers (GELU, SiLU, Hardswish, ...) are treated as
+one; everything else is passed by its own gradient.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
 from aopc_monitor.heatmaps.calls import Call
-from aopc_monitor.heatmaps.operations import (
-    COMMON_RULES,
-    CONVOLUTIONS,
-    GRADIENT_IS_EXACT,
-    PRODUCTS,
-    TRANSPOSED_CONVOLUTIONS,
-)
+from aopc_monitor.heatmaps.nonlinear import softmax_gradient
+from aopc_monitor.heatmaps.operations import RECTIFIERS
 
 
 def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:
-    """ReLU: the backward signal itself passes through a ReLU (section II-B, point 2).
+    """Rectifier: the backward signal itself passes through a ReLU (section II-B, point 2).
 
     R_i = max(0, R_j), whatever the activation was.
     """
@@ -35,43 +35,59 @@ def rectify_signal_leakily(call: Call, mode: BackwardRules) -> Tensor:
     return substitute(call.first, call.run(), lambda signal: F.leaky_relu(signal, slope))
 
 
-def rectify_signal_of_hardtanh(call: Call, mode: BackwardRules) -> Tensor:
-    """ReLU6 is a hardtanh from 0 to 6; others are no rectifications."""
-    if call.argument(1, "min_val", -1.0) != 0:
-        mode.without_rule.add("hardtanh")
-        result: Tensor = call.run()
-        return result
-    return rectify_signal(call, mode)
+def guide(call: Call, mode: BackwardRules) -> Tensor:
+    """Rectifier: the gradient of the positive part of the signal (Springenberg et al. 2015).
+
+    R_i = [a_i > 0] max(0, R_j) for a ReLU, and h'(a_i) max(0, R_j) for a smooth rectifier h.
+    """
+    result: Tensor = call.run()
+    return substitute(result, result, F.relu)
 
 
-def select(call: Call, mode: BackwardRules) -> Any:
-    """Maximum over a dimension is pooling; of two tensors, such as x and 0, it may be a ReLU."""
-    if isinstance(call.argument(1, "other"), Tensor):
-        mode.without_rule.add(f"{call.name} of two tensors")
-    return call.run()
+def if_rectifier(rule: Rule) -> Rule:
+    """For functions that are a ReLU with some arguments only: hardtanh, clamp, maximum."""
+
+    def apply(call: Call, mode: BackwardRules) -> Any:
+        return rule(call, mode) if _is_rectifier(call) else call.run()
+
+    apply.label = rule.__name__  # type: ignore[attr-defined]
+    return apply
 
 
-RULES: dict[str, Rule] = {
-    **COMMON_RULES,
-    "hardtanh": rectify_signal_of_hardtanh,
-    "max": select,
-    "maximum": select,
-    "relu": rectify_signal,
-    "relu6": rectify_signal,
-    "leaky_relu": rectify_signal_leakily,
+def _is_rectifier(call: Call) -> bool:
+    if call.name == "hardtanh":
+        return bool(call.argument(1, "min_val", -1.0) == 0)
+    if call.name in ("clamp", "clamp_min"):
+        lowest = call.argument(1, "min")
+        return lowest is not None and not isinstance(lowest, Tensor) and lowest == 0
+    other = call.argument(1, "other")
+    return isinstance(other, Tensor) and not other.requires_grad and not bool(other.any())
+
+
+def rectifier_rules(rule: Rule, leaky_rule: Rule) -> dict[str, Rule]:
+    """The table that gives all rectifiers a rule."""
+    return {
+        **dict.fromkeys(("relu", *RECTIFIERS), rule),
+        **dict.fromkeys(("hardtanh", "clamp", "clamp_min", "max", "maximum"), if_rectifier(rule)),
+        **dict.fromkeys(("leaky_relu", "prelu", "rrelu"), leaky_rule),
+        **dict.fromkeys(("softmax", "log_softmax"), softmax_gradient),
+    }
+
+
+DECONVOLUTION = {
+    **rectifier_rules(rectify_signal, rectify_signal_leakily),
+    **dict.fromkeys(("prelu", "rrelu"), rectify_signal),
 }
-EXACT = GRADIENT_IS_EXACT.union(
-    CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, PRODUCTS, ["linear", "addmm", "batch_norm"]
-)
+GUIDED = rectifier_rules(guide, guide)
 
 
 @dataclass(frozen=True)
 class Deconvolution(BackwardHeatmap):
     """Deconvolution (Zeiler & Fergus 2014; Samek et al. 2017, section II-B).
 
-    The gradient, except that a ReLU passes on the positive part of the signal, whatever its own
-    input was. Assumes a network of convolutions, max pooling and ReLUs; other nonlinearities are
-    named in a warning.
+    The gradient, except that a rectifier passes on the positive part of the signal, whatever its
+    own input was. Made for networks of convolutions, max pooling and ReLUs; smooth rectifiers
+    (GELU, SiLU, ...) are treated as ReLUs, everything else by its gradient.
 
     Attributes:
         norm: how channels are pooled: "l2" or "linf".
@@ -89,10 +105,42 @@ class Deconvolution(BackwardHeatmap):
     def __post_init__(self) -> None:
         check_norm(self.norm)
 
-    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """Deconvolution's rules."""
-        return BackwardRules("deconvolution", RULES, EXACT, images)
+        return BackwardRules("deconvolution", DECONVOLUTION, None, images)
 
-    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Norm over channels."""
-        return pooled_norm(gradient, self.norm)
+        return pooled_norm(result.signal, self.norm)
+
+
+@dataclass(frozen=True)
+class GuidedBackpropagation(BackwardHeatmap):
+    """Guided backpropagation (Springenberg et al. 2015).
+
+    The gradient, except that a rectifier lets only positive signals pass. Known to look like an
+    edge detector whatever the network learnt (Adebayo et al. 2018).
+
+    Attributes:
+        norm: how channels are pooled: "l2" or "linf".
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        >>> GuidedBackpropagation()(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    norm: Literal["l2", "linf"] = "l2"
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+
+    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+        """Rules of guided backpropagation."""
+        return BackwardRules("guided backpropagation", GUIDED, None, images)
+
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
+        """Norm over channels."""
+        return pooled_norm(result.signal, self.norm)

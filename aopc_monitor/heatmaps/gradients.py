@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from aopc_monitor.heatmaps.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
 
 
@@ -29,9 +30,9 @@ class Sensitivity(BackwardHeatmap):
     def __post_init__(self) -> None:
         check_norm(self.norm)
 
-    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Norm over channels."""
-        return pooled_norm(gradient, self.norm)
+        return pooled_norm(result.signal, self.norm)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,6 @@ class GradientTimesInput(BackwardHeatmap):
         torch.Size([2, 8, 8])
     """
 
-    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Sum of products over channels."""
-        return (images * gradient).sum(dim=1)
+        return (images * result.signal).sum(dim=1)

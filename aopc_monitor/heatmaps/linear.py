@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from types import FunctionType
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.calls import Call
-from aopc_monitor.heatmaps.operations import CONVOLUTIONS, PRODUCTS, TRANSPOSED_CONVOLUTIONS
+
+Apply = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
 @dataclass(frozen=True)
-class LinearLayer:
+class LinearCall:
     """One linear operation on activations, z_j = sum_i a_i w_ij + b_j (eq. 1 and 2).
 
     Attributes:
@@ -28,56 +28,26 @@ class LinearLayer:
         per_output: makes a vector of one number per output channel broadcast against the weight;
             None where that cannot be.
         one_to_one: whether each output depends on a single input.
+        channels_last: whether output channels are the last dimension, and not the second.
     """
 
     input: Tensor
     weight: Tensor
     bias: Tensor | None
     output: Tensor
-    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    apply: Apply
     per_output: Callable[[Tensor], Tensor] | None = None
     one_to_one: bool = False
+    channels_last: bool = False
 
 
-LinearRule: TypeAlias = Callable[[LinearLayer], Tensor]
-
-
-def linear_rules(rule: LinearRule) -> dict[str, Rule]:
-    """A table that gives every linear operation the same rule."""
-
-    def of(read: Callable[[Call], LinearLayer]) -> Rule:
-        def apply(call: Call, mode: BackwardRules) -> Tensor:
-            return _linear(call, mode, read, rule)
-
-        return apply
-
-    table = {name: of(_convolution) for name in CONVOLUTIONS}
-    table |= {name: of(_transposed_convolution) for name in TRANSPOSED_CONVOLUTIONS}
-    table["linear"] = of(_fully_connected)
-    table["addmm"] = of(_addmm)
-    table |= {name: lambda call, mode: _product(call, mode, rule) for name in PRODUCTS}
-    table["batch_norm"] = lambda call, mode: _batch_norm(call, mode, rule)
-    return table
-
-
-def _linear(
-    call: Call, mode: BackwardRules, read: Callable[[Call], LinearLayer], rule: LinearRule
-) -> Tensor:
-    layer = read(call)
-    if mode.is_signal(layer.weight) or mode.is_signal(layer.bias):
-        mode.without_rule.add(f"{call.name} with weights that depend on the images")
-        return layer.output
-    result = rule(layer)
-    # The version tells later whether somebody wrote into the result in between.
-    mode.origins[result] = (layer, result._version)
-    return result
-
-
-def _convolution(call: Call) -> LinearLayer:
+def convolution(call: Call) -> LinearCall:
+    """`conv1d`, `conv2d`, `conv3d`."""
     return _weighted(call, lambda scale, weight: scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
-def _transposed_convolution(call: Call) -> LinearLayer:
+def transposed_convolution(call: Call) -> LinearCall:
+    """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
     groups = call.argument(6, "groups", 1)
 
     def per_output(scale: Tensor, weight: Tensor) -> Tensor:
@@ -88,13 +58,14 @@ def _transposed_convolution(call: Call) -> LinearLayer:
     return _weighted(call, per_output)
 
 
-def _fully_connected(call: Call) -> LinearLayer:
-    layer = _weighted(call, lambda scale, weight: scale.view(-1, 1))
+def fully_connected(call: Call) -> LinearCall:
+    """`linear`."""
+    layer = replace(_weighted(call, lambda scale, weight: scale.view(-1, 1)), channels_last=True)
     # With more dimensions, batch normalisation works along another axis than the features.
     return layer if layer.output.ndim == 2 else replace(layer, per_output=None)
 
 
-def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> LinearLayer:
+def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> LinearCall:
     activations, weight, bias = (
         call.argument(position, name) for position, name in enumerate(("input", "weight", "bias"))
     )
@@ -104,80 +75,92 @@ def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> Lin
         result: Tensor = call.operation(a, w, b, *call.args[3:], **others)
         return result
 
-    return LinearLayer(
+    return LinearCall(
         activations, weight, bias, call.run(), apply, lambda scale: per_output(scale, weight)
     )
 
 
-def _addmm(call: Call) -> LinearLayer:
+def matrix_product_plus(call: Call) -> LinearCall:
+    """`addmm`: bias + activations @ weight."""
     bias, activations, weight = (
         call.argument(position, name) for position, name in enumerate(("input", "mat1", "mat2"))
     )
-    return LinearLayer(activations, weight, bias, call.run(), _matrix_product)
+    beta, alpha = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1)
+    return LinearCall(
+        activations, weight * alpha, bias * beta, call.run(), _matrix_product, channels_last=True
+    )
 
 
 def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return a @ w if b is None else a @ w + b
 
 
-def _product(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
-    left = call.first
-    right = call.argument(1, "mat2" if "mat2" in call.kwargs else "other")
-    output: Tensor = call.run()
-    if mode.is_signal(left) and mode.is_signal(right):
-        mode.without_rule.add(f"{call.name} of two values that both depend on the images")
-        return output
-    if mode.is_signal(left):
-        return rule(LinearLayer(left, right, None, output, _matrix_product))
-    return rule(LinearLayer(right, left, None, output, lambda a, w, b: _matrix_product(w, a, b)))
-
-
-def _batch_norm(call: Call, mode: BackwardRules, rule: LinearRule) -> Tensor:
+def batch_norm(call: Call, before: LinearCall | None) -> LinearCall:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
     values = call.first
-    if call.operation is not F.batch_norm or call.argument(5, "training", False):
-        direct = call.operation is not F.batch_norm
-        mode.without_rule.add(
-            f"batch_norm {'of torch' if direct else 'by statistics of the batch'}"
-        )
-        result: Tensor = call.run()
-        return result
     scale, shift = _scale_and_shift(call, values)
-    before, version = mode.origins.get(values, (None, None))
-    if before is None or before.per_output is None or values._version != version:
-        return rule(_channelwise(call, values, scale, shift))
-    bias = shift if before.bias is None else before.bias * scale + shift
-    return rule(
-        replace(
-            before,
-            weight=before.weight * before.per_output(scale),
-            bias=bias,
-            # The stabiliser of the layer before, if any, is left out: only the fused map counts.
-            output=F.batch_norm(before.output, *call.args[1:], **_without(call.kwargs, "input")),
-        )
+    if before is None or before.per_output is None:
+        return _channelwise(call, values, scale, shift)
+    return replace(
+        before,
+        weight=before.weight * before.per_output(scale),
+        bias=shift if before.bias is None else before.bias * scale + shift,
+        # The stabiliser of the layer before, if any, is left out: only the fused map counts.
+        output=call.with_first(before.output).run(),
     )
 
 
-def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> LinearLayer:
+def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> LinearCall:
     shape = (1, -1, *[1] * (values.ndim - 2))
 
     def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return a * w.view(shape) if b is None else a * w.view(shape) + b.view(shape)
 
-    return LinearLayer(values, scale, shift, call.run(), apply, one_to_one=True)
+    return LinearCall(values, scale, shift, call.run(), apply, one_to_one=True)
 
 
 def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:
-    mean, variance, weight, bias = (
-        call.argument(position, name)
-        for position, name in enumerate(("running_mean", "running_var", "weight", "bias"), start=1)
-    )
-    scale = torch.rsqrt(variance + call.argument(7, "eps", 1e-5))
+    named = normalization_arguments(call)
+    mean, variance = named["running_mean"], named["running_var"]
+    weight, bias = named.get("weight"), named.get("bias")
+    scale = torch.rsqrt(variance + named.get("eps", 1e-5))
     if weight is not None:
         scale = scale * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     return scale.detach().to(values.dtype), shift.detach().to(values.dtype)
 
 
-def _without(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in kwargs.items() if key != name}
+def normalization_arguments(call: Call) -> dict[str, Any]:
+    """Arguments of a normalisation by name; `torch` and `torch.nn.functional` order them otherwise.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> statistics = torch.zeros(3), torch.ones(3)
+        >>> call = Call(F.batch_norm, (torch.rand(2, 3), *statistics), {"eps": 1e-3})
+        >>> [name for name in normalization_arguments(call)]
+        ['input', 'running_mean', 'running_var', 'eps']
+    """
+    order = (_OF_FUNCTIONAL if isinstance(call.operation, FunctionType) else _OF_TORCH)[call.name]
+    named = {**dict(zip(order, call.args, strict=False)), **call.kwargs}
+    if "use_input_stats" in named:
+        named["training"] = named["use_input_stats"]
+    return named
+
+
+_AFFINE_AND_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+_STATISTICS_AND_AFFINE = ("running_mean", "running_var", "weight", "bias")
+_SAME = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+}
+_OF_FUNCTIONAL = {
+    **_SAME,
+    "batch_norm": ("input", *_STATISTICS_AND_AFFINE, "training", "momentum", "eps"),
+    "instance_norm": ("input", *_STATISTICS_AND_AFFINE, "use_input_stats", "momentum", "eps"),
+}
+_OF_TORCH = {
+    **_SAME,
+    "batch_norm": ("input", *_AFFINE_AND_STATISTICS, "training", "momentum", "eps"),
+    "instance_norm": ("input", *_AFFINE_AND_STATISTICS, "use_input_stats", "momentum", "eps"),
+}

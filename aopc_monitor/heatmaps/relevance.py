@@ -1,170 +1,176 @@
-"""Rules of layer-wise relevance propagation (LRP), and which operation gets which.
+"""Layer-wise relevance propagation (LRP): which operation gets which rule.
 
-A rule says how the relevance R_j of an output j of a linear operation is shared among its inputs i
-(Samek et al. 2017, section II-C). The engine carries g = R / a (see `backward`), so the functions
-here take the signal at the outputs, g_j = R_j / z_j, and give what continues from it.
+The rules themselves are in `linear_rules` (linear operations), `nonlinear` (activations and
+normalisations) and `products` (gates and attention).
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule
+from aopc_monitor.heatmaps.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.base import BackwardHeatmap
-from aopc_monitor.heatmaps.calls import Call
-from aopc_monitor.heatmaps.linear import LinearLayer, LinearRule, linear_rules
+from aopc_monitor.heatmaps.linear_operations import LINEAR, LinearOperation, linear
+from aopc_monitor.heatmaps.linear_rules import alpha_beta_rule, epsilon_rule
+from aopc_monitor.heatmaps.nonlinear import (
+    gate,
+    local_response_norm,
+    log_softmax,
+    normalization,
+    pass_through,
+    softmax_gradient,
+)
 from aopc_monitor.heatmaps.operations import (
-    COMMON_RULES,
-    GRADIENT_IS_EXACT,
-    OTHER_ACTIVATIONS,
-    POSITIVELY_HOMOGENEOUS_ACTIVATIONS,
+    ELEMENTWISE,
+    GATES,
+    GRADIENT_IS_LRP,
+    NORMALIZATIONS,
+)
+from aopc_monitor.heatmaps.products import (
+    PRODUCTS_PLUS,
+    TWO_FACTORS,
+    attention,
+    gated_linear_unit,
+    gated_product,
+    quotient,
+    shared_attention,
+    shared_gated_linear_unit,
+    shared_product,
 )
 
-EXACT = GRADIENT_IS_EXACT.union(POSITIVELY_HOMOGENEOUS_ACTIVATIONS)
+Rules = Mapping[str, Rule]
 
 
-def epsilon_rule(layer: LinearLayer, epsilon: float) -> Tensor:
-    """LRP-epsilon, eq. 7: R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j.
+def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dict[str, Rule]:
+    """The table of LRP: from an operation's plain name to its rule.
 
-    z_j includes the bias, which keeps its share of the relevance. With g_j = R_j / z_j this is the
-    plain gradient of a signal that is damped once: g_j z_j / (z_j + epsilon sign(z_j)).
-    """
-    outputs = layer.output.detach()
-    return substitute(layer.output, outputs, lambda signal: signal * damping(outputs, epsilon))
-
-
-def damping(outputs: Tensor, epsilon: float) -> Tensor:
-    """The share z / (z + epsilon sign(z)) of a signal that is left; 0 at z = 0.
-
-    Example:
-        >>> damping(torch.tensor([-1.0, 0.0, 3.0]), epsilon=1.0)
-        tensor([0.5000, 0.0000, 0.7500])
-    """
-    magnitude = outputs.abs()
-    return magnitude / (magnitude + epsilon)
-
-
-def alpha_beta_rule(layer: LinearLayer, alpha: float, beta: float) -> Tensor:
-    """LRP-alpha-beta, eq. 8: R_i = sum_j (alpha z_ij+ / z_j+ + beta z_ij- / z_j-) R_j.
-
-    z_j+ and z_j- are the sums of the positive and of the negative z_ij. As in eq. 8 the bias takes
-    no part, so that relevance is conserved layer by layer. Where each output has a single input,
-    such as in batch normalisation by itself, that input gets all of its relevance.
-    """
-    if layer.one_to_one:
-        return pass_relevance(layer.input, layer.input.detach(), layer.output)
-    activations = layer.input.detach()
-    outputs = layer.output.detach()
-
-    def backward(signal: Tensor) -> Tensor:
-        relevance = outputs * signal
-        # Contributions are positive where input and weight have the same sign.
-        shares = _share(layer, activations, alpha * relevance, same_sign=True)
-        if beta:
-            shares = shares + _share(layer, activations, beta * relevance, same_sign=False)
-        return shares
-
-    return substitute(layer.input, outputs, backward)
-
-
-def _share(
-    layer: LinearLayer, activations: Tensor, relevance: Tensor, *, same_sign: bool
-) -> Tensor:
-    """sum_j z_ij^s / (z_j^s) R_j / a_i for the contributions of one sign s."""
-    weight = layer.weight.detach()
-    positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-    if not same_sign:
-        positive, negative = negative, positive
-    # After a ReLU no input is negative, and half of the work falls away.
-    parts = [(activations.clamp(min=0), positive)]
-    if bool((activations < 0).any()):
-        parts.append((activations.clamp(max=0), negative))
-    inputs = [part.requires_grad_() for part, _ in parts]
-    with torch.enable_grad():
-        total = sum_of([layer.apply(part, w, None) for part, w in parts])
-    # Where nothing contributes with this sign, nothing is shared.
-    shared = torch.where(total.abs() > 1e-20, relevance / total, 0.0)
-    gradients = torch.autograd.grad(total, inputs, shared)
-    if len(gradients) == 1:
-        return gradients[0]
-    return torch.where(activations < 0, gradients[1], gradients[0])
-
-
-def sum_of(tensors: list[Tensor]) -> Tensor:
-    """Sum of tensors of one shape."""
-    return torch.stack(tensors).sum(dim=0) if len(tensors) > 1 else tensors[0]
-
-
-def pass_through(call: Call, mode: BackwardRules) -> Tensor:
-    """Nonlinearity: relevance goes to the input unchanged (section II-C, point 2).
-
-    R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
-    plain gradient, it needs no rule.
-    """
-    inputs = call.first
-    # Written over by its own result, an input in place would look as if it had been the output.
-    before = inputs.detach().clone() if call.in_place else inputs.detach()
-    return pass_relevance(inputs, before, call.run())
-
-
-def pass_relevance(inputs: Tensor, before: Tensor, outputs: Tensor) -> Tensor:
-    """Outputs of an operation, each of whose elements gives all its relevance to one input.
+    Copy it, change entries, and give it to `LRP(rules=...)`. Operations that are linear or
+    positively homogeneous and have no weights (sums, pooling, ReLU, reshapes) need no entry.
 
     Args:
-        inputs: where the signal goes on.
-        before: their values.
-        outputs: what the operation made of them.
+        rule: what all linear operations get; `linear(epsilon_rule, epsilon=epsilon)` if not given.
+        epsilon: stabiliser of the linear operations, and of normalisations.
+
+    Example:
+        >>> lrp_rules()["conv2d"].label, lrp_rules()["gelu"].__name__
+        ('epsilon rule (epsilon=0.01)', 'pass_through')
     """
-    after = outputs.detach()
-
-    def backward(signal: Tensor) -> Tensor:
-        return torch.where(before == 0, 0.0, signal * after / before)
-
-    return substitute(inputs, outputs, backward)
-
-
-def lrp_rules(rule: LinearRule) -> dict[str, Rule]:
-    """The table of LRP with one rule for all linear operations."""
+    rule = linear(epsilon_rule, epsilon=epsilon) if rule is None else rule
     return {
-        **COMMON_RULES,
-        **dict.fromkeys(OTHER_ACTIVATIONS, pass_through),
-        **linear_rules(rule),
+        **dict.fromkeys(TWO_FACTORS, gated_product),
+        **dict.fromkeys(PRODUCTS_PLUS, gated_product),
+        **dict.fromkeys(LINEAR, rule),
+        **dict.fromkeys(ELEMENTWISE, pass_through),
+        **dict.fromkeys(GATES, gate),
+        **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
+        **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
+        "log_softmax": log_softmax,
+        "local_response_norm": local_response_norm(epsilon),
+        "scaled_dot_product_attention": attention,
+        "glu": gated_linear_unit,
     }
 
 
-class _LRP(BackwardHeatmap):
-    """What all LRP heatmaps share: signed relevance, summed over channels."""
+def attnlrp_rules(epsilon: float = 0.01) -> dict[str, Rule]:
+    """The table of AttnLRP (Achtibat et al. 2024): LRP-epsilon, and every product is shared.
 
-    def linear_rule(self) -> LinearRule:
-        raise NotImplementedError
+    Example:
+        >>> attnlrp_rules()["mul"].__name__
+        'shared_product'
+    """
+    table = lrp_rules(epsilon=epsilon)
+    for name, rule in table.items():
+        if rule is gated_product:
+            table[name] = shared_product
+    return {
+        **table,
+        "sigmoid": pass_through,
+        "hardsigmoid": pass_through,
+        "softmax": softmax_gradient,
+        "scaled_dot_product_attention": shared_attention,
+        "glu": shared_gated_linear_unit,
+    }
 
-    def rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
-        """The rules of this LRP."""
-        return BackwardRules(str(self), lrp_rules(self.linear_rule()), EXACT, images)
 
-    def pool(self, images: Tensor, gradient: Tensor) -> Tensor:
-        """Sum of relevance R = a g over channels."""
-        return (images * gradient).sum(dim=1)
+class RelevancePropagation(BackwardHeatmap):
+    """What all LRP heatmaps share: signed relevance by a table of rules, summed over channels."""
+
+    @abstractmethod
+    def table(self, images: Tensor) -> Rules:
+        """The rules for a batch of images."""
+
+    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+        """The engine with this table."""
+        return BackwardRules(str(self), self.table(images), GRADIENT_IS_LRP, images)
+
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
+        """Sum of relevance over channels: R = a g, and what was carried as R."""
+        return (images * result.signal + result.carried).sum(dim=1)
 
 
 @dataclass(frozen=True)
-class LRPEpsilon(_LRP):
+class LRP(RelevancePropagation):
+    """Layer-wise relevance propagation (LRP) by a table of rules.
+
+    The relevance of the class score is shared, operation by operation, until it reaches the pixels
+    (Bach et al. 2015; Samek et al. 2017, section II-C). Eval-mode batch normalisation is fused with
+    the convolution or linear layer before it. An operation without a rule is passed by its plain
+    gradient, and named in a warning.
+
+    Attributes:
+        rules: what differs from `lrp_rules()`: from an operation's plain name to its rule. The
+            entry "first layer" is for linear operations that work on the images themselves.
+        name: what warnings and reports call it.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> gamma = LRP(rules={"conv2d": linear(gamma_rule, gamma=0.25)}, name="LRP-gamma")
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        >>> gamma(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    rules: Rules = field(default_factory=dict, repr=False, hash=False)
+    name: str = "LRP"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rules, Mapping):
+            raise TypeError(f"rules={self.rules!r} is not a table from operation names to rules")
+        for operation, rule in self.rules.items():
+            if not callable(rule) or getattr(rule, "__module__", "") == epsilon_rule.__module__:
+                raise TypeError(
+                    f"rules[{operation!r}]={rule!r} is no rule: give linear(gamma_rule, gamma=0.25)"
+                    " or similar, or a function (call, mode) -> result"
+                )
+
+    def table(self, images: Tensor) -> Rules:
+        """The default table with the changes."""
+        return {**lrp_rules(), **self.rules}
+
+
+@dataclass(frozen=True)
+class LRPEpsilon(RelevancePropagation):
     """LRP with the epsilon rule in every linear operation (Bach et al. 2015; Samek et al., eq. 7).
 
-    Eval-mode batch normalisation is fused with the convolution or linear layer before it. With
-    biases at zero and epsilon towards zero, the relevance of an image sums to its class score.
+    With biases at zero and epsilon towards zero, the relevance of an image sums to its class score.
 
     Attributes:
         epsilon: stabiliser in units of the layers' outputs; the paper uses 0.01, 1 and 100.
+        relative: multiply it by the root mean square of each layer's outputs, so that one value
+            suits layers of any scale.
 
     Raises:
         ValueError: unless epsilon is positive.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         >>> LRPEpsilon(epsilon=1.0)(model, torch.rand(2, 3, 8, 8)).shape
@@ -172,18 +178,19 @@ class LRPEpsilon(_LRP):
     """
 
     epsilon: float = 0.01
+    relative: bool = False
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon={self.epsilon} must be positive")
+        check_epsilon(self.epsilon)
 
-    def linear_rule(self) -> LinearRule:
-        """Eq. 7."""
-        return lambda layer: epsilon_rule(layer, self.epsilon)
+    def table(self, images: Tensor) -> Rules:
+        """Eq. 7 in all linear operations."""
+        rule = linear(epsilon_rule, epsilon=self.epsilon, relative=self.relative)
+        return lrp_rules(rule, self.epsilon)
 
 
 @dataclass(frozen=True)
-class LRPAlphaBeta(_LRP):
+class LRPAlphaBeta(RelevancePropagation):
     """LRP with the alpha-beta rule in every linear operation (Samek et al. 2017, eq. 8).
 
     Attributes:
@@ -195,6 +202,7 @@ class LRPAlphaBeta(_LRP):
         ValueError: unless alpha + beta = 1.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         >>> LRPAlphaBeta(alpha=2, beta=-1)(model, torch.rand(2, 3, 8, 8)).shape
@@ -205,12 +213,18 @@ class LRPAlphaBeta(_LRP):
     beta: float = -1.0
 
     def __post_init__(self) -> None:
-        if abs(self.alpha + self.beta - 1) > 1e-6:
+        if not abs(self.alpha + self.beta - 1) <= 1e-6:
             raise ValueError(
                 f"alpha={self.alpha} and beta={self.beta} must sum to 1; elsewhere beta is often "
                 "given without its sign: alpha 2, beta 1 is alpha=2, beta=-1 here"
             )
 
-    def linear_rule(self) -> LinearRule:
-        """Eq. 8."""
-        return lambda layer: alpha_beta_rule(layer, self.alpha, self.beta)
+    def table(self, images: Tensor) -> Rules:
+        """Eq. 8 in all linear operations."""
+        return lrp_rules(linear(alpha_beta_rule, alpha=self.alpha, beta=self.beta), epsilon=0.0)
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raise ValueError unless epsilon is a positive number."""
+    if not 0 < epsilon < float("inf"):
+        raise ValueError(f"epsilon={epsilon} must be positive")

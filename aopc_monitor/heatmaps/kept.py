@@ -1,0 +1,50 @@
+"""Values that a backward rule will need, safe from what the network writes in place later on."""
+
+from __future__ import annotations
+
+import weakref
+
+from torch import Tensor
+
+
+class Kept:
+    """A value as it was when it was kept.
+
+    Attributes:
+        value: the tensor, without gradient.
+        moved: whether it is a copy by now, because the network wrote over the original.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.value = tensor.detach()
+        self.moved = False
+
+    def move(self) -> None:
+        """Copy the value, since its memory is about to be written to."""
+        if not self.moved:
+            self.value, self.moved = self.value.clone(), True
+
+
+class Keeper:
+    """Keeps values without a copy as long as nobody writes to their memory."""
+
+    def __init__(self) -> None:
+        self._by_memory: dict[int, list[weakref.ref[Kept]]] = {}
+
+    def keep(self, tensor: Tensor) -> Kept:
+        """Keep the tensor's present value."""
+        kept = Kept(tensor)
+        self._by_memory.setdefault(_memory(tensor), []).append(weakref.ref(kept))
+        return kept
+
+    def about_to_write(self, tensor: Tensor) -> None:
+        """Copy what is kept in this tensor's memory, before somebody writes to it."""
+        for reference in self._by_memory.pop(_memory(tensor), []):
+            kept = reference()
+            if kept is not None:
+                kept.move()
+
+
+def _memory(tensor: Tensor) -> int:
+    # Views of one memory have one storage, so a write through any of them counts.
+    return tensor.untyped_storage().data_ptr()

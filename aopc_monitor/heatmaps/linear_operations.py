@@ -1,0 +1,150 @@
+"""Gives a rule to linear operations, whichever call makes them, and to what is fused with them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.heatmaps import linear as calls
+from aopc_monitor.heatmaps.backward import BackwardRules, scaled, substitute
+from aopc_monitor.heatmaps.calls import Call
+from aopc_monitor.heatmaps.linear import LinearCall
+from aopc_monitor.heatmaps.linear_rules import LinearLayer, LinearRule, epsilon_rule, label_of
+from aopc_monitor.heatmaps.nonlinear import normalization
+from aopc_monitor.heatmaps.products import factors_of, gated_product
+from aopc_monitor.heatmaps.stabilizer import damping, relative_to_scale
+
+FIRST_LAYER = "first layer"
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "mv", "einsum")
+CONVOLUTIONAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)
+DENSE = ("linear", "addmm", *MATRIX_PRODUCTS)
+LINEAR = (*CONVOLUTIONAL, *DENSE, "batch_norm")
+
+
+def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
+    """An entry of a table of rules: linear operations that follow an LRP rule.
+
+    Args:
+        rule: (layer, relevance at the outputs, **settings) -> relevance at the inputs; one of
+            `linear_rules`, or your own.
+        **settings: given to the rule.
+
+    Example:
+        >>> from aopc_monitor.heatmaps.linear_rules import gamma_rule
+        >>> linear(gamma_rule, gamma=0.5).label
+        'gamma rule (gamma=0.5)'
+    """
+    return LinearOperation(rule, settings)
+
+
+class LinearOperation:
+    """See `linear`."""
+
+    def __init__(self, rule: LinearRule, settings: dict[str, Any]) -> None:
+        self.rule = rule
+        self.settings = settings
+        self.label = label_of(rule, settings)
+
+    def __call__(self, call: Call, mode: BackwardRules) -> Any:
+        """Run the operation; its backward pass is the rule's."""
+        if call.name == "batch_norm":
+            return _batch_norm(call, mode, self)
+        if call.name in MATRIX_PRODUCTS:
+            return _product(call, mode, self)
+        layer = _READERS[call.name](call)
+        if mode.is_signal(layer.weight):
+            return _dynamic(layer, mode)
+        return self.redistribute(layer, mode)
+
+    def redistribute(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+        """The layer's outputs, whose relevance goes to its inputs by the rule."""
+        first = mode.rules.get(FIRST_LAYER)
+        chosen = (
+            first if layer.input in mode.carriers and isinstance(first, LinearOperation) else self
+        )
+        result = _redistribute(layer, mode, chosen)
+        # The version tells later whether somebody wrote into the result in between.
+        mode.origins[result] = (layer, self, result._version)
+        return result
+
+
+_READERS = {
+    **dict.fromkeys(CONVOLUTIONS, calls.convolution),
+    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, calls.transposed_convolution),
+    "linear": calls.fully_connected,
+    "addmm": calls.matrix_product_plus,
+}
+
+
+def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation) -> Tensor:
+    inputs, outputs = mode.keeper.keep(layer.input), mode.keeper.keep(layer.output)
+    known = LinearLayer(layer, inputs, outputs, mode.absorbed)
+    if entry.rule is epsilon_rule:
+        return _damped(known, **entry.settings)
+    rule = partial(entry.rule, **entry.settings)
+    carrier = mode.carriers.get(layer.input)
+
+    def backward(signal: Tensor) -> Tensor:
+        relevance = rule(known, outputs.value * signal)
+        # From R_i to g_i = R_i / a_i, unless R_i itself is carried on.
+        if carrier is not None:
+            return relevance
+        return torch.where(inputs.value == 0, 0.0, relevance / inputs.value)
+
+    return substitute(layer.input, layer.output, backward, carrier, copy=False)
+
+
+def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -> Tensor:
+    """LRP-epsilon without a second forward pass.
+
+    R_i / a_i = sum_j w_ij (g_j z_j / (z_j + epsilon sign(z_j))): the operation's own gradient of a
+    signal that is damped once.
+    """
+
+    def backward(signal: Tensor) -> Tensor:
+        stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
+        damped = signal * damping(layer.outputs, stabilizer)
+        if layer.absorbed is not None and layer.bias is not None:
+            layer.absorbed((damped * layer.of_outputs(layer.bias)).sum())
+        return damped
+
+    return substitute(layer.call.output, layer.call.output, backward, copy=False)
+
+
+def _dynamic(layer: LinearCall, mode: BackwardRules) -> Tensor:
+    """Weights made of the images (dynamic convolution) and activations share equally."""
+    activations = scaled(layer.input, 0.5) if mode.is_signal(layer.input) else layer.input
+    share = 0.5 if mode.is_signal(layer.input) else 1.0
+    return layer.apply(activations, scaled(layer.weight, share), layer.bias)
+
+
+def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
+    """Batch normalisation by running statistics, fused with the layer before it if there is one."""
+    named = calls.normalization_arguments(call)
+    if named.get("training") or named.get("running_mean") is None:
+        return normalization(entry.settings.get("epsilon", 0.0))(call, mode)
+    before, rule, version = mode.origins.get(call.first, (None, entry, None))
+    if before is not None and (before.per_output is None or call.first._version != version):
+        before, rule = None, entry
+    return rule.redistribute(calls.batch_norm(call, before), mode)
+
+
+def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
+    """Product of a signal and constant weights is a layer; of two signals, see `products`."""
+    factors = factors_of(call)
+    positions = [i for i, value in enumerate(factors.values) if mode.is_signal(value)]
+    if len(positions) > 1 or len(factors.values) != 2:
+        return gated_product(call, mode)
+    place = positions[0]
+
+    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        result: Tensor = factors.rebuild([a, w] if place == 0 else [w, a]).run()
+        return result
+
+    signal, weight = factors.values[place], factors.values[1 - place]
+    return entry.redistribute(LinearCall(signal, weight, None, call.run(), apply), mode)

@@ -1,0 +1,54 @@
+"""A model as heatmaps see it: from images to class scores, in a precision that gradients need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.scores import class_outputs
+
+OutputFunction: TypeAlias = Callable[[Any], Tensor]
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Network:
+    """From images to (N, classes) outputs.
+
+    Args:
+        model: network that returns (N, classes), an object with that as `.logits`, or several
+            tensors, of which the first of that shape counts.
+        output_fn: from what the model returns to (N, classes), if it is something else.
+        widen: computes a model whose parameters are in half precision with copies of them in
+            float32, since signals of a backward pass underflow in float16.
+
+    Attributes:
+        model: the model.
+        dtype: precision of the images it is given, None for that of the images themselves.
+    """
+
+    def __init__(
+        self, model: nn.Module, output_fn: OutputFunction | None = None, *, widen: bool = True
+    ) -> None:
+        self.model = model
+        self.output_fn = output_fn
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        halves = {name for name, tensor in tensors.items() if tensor.dtype in HALF}
+        self.dtype = torch.float32 if halves and widen else None
+        self._wide = {n: tensors[n].detach().float() for n in halves} if widen else {}
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """(N, classes) outputs, on the graph of the images."""
+        if self._wide:
+            answer = torch.func.functional_call(self.model, self._wide, (images,))
+        else:
+            answer = self.model(images)
+        if self.output_fn is not None:
+            answer = self.output_fn(answer)
+        return class_outputs(answer, len(images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """The images in the precision that the network is computed in."""
+        return images if self.dtype is None else images.to(self.dtype)

@@ -1,0 +1,30 @@
+"""The stabiliser epsilon of LRP, which keeps quotients finite."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def damping(outputs: Tensor, epsilon: float | Tensor) -> Tensor:
+    """The share z / (z + epsilon sign(z)) of a signal that is left (eq. 7); 0 at z = 0.
+
+    Example:
+        >>> damping(torch.tensor([-1.0, 0.0, 3.0]), epsilon=1.0)
+        tensor([0.5000, 0.0000, 0.7500])
+    """
+    magnitude = outputs.abs()
+    share = magnitude / (magnitude + epsilon)
+    # Without a stabiliser, or with one in proportion to outputs that are all zero, 0 / 0 came.
+    return share if isinstance(epsilon, float) and epsilon > 0 else share.nan_to_num(nan=0.0)
+
+
+def relative_to_scale(epsilon: float, outputs: Tensor) -> Tensor:
+    """Stabiliser in proportion to the root mean square of each sample's outputs.
+
+    Example:
+        >>> relative_to_scale(0.1, torch.tensor([[3.0, -3.0], [40.0, 40.0]]))
+        tensor([[0.3000],
+                [4.0000]])
+    """
+    over = tuple(range(1, outputs.ndim))
+    return epsilon * outputs.square().mean(dim=over, keepdim=True).sqrt()
