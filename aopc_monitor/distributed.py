@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.evaluation import Evaluation, evaluate
-from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.isolation import untouched
+from aopc_monitor.perturbations import DataRange
 from aopc_monitor.probe import ImagesFunction, Probe, collect_probe
 from aopc_monitor.protocol import PerturbationProtocol
 
 LOGGING = ("log", "log_dict")
+CHECKED_IMAGES = 4
 SHARDING_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
@@ -166,6 +168,34 @@ def evaluate_on_all_processes(
         reason = f"{type(error).__name__}: {error}" if error else "it failed on another process"
         raise EvaluationError(reason) from error
     return own.with_vector(trainer.strategy.reduce(own.as_vector(), reduce_op="sum"))
+
+
+def preflight(
+    trainer: Any,
+    pl_module: Any,
+    model_fn: Callable[[Any], nn.Module] | None,
+    probe: Probe,
+    heatmaps: Mapping[str, Heatmap],
+    data_range: DataRange | None,
+) -> tuple[str, bool]:
+    """Check each heatmap on the first images of the probe, the same on every process.
+
+    Returns:
+        One line for people, and whether all is well. An evaluation raises what is wrong with the
+        model or a heatmap itself; this does not.
+    """
+    precision = trainer.precision_plugin
+    try:
+        model = pl_module if model_fn is None else model_fn(pl_module)
+        images = precision.convert_input(probe.images[:CHECKED_IMAGES].to(pl_module.device))
+        with _without_logging(pl_module), precision.forward_context():
+            reports = [
+                check(model, images, with_data_range(heatmap, data_range), name=name)
+                for name, heatmap in heatmaps.items()
+            ]
+    except Exception as error:  # whatever a user's model or heatmap may raise
+        return f"heatmaps could not be checked: {type(error).__name__}: {error}", False
+    return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
 
 
 def _own_share(

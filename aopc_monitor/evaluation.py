@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.functional import CleanForward, perturbation_results
-from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.isolation import untouched
 from aopc_monitor.perturbations import rounded
 from aopc_monitor.precision import accumulator_dtype, standard_error
@@ -130,7 +130,10 @@ def evaluate(
     with untouched(model, seed):
         clean = CleanForward.of(model, images, protocol)
         maps = {
-            name: make(model, clean.images.clone(), clean.target) for name, make in heatmaps.items()
+            name: with_data_range(make, protocol.data_range)(
+                model, clean.images.clone(), clean.target
+            )
+            for name, make in heatmaps.items()
         }
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         nothing = torch.zeros_like(clean.images[:, 0])

@@ -90,7 +90,9 @@ class AOPC(Metric):
             region_size, steps, data_range, replacement, repeats, score, chunk_size
         )
         self.heatmap = (
-            heatmap_table.RandomOrder(seed) if heatmap == "random" else heatmap_table.get(heatmap)
+            heatmap_table.RandomOrder(seed)
+            if heatmap == "random"
+            else heatmap_table.with_data_range(heatmap_table.get(heatmap), data_range)
         )
         check_order(order)
         self.order = order

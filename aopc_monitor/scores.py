@@ -6,7 +6,7 @@ the explained class unless asked otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -34,7 +34,10 @@ def check_score(score: object) -> None:
 
 
 def class_outputs(outputs: Any, num_images: int) -> Tensor:
-    """The (N, classes) tensor of a network's answer: the answer itself, or its `.logits`.
+    """The (N, classes) tensor of a network's answer.
+
+    That is the answer itself, its `.logits`, or the first tensor of that shape among several, as
+    networks with auxiliary outputs return them.
 
     Args:
         outputs: what the network returned.
@@ -47,21 +50,34 @@ def class_outputs(outputs: Any, num_images: int) -> Tensor:
         >>> class_outputs(torch.zeros(2, 10), num_images=2).shape
         torch.Size([2, 10])
     """
-    found = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
-    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == num_images:
-        if not found.is_floating_point():
-            raise TypeError(f"the model returned {found.dtype} numbers; class scores are floats")
-        return found
-    came_in = (
-        f"a tensor of shape {tuple(found.shape)}"
-        if isinstance(found, Tensor)
-        else f"a {type(outputs).__name__}"
-    )
+    found = list(_tensors_of(outputs))
+    for tensor in found:
+        if tensor.ndim == 2 and len(tensor) == num_images:
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    f"the model returned {tensor.dtype} numbers; class scores are floats"
+                )
+            return tensor
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
+    what = "tensors of shape" if len(found) > 1 else "a tensor of shape"
+    came_in = f"{what} {shapes}" if found else f"a {type(outputs).__name__}"
     raise TypeError(
         f"the model returned {came_in} for {num_images} images; wanted is a tensor of shape "
         f"({num_images}, classes), or an object with one as `.logits`. Wrap the model in a module "
-        "that returns it; AOPCMonitor takes one by model_fn="
+        "that returns it; AOPCMonitor takes one by model_fn=, heatmaps a function by output_fn="
     )
+
+
+def _tensors_of(outputs: Any) -> Iterator[Tensor]:
+    """The tensors of a network's answer, the likeliest first."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(getattr(outputs, "logits", None), Tensor):
+        yield outputs.logits
+    elif isinstance(outputs, (tuple, list)):
+        yield from (value for value in outputs if isinstance(value, Tensor))
+    elif isinstance(outputs, Mapping):
+        yield from (value for value in outputs.values() if isinstance(value, Tensor))
 
 
 def are_probabilities(outputs: Tensor) -> bool:

@@ -65,12 +65,25 @@ def test_logits_attribute_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    "outputs",
+    [
+        (LOGITS, LOGITS + 1),
+        [torch.zeros(2, 5, 4, 4), LOGITS],
+        {"loss": torch.tensor(1.0), "a": LOGITS},
+    ],
+)
+def test_first_tensor_of_the_right_shape_among_several_is_found(outputs: Any) -> None:
+    assert class_outputs(outputs, 2) is LOGITS
+
+
+@pytest.mark.parametrize(
     ("outputs", "message"),
     [
         (torch.zeros(2, 3, 4), r"returned a tensor of shape \(2, 3, 4\) for 2 images"),
         (torch.zeros(2), r"shape \(2,\)"),
         (torch.zeros(5, 3), r"shape \(5, 3\) for 2 images"),
-        ((LOGITS, LOGITS), "returned a tuple"),
+        ((LOGITS[None], LOGITS[0]), r"returned tensors of shape \(1, 2, 3\), \(3,\)"),
+        ("logits", "returned a str"),
         (torch.zeros(2, 3, dtype=torch.long), "torch.int64"),
     ],
 )

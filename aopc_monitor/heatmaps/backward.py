@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.calls import Call, Operation, body_of, tensors_in
 from aopc_monitor.heatmaps.kept import Keeper
 
@@ -51,7 +53,7 @@ class BackwardRules(TorchFunctionMode):
         gates: factors in [0, 1] that weigh signals (sigmoids, softmax), and tensors made of them.
         logits: from the result of a softmax over classes to what went in.
         carriers: from a tensor near the images to the tensor that carries its relevance to them.
-        absorbed: if set, is given the relevance that constants such as biases take away.
+        audit: if set, is told of the relevance that constants such as biases absorb.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class BackwardRules(TorchFunctionMode):
         self.exact = exact
         self.used: Counter[tuple[str, str]] = Counter()
         self.without_rule: set[str] = set()
-        self.absorbed: Callable[[Tensor], None] | None = None
+        self.audit: Audit | None = None
         self.keeper = Keeper()
+        self._opened: list[Operation] = []
         # All of these forget tensors that nobody else holds.
         self.gates: Any = WeakIdKeyDictionary()
         self.logits: Any = WeakIdKeyDictionary()
@@ -94,11 +97,11 @@ class BackwardRules(TorchFunctionMode):
         self._check_origin(signals)
         call = Call(func, args, kwargs)
         rule = self.rules.get(call.name)
-        if rule is None and (self.exact is None or call.name not in self.exact):
-            body = body_of(func)
-            if body is not None:  # written in Python, so its inner operations can be seen
-                with self:
-                    return body(*args, **kwargs)
+        body = body_of(func) if rule is None and not self._is_known(call) else None
+        # Not twice: what a method of Tensor takes over from its base class reports as itself.
+        if body is not None and func not in self._opened:
+            with self._looking_into(func):
+                return body(*args, **kwargs)
         if call.in_place:
             self.keeper.about_to_write(call.first)
         if rule is None:
@@ -109,6 +112,23 @@ class BackwardRules(TorchFunctionMode):
                 result = call.first.copy_(result)
         self._follow(call, signals, result, rule)
         return result
+
+    def _is_known(self, call: Call) -> bool:
+        # Where every gradient is exact there is nothing to look for but what has a rule.
+        return call.name in (RESHAPES if self.exact is None else self.exact)
+
+    def _is_exact(self, call: Call) -> bool:
+        return self.exact is None or call.name in self.exact
+
+    @contextmanager
+    def _looking_into(self, func: Operation) -> Iterator[None]:
+        """See the inner operations of a function of torch that is written in Python."""
+        self._opened.append(func)
+        try:
+            with self:
+                yield
+        finally:
+            self._opened.remove(func)
 
     def start_of(self, outputs: Tensor) -> Tensor:
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
@@ -151,11 +171,12 @@ class BackwardRules(TorchFunctionMode):
                 self._seen[tensor._base] = True
         if not results:
             return
-        exact = self.exact is None or call.name in self.exact
-        if rule is None and not exact:
+        if rule is None and not self._is_exact(call):
             self._note_without_rule(call.name, results)
         else:
             self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
+        if self.audit is not None:
+            self.audit.watch(call, self.is_signal, results)
         self._follow_what_it_is(call, signals, results)
         self._follow_carrier(call, signals, result)
 

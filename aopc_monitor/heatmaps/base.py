@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,12 +70,7 @@ class NetworkHeatmap(ABC):
                 is not differentiable in its images.
         """
         check_images(images)
-        with untouched(model), torch.autocast(images.device.type, enabled=False):
-            # Then only what depends on the images has a gradient, which is faster, and how rules
-            # tell what they are for. `untouched` gives the parameters back as they were.
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)
-            network = Network(model, self.output_fn, widen=not self.keep_precision)
+        with network_in_isolation(model, self) as network:
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
             parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)
             if target is None:
@@ -88,6 +84,22 @@ class NetworkHeatmap(ABC):
     @abstractmethod
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """(N, H, W) relevance of (N, C, H, W) images for (N,) classes."""
+
+
+@contextmanager
+def network_in_isolation(
+    model: nn.Module, heatmap: NetworkHeatmap | None = None
+) -> Iterator[Network]:
+    """The network of a model, to be looked at without a trace, as a heatmap wants it."""
+    output_fn = None if heatmap is None else heatmap.output_fn
+    widen = heatmap is None or not heatmap.keep_precision
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    with untouched(model), torch.autocast(device, enabled=False):
+        # Then only what depends on the images has a gradient, which is faster, and how rules
+        # tell what they are for. `untouched` gives the parameters back as they were.
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        yield Network(model, output_fn, widen=widen)
 
 
 def _predictions(network: Network, images: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ _READERS = {
 
 def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation) -> Tensor:
     inputs, outputs = mode.keeper.keep(layer.input), mode.keeper.keep(layer.output)
-    known = LinearLayer(layer, inputs, outputs, mode.absorbed)
+    known = LinearLayer(layer, inputs, outputs, mode.audit)
     if entry.rule is epsilon_rule:
         return _damped(known, **entry.settings)
     rule = partial(entry.rule, **entry.settings)
@@ -109,8 +109,8 @@ def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -
     def backward(signal: Tensor) -> Tensor:
         stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
         damped = signal * damping(layer.outputs, stabilizer)
-        if layer.absorbed is not None and layer.bias is not None:
-            layer.absorbed((damped * layer.of_outputs(layer.bias)).sum())
+        if layer.audit is not None and layer.bias is not None:
+            layer.audit.absorb((damped * layer.of_outputs(layer.bias)).sum())
         return damped
 
     return substitute(layer.call.output, layer.call.output, backward, copy=False)

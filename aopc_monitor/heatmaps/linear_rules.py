@@ -8,12 +8,13 @@ they differ in the contributions. Written out with explicit sums, they are in th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.kept import Kept
 from aopc_monitor.heatmaps.linear import LinearCall
 from aopc_monitor.heatmaps.stabilizer import damping, relative_to_scale
@@ -27,13 +28,13 @@ class LinearLayer:
         call: the operation.
         kept_inputs: the activations a, as they were.
         kept_outputs: z, as it was.
-        absorbed: is told how much relevance biases took.
+        audit: is told how much relevance biases took, if anybody asks.
     """
 
     call: LinearCall
     kept_inputs: Kept
     kept_outputs: Kept
-    absorbed: Callable[[Tensor], None] | None = field(default=None)
+    audit: Audit | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -86,8 +87,8 @@ class LinearLayer:
         ratio = torch.where(whole.abs() > _NOTHING, relevance / whole, 0.0)
         if isinstance(epsilon, Tensor) or epsilon:
             ratio = ratio * damping(whole, epsilon)
-        if bias is not None and self.absorbed is not None:
-            self.absorbed((ratio * self.of_outputs(bias)).sum())
+        if bias is not None and self.audit is not None:
+            self.audit.absorb((ratio * self.of_outputs(bias)).sum())
         gradients = torch.autograd.grad(total, inputs, ratio)
         products = [a.detach() * g for a, g in zip(inputs, gradients, strict=True)]
         return products[0] if len(products) == 1 else torch.stack(products).sum(dim=0)

@@ -82,8 +82,8 @@ def normalization(epsilon: float = 0.0) -> Rule:
 
         def backward(signal: Tensor) -> Tensor:
             signal = signal * damping(kept.value, epsilon) if epsilon else signal
-            if mode.absorbed is not None and bias is not None:
-                mode.absorbed((signal * grouped.per_feature(bias.detach())).sum())
+            if mode.audit is not None and bias is not None:
+                mode.audit.absorb((signal * grouped.per_feature(bias.detach())).sum())
             scaled = signal * factor
             return scaled if call.name == "rms_norm" else grouped.centred(scaled)
 

@@ -131,6 +131,7 @@ class LRP(RelevancePropagation):
     Example:
         >>> import torch
         >>> from torch import nn
+        >>> from aopc_monitor.heatmaps.linear_rules import gamma_rule
         >>> gamma = LRP(rules={"conv2d": linear(gamma_rule, gamma=0.25)}, name="LRP-gamma")
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         >>> gamma(model, torch.rand(2, 3, 8, 8)).shape

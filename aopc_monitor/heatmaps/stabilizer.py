@@ -9,6 +9,7 @@ def damping(outputs: Tensor, epsilon: float | Tensor) -> Tensor:
     """The share z / (z + epsilon sign(z)) of a signal that is left (eq. 7); 0 at z = 0.
 
     Example:
+        >>> import torch
         >>> damping(torch.tensor([-1.0, 0.0, 3.0]), epsilon=1.0)
         tensor([0.5000, 0.0000, 0.7500])
     """
@@ -22,6 +23,7 @@ def relative_to_scale(epsilon: float, outputs: Tensor) -> Tensor:
     """Stabiliser in proportion to the root mean square of each sample's outputs.
 
     Example:
+        >>> import torch
         >>> relative_to_scale(0.1, torch.tensor([[3.0, -3.0], [40.0, 40.0]]))
         tensor([[0.3000],
                 [4.0000]])

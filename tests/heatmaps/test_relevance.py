@@ -1,4 +1,4 @@
-"""The rules of LRP against explicit sums over z_ij; the engine against ways to write a network."""
+"""LRP against ways to write a network, relevance that is conserved, operations without a rule."""
 
 from __future__ import annotations
 
@@ -7,82 +7,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aopc_monitor.heatmaps import Deconvolution, Heatmap, LRPAlphaBeta, LRPEpsilon
+from aopc_monitor.heatmaps import (
+    Deconvolution,
+    GuidedBackpropagation,
+    Heatmap,
+    LRPAlphaBeta,
+    LRPEpsilon,
+)
+from tests.heatmaps.networks import Apply, assert_conserved, between_convolutions
 
-METHODS: list[Heatmap] = [LRPEpsilon(0.01), LRPAlphaBeta(2, -1), Deconvolution("l2")]
-
-
-def epsilon_by_sums(a: Tensor, w: Tensor, b: Tensor, relevance: Tensor, epsilon: float) -> Tensor:
-    """Eq. 7 for one layer: a (I,), w (J, I), b (J,), relevance (J,) -> (I,)."""
-    result = torch.zeros_like(a)
-    for j in range(len(relevance)):
-        z = [float(a[i] * w[j, i]) for i in range(len(a))]
-        total = sum(z) + float(b[j])
-        for i in range(len(a)):
-            sign = 1 if total >= 0 else -1
-            result[i] += z[i] / (total + epsilon * sign) * relevance[j]
-    return result
-
-
-def alpha_beta_by_sums(a: Tensor, w: Tensor, relevance: Tensor, alpha: float) -> Tensor:
-    """Eq. 8 for one layer, beta = 1 - alpha."""
-    result = torch.zeros_like(a)
-    for j in range(len(relevance)):
-        z = [float(a[i] * w[j, i]) for i in range(len(a))]
-        up, down = sum(v for v in z if v > 0), sum(v for v in z if v < 0)
-        for i in range(len(a)):
-            if z[i] > 0:
-                result[i] += alpha * z[i] / up * relevance[j]
-            elif z[i] < 0:
-                result[i] += (1 - alpha) * z[i] / down * relevance[j]
-    return result
-
-
-def two_layers(seed: int, size: int) -> tuple[nn.Sequential, Tensor]:
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(size * size, 5), nn.ReLU(), nn.Linear(5, 3)
-    ).double()
-    return model, torch.randn(1, 1, size, size, dtype=torch.float64)
-
-
-def relevance_by_sums(
-    model: nn.Sequential, x: Tensor, rule: Callable[[Tensor, nn.Linear, Tensor], Tensor]
-) -> Tensor:
-    """Relevance of the pixels for class 1 of `two_layers`, layer by layer."""
-    first, last = model[1], model[3]
-    with torch.no_grad():
-        hidden = F.relu(first(x.flatten(1)))[0]
-        start = torch.zeros(3, dtype=torch.float64)
-        start[1] = last(hidden)[1]
-        return rule(x.flatten(), first, rule(hidden, last, start))
-
-
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 4), epsilon=st.floats(1e-6, 10))
-@settings(max_examples=25, deadline=None)
-def test_epsilon_rule_equals_explicit_sums(seed: int, size: int, epsilon: float) -> None:
-    model, x = two_layers(seed, size)
-    expected = relevance_by_sums(
-        model, x, lambda a, layer, r: epsilon_by_sums(a, layer.weight, layer.bias, r, epsilon)
-    )
-    ours = LRPEpsilon(epsilon)(model, x, torch.tensor([1])).flatten()
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
-
-
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 4), alpha=st.sampled_from([1.0, 2.0, 3.5]))
-@settings(max_examples=25, deadline=None)
-def test_alpha_beta_rule_equals_explicit_sums(seed: int, size: int, alpha: float) -> None:
-    model, x = two_layers(seed, size)
-    expected = relevance_by_sums(
-        model, x, lambda a, layer, r: alpha_beta_by_sums(a, layer.weight, r, alpha)
-    )
-    ours = LRPAlphaBeta(alpha, 1 - alpha)(model, x, torch.tensor([1])).flatten()
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+LRP_METHODS: list[Heatmap] = [LRPEpsilon(0.01), LRPAlphaBeta(2, -1)]
+METHODS: list[Heatmap] = [*LRP_METHODS, Deconvolution("l2")]
 
 
 class Residual(nn.Module):
@@ -213,10 +151,7 @@ def test_relevance_is_conserved_without_biases(layers: Callable[[], list[nn.Modu
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     features = body(x).flatten(1).shape[1]
     model = nn.Sequential(body, nn.Flatten(), nn.Linear(features, 4, bias=False).double())
-    target = torch.tensor([0, 1])
-    scores = model(x).gather(1, target[:, None])[:, 0].detach()
-    relevance = LRPEpsilon(1e-12)(model, x, target).sum(dim=(1, 2))
-    torch.testing.assert_close(relevance, scores, rtol=1e-6, atol=0)
+    assert_conserved(LRPEpsilon(1e-12), model, x)
 
 
 def test_alpha_beta_conserves_relevance_also_with_biases() -> None:
@@ -229,42 +164,13 @@ def test_alpha_beta_conserves_relevance_also_with_biases() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1])
-    scores = model(x).gather(1, target[:, None])[:, 0].detach()
-    relevance = LRPAlphaBeta(2, -1)(model, x, target).sum(dim=(1, 2))
-    torch.testing.assert_close(relevance, scores, rtol=1e-9, atol=0)
-
-
-@pytest.mark.parametrize("method", METHODS, ids=str)
-def test_operations_without_a_rule_are_named(method: Heatmap) -> None:
-    class Gated(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.convolution(x)
-            return (y * y.sin()).mean(dim=(2, 3))  # type: ignore[no-any-return]
-
-    with pytest.warns(UserWarning, match="has no rule for: mul of two values.*, sin"):
-        method(Gated(), torch.rand(2, 3, 8, 8), torch.tensor([0, 1]))
-
-
-def activation_network(activation: nn.Module) -> nn.Sequential:
-    torch.manual_seed(0)
-    return (
-        nn.Sequential(
-            nn.Conv2d(3, 6, 3), activation, nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 4)
-        )
-        .double()
-        .eval()
-    )
+    assert_conserved(LRPAlphaBeta(2, -1), model, torch.randn(2, 3, 8, 8, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
     "kind", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Mish, nn.Hardswish, nn.ELU, nn.Hardtanh]
 )
-@pytest.mark.parametrize("method", METHODS[:2], ids=str)
+@pytest.mark.parametrize("method", LRP_METHODS, ids=str)
 def test_activations_in_place_are_as_those_that_are_not(
     method: Heatmap, kind: type[nn.Module]
 ) -> None:
@@ -273,20 +179,9 @@ def test_activations_in_place_are_as_those_that_are_not(
     if kind is nn.LeakyReLU:
         assert in_place.negative_slope == out_of_place.negative_slope
     torch.testing.assert_close(
-        method(activation_network(in_place), x, target),
-        method(activation_network(out_of_place), x, target),
+        method(between_convolutions(in_place), x, target),
+        method(between_convolutions(out_of_place), x, target),
     )
-
-
-@pytest.mark.parametrize("kind", [nn.SiLU, nn.Tanh, nn.GELU, nn.Hardtanh, nn.ReLU6])
-def test_activations_pass_relevance_on(kind: type[nn.Module]) -> None:
-    model = activation_network(kind())
-    for layer in (model[0], model[2], model[4]):
-        nn.init.zeros_(layer.bias)
-    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
-    scores = model(x).gather(1, target[:, None])[:, 0].detach()
-    relevance = LRPEpsilon(1e-12)(model, x, target).sum(dim=(1, 2))
-    torch.testing.assert_close(relevance, scores, rtol=1e-6, atol=0)
 
 
 class Double(torch.autograd.Function):
@@ -299,40 +194,58 @@ class Double(torch.autograd.Function):
         return 2 * gradient
 
 
-class Apply(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+def cumulated(x: Tensor) -> Tensor:
+    return x.cumprod(dim=1)
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
-    [
-        (Double.apply, "a hidden operation .DoubleBackward"),
-        (lambda x: 1.0 / (x + 3), "rdiv"),
-        (lambda x: x.flatten(1).softmax(1).view_as(x), "softmax before the end of the network"),
-        (
-            lambda x: torch.cat([x, x.flatten(1).softmax(1).view_as(x)], dim=1)[:, 3:9],
-            "softmax before the end of the network",
-        ),
-        (lambda x: x * torch.sigmoid(x), "mul of two values"),
-        (lambda x: x.reciprocal(), "reciprocal"),
-    ],
+    [(Double.apply, "a hidden operation .DoubleBackward"), (cumulated, "has no rule for: cumprod")],
 )
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", LRP_METHODS, ids=str)
 def test_what_has_no_rule_is_named(
     method: Heatmap, function: Callable[[Tensor], Tensor], message: str
 ) -> None:
-    model = activation_network(Apply(function))
+    model = between_convolutions(Apply(function))
     with pytest.warns(UserWarning, match=message):
         method(model, torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2]))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 1.0 / (x + 3),
+        lambda x: x.reciprocal(),
+        lambda x: x * x.sin(),
+        lambda x: x * torch.sigmoid(x),
+        lambda x: x.flatten(1).softmax(1).view_as(x),
+        lambda x: torch.cat([x, x.flatten(1).softmax(1).view_as(x)], dim=1)[:, 3:9],
+    ],
+)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_what_has_a_rule_is_not_named(
+    method: Heatmap, function: Callable[[Tensor], Tensor]
+) -> None:
+    model = between_convolutions(Apply(function))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method(model, torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("method", LRP_METHODS, ids=str)
+def test_an_operation_is_named_only_if_relevance_passes_it(method: Heatmap) -> None:
+    def looked_at(x: Tensor) -> Tensor:
+        cumulated(x)
+        return x + 0 * cumulated(x).detach()
+
+    model = between_convolutions(Apply(looked_at))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method(model, torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2]))
+
+
 def test_torchscript_is_named() -> None:
-    model = torch.jit.trace(activation_network(nn.ReLU()), torch.rand(1, 3, 8, 8).double())
+    model = torch.jit.trace(between_convolutions(nn.ReLU()), torch.rand(1, 3, 8, 8).double())
     with pytest.warns(UserWarning, match="a hidden operation"):
         LRPEpsilon()(model, torch.rand(2, 3, 8, 8).double(), torch.tensor([0, 2]))
 
@@ -346,19 +259,31 @@ def test_writing_through_a_view(method: Heatmap) -> None:
 
     x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
     torch.testing.assert_close(
-        method(activation_network(Apply(through_a_view)), x, target),
-        method(activation_network(nn.ReLU()), x, target),
+        method(between_convolutions(Apply(through_a_view)), x, target),
+        method(between_convolutions(nn.ReLU()), x, target),
     )
 
 
-def test_deconvolution_knows_relu6_and_names_a_relu_by_maximum() -> None:
+@pytest.mark.parametrize(
+    "rectifier",
+    [
+        lambda x: torch.maximum(x, torch.zeros_like(x)),
+        lambda x: torch.maximum(torch.zeros(()).double(), x),
+        lambda x: x.clamp(min=0),
+        lambda x: F.threshold(x, 0, 0),
+        lambda x: F.hardtanh(x, 0, 1e6),
+        lambda x: F.leaky_relu(x, 0.0),
+    ],
+)
+@pytest.mark.parametrize("method", [Deconvolution(), GuidedBackpropagation()], ids=str)
+def test_a_relu_may_have_another_name(
+    method: Heatmap, rectifier: Callable[[Tensor], Tensor]
+) -> None:
     x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 2])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Deconvolution()(activation_network(nn.ReLU6()), x, target)
-    by_maximum = Apply(lambda x: torch.maximum(x, torch.zeros_like(x)))
-    with pytest.warns(UserWarning, match="maximum of two tensors"):
-        Deconvolution()(activation_network(by_maximum), x, target)
+    torch.testing.assert_close(
+        method(between_convolutions(Apply(rectifier)), x, target),
+        method(between_convolutions(nn.ReLU()), x, target),
+    )
 
 
 def test_a_copy_between_convolution_and_batch_norm_does_not_matter() -> None:

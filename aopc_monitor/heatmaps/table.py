@@ -1,0 +1,119 @@
+"""The heatmaps by name, and what may stand in for a name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from aopc_monitor.heatmaps.base import Heatmap
+from aopc_monitor.heatmaps.composites import (
+    AttnLRP,
+    DeepTaylor,
+    LRPEpsilonGammaBox,
+    LRPEpsilonPlus,
+)
+from aopc_monitor.heatmaps.controls import RandomOrder
+from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
+from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
+from aopc_monitor.heatmaps.relevance import LRPAlphaBeta, LRPEpsilon
+from aopc_monitor.perturbations import DataRange
+
+HEATMAPS: dict[str, Callable[[], Heatmap]] = {
+    "sensitivity_l2": lambda: Sensitivity(norm="l2"),
+    "sensitivity_linf": lambda: Sensitivity(norm="linf"),
+    "gradient_x_input": GradientTimesInput,
+    "deconvolution_l2": lambda: Deconvolution(norm="l2"),
+    "deconvolution_linf": lambda: Deconvolution(norm="linf"),
+    "guided_backpropagation_l2": lambda: GuidedBackpropagation(norm="l2"),
+    "guided_backpropagation_linf": lambda: GuidedBackpropagation(norm="linf"),
+    "lrp": lambda: LRPEpsilon(epsilon=0.01),
+    "lrp_alpha2_beta1": lambda: LRPAlphaBeta(alpha=2, beta=-1),
+    "lrp_epsilon_plus": LRPEpsilonPlus,
+    "lrp_epsilon_gamma_box": LRPEpsilonGammaBox,
+    "deep_taylor": DeepTaylor,
+    "attnlrp": AttnLRP,
+    "random": RandomOrder,
+}
+
+
+def names() -> list[str]:
+    """Names that `get` knows.
+
+    Example:
+        >>> names()[:3]
+        ['sensitivity_l2', 'sensitivity_linf', 'gradient_x_input']
+    """
+    return list(HEATMAPS)
+
+
+def get(heatmap: str | Heatmap) -> Heatmap:
+    """The heatmap of that name; a callable is returned as it is.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+        TypeError: for anything that is neither a name nor callable.
+
+    Example:
+        >>> get("lrp")
+        LRPEpsilon(epsilon=0.01, relative=False)
+    """
+    if isinstance(heatmap, str):
+        if heatmap not in HEATMAPS:
+            raise ValueError(f"heatmap={heatmap!r} is unknown: choose one of {', '.join(names())}")
+        return HEATMAPS[heatmap]()
+    if not callable(heatmap):
+        raise TypeError(
+            f"heatmap={heatmap!r} is neither a name nor a callable "
+            "(model, images, target) -> (N, H, W)"
+        )
+    return heatmap
+
+
+def with_data_range(heatmap: Heatmap, data_range: DataRange | None) -> Heatmap:
+    """The heatmap, under this data range if it needs one and was given none.
+
+    Example:
+        >>> with_data_range(DeepTaylor(), (0.0, 1.0))
+        DeepTaylor(data_range=(0.0, 1.0))
+    """
+    asked: Any = heatmap  # a plain function cannot be asked
+    if data_range is not None and getattr(asked, "data_range", data_range) is None:
+        return cast("Heatmap", dataclasses.replace(asked, data_range=data_range))
+    return heatmap
+
+
+def named_heatmaps(heatmap: Any) -> dict[str, Heatmap]:
+    """Heatmaps by the name that they are logged under.
+
+    Args:
+        heatmap: a name, a callable, several of these in a sequence, or a dict from names to these.
+
+    Raises:
+        ValueError: for unknown names, two of one name, none at all, or the random order, which is
+            always measured beside the others.
+        TypeError: for what is neither name nor callable.
+
+    Example:
+        >>> named_heatmaps(["lrp", Sensitivity("linf")])
+        {'lrp': LRPEpsilon(epsilon=0.01, relative=False), 'Sensitivity': Sensitivity(norm='linf')}
+    """
+    if isinstance(heatmap, Mapping):
+        pairs = list(heatmap.items())
+    else:
+        single = isinstance(heatmap, str) or not isinstance(heatmap, Sequence)
+        pairs = [(_name_of(one), one) for one in ([heatmap] if single else heatmap)]
+    named = {str(name): get(one) for name, one in pairs}
+    if not named or len(named) < len(pairs):
+        raise ValueError(f"heatmap={heatmap!r} must hold one or more heatmaps of different names")
+    if "random" in named:
+        raise ValueError(
+            'heatmap="random": the random order is always measured beside the heatmaps; name at '
+            "least one other"
+        )
+    return named
+
+
+def _name_of(heatmap: Any) -> str:
+    name: str = heatmap if isinstance(heatmap, str) else getattr(heatmap, "__name__", "")
+    return name or type(heatmap).__name__
