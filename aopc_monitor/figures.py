@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -83,4 +84,50 @@ def training_progress(
     left.grid(alpha=0.25)
     left.set_title(title, fontsize=10)
     left.legend(handles=handles, loc="upper left", fontsize=8, framealpha=0.9)
+    return figure
+
+
+def heatmap_gallery(
+    images: NDArray[Any], maps: Mapping[str, NDArray[Any]], titles: Sequence[str]
+) -> Any:
+    """Images above their heatmaps, one row for each method.
+
+    Relevance of a method that has both signs is red where it speaks for the class, blue where it
+    speaks against it, white at zero; of a method without signs, dark red where it is high. Each
+    heatmap has its own scale, up to the 99.5th percentile of its magnitude, since only the order
+    within an image counts.
+
+    Args:
+        images: (N, H, W, 3) from 0 to 1.
+        maps: (N, H, W) by name.
+        titles: N short texts above the images, such as the explained class.
+
+    Returns:
+        A matplotlib Figure: `figure.savefig(path)`.
+
+    Example:
+        >>> images = np.random.default_rng(0).random((2, 8, 8, 3))
+        >>> figure = heatmap_gallery(images, {"lrp": images.mean(axis=3) - 0.5}, ["cat", "dog"])
+        >>> len(figure.axes)
+        4
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = len(maps) + 1, len(images)
+    figure = Figure(figsize=(1.9 + 0.95 * columns, 1.0 * rows + 0.5), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, image, title in zip(axes[0], images, titles, strict=True):
+        axis.imshow(image)
+        axis.set_title(title, fontsize=8)
+    for row, (name, heatmaps) in zip(axes[1:], maps.items(), strict=True):
+        is_signed = bool((heatmaps < 0).any())
+        for axis, heatmap in zip(row, heatmaps, strict=True):
+            limit = max(float(np.percentile(np.abs(heatmap), 99.5)), 1e-30)
+            lowest = -limit if is_signed else 0.0
+            colours = "bwr" if is_signed else "Reds"
+            axis.imshow(heatmap, cmap=colours, vmin=lowest, vmax=limit, interpolation="nearest")
+        row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
     return figure

@@ -22,10 +22,7 @@ EPSILON = 1e-9
 
 def captum_lrp(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """(N, H, W) relevance by captum's LRP, whose default is the epsilon rule with 1e-9."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if hasattr(module, "inplace"):  # which captum refuses
-            module.inplace = False
+    model = _copy_out_of_place(model)
     relevance = LRP(model).attribute(images.clone().requires_grad_(), target=target)
     result: Tensor = relevance.detach().sum(dim=1)
     return result
@@ -64,12 +61,21 @@ def zennit_epsilon(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     zennit's merging of batch normalisation leaves eps out of the square root; here it is moved
     into the running variance, so that this is not what is measured.
     """
-    model = copy.deepcopy(model)
+    model = _copy_out_of_place(model)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
             module.running_var += module.eps
             module.eps = 0.0
     return zennit_lrp(model, images, target, Epsilon(epsilon=EPSILON))
+
+
+def _copy_out_of_place(model: nn.Module) -> nn.Module:
+    """A copy without modules that work in place, which both libraries' hooks refuse."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # type: ignore[assignment]
+    return model
 
 
 ZENNIT_ALPHA2_BETA1 = AlphaBeta(alpha=2, beta=1)
