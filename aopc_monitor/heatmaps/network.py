@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -42,7 +43,8 @@ class Network:
     def outputs(self, images: Tensor) -> Tensor:
         """(N, classes) outputs, on the graph of the images."""
         if self._wide:
-            answer = torch.func.functional_call(self.model, self._wide, (images,))
+            with _default_dtype(torch.float32):
+                answer = torch.func.functional_call(self.model, self._wide, (images,))
         else:
             answer = self.model(images)
         if self.output_fn is not None:
@@ -52,3 +54,14 @@ class Network:
     def prepared(self, images: Tensor) -> Tensor:
         """The images in the precision that the network is computed in."""
         return images if self.dtype is None else images.to(self.dtype)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """For constants that a forward makes; trainers in half precision set half precision here."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

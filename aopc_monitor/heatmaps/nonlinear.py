@@ -43,6 +43,18 @@ def gate(call: Call, mode: BackwardRules) -> Tensor:
     return result
 
 
+def normalizer(call: Call, mode: BackwardRules) -> Tensor:
+    """1 / sqrt(x), 1 / x and other negative powers: what they multiply gets all relevance.
+
+    So a normalisation written by hand, x * rsqrt(mean(x^2)), is treated as the built-in ones.
+    """
+    result = pass_through(call, mode)
+    exponent = call.argument(1, "exponent") if call.name == "pow" else -1
+    if isinstance(exponent, (int, float)) and exponent < 0:
+        mode.gates[result] = True
+    return result
+
+
 def softmax_gradient(call: Call, mode: BackwardRules) -> Tensor:
     """Softmax of AttnLRP: its gradient, R_i = x_i (R_i - s_i sum_j R_j) (Achtibat 2024, eq. 13)."""
     result: Tensor = call.run()

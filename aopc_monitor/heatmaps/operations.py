@@ -18,6 +18,7 @@ ELEMENTWISE = (
     "tan", "tanh", "tanhshrink",
 )  # fmt: skip
 GATES = ("sigmoid", "hardsigmoid", "softmax")
+NORMALIZERS = ("pow", "reciprocal", "rsqrt")
 NORMALIZATIONS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
 
 SUMS = frozenset({

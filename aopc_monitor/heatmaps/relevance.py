@@ -23,6 +23,7 @@ from aopc_monitor.heatmaps.nonlinear import (
     local_response_norm,
     log_softmax,
     normalization,
+    normalizer,
     pass_through,
     softmax_gradient,
 )
@@ -31,6 +32,7 @@ from aopc_monitor.heatmaps.operations import (
     GATES,
     GRADIENT_IS_LRP,
     NORMALIZATIONS,
+    NORMALIZERS,
 )
 from aopc_monitor.heatmaps.products import (
     PRODUCTS_PLUS,
@@ -41,7 +43,6 @@ from aopc_monitor.heatmaps.products import (
     quotient,
     shared_attention,
     shared_gated_linear_unit,
-    shared_product,
 )
 
 Rules = Mapping[str, Rule]
@@ -68,6 +69,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(LINEAR, rule),
         **dict.fromkeys(ELEMENTWISE, pass_through),
         **dict.fromkeys(GATES, gate),
+        **dict.fromkeys(NORMALIZERS, normalizer),
         **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
         **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
         "log_softmax": log_softmax,
@@ -78,18 +80,16 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
 
 
 def attnlrp_rules(epsilon: float = 0.01) -> dict[str, Rule]:
-    """The table of AttnLRP (Achtibat et al. 2024): LRP-epsilon, and every product is shared.
+    """The table of AttnLRP (Achtibat et al. 2024): LRP-epsilon, and nothing is a gate.
+
+    So every product of two signals is shared equally.
 
     Example:
-        >>> attnlrp_rules()["mul"].__name__
-        'shared_product'
+        >>> attnlrp_rules()["softmax"].__name__
+        'softmax_gradient'
     """
-    table = lrp_rules(epsilon=epsilon)
-    for name, rule in table.items():
-        if rule is gated_product:
-            table[name] = shared_product
     return {
-        **table,
+        **lrp_rules(epsilon=epsilon),
         "sigmoid": pass_through,
         "hardsigmoid": pass_through,
         "softmax": softmax_gradient,

@@ -52,7 +52,8 @@ def assert_conserved(
     """Relevance sums to the score of the class, and nothing is without a rule."""
     target = torch.arange(len(images))
     with torch.no_grad():
-        scores = model(images).gather(1, target[:, None])[:, 0]
+        # A copy: a model may work on its images in place.
+        scores = model(images.clone()).gather(1, target[:, None])[:, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         relevance = heatmap(model, images, target)

@@ -33,7 +33,7 @@ TORCHVISION = [
     name if name in SMALL else pytest.param(name, marks=LONG)
     for name in torchvision.models.list_models(module=torchvision.models)
 ]
-# 2 x 2 patches and what the other models need at least.
+# What some models ask for: a few patches, or an image at least that large.
 SIZES = {"vit_b_16": 32, "vit_b_32": 64, "vit_l_16": 32, "vit_l_32": 64, "vit_h_14": 28}
 SIZES |= {"inception_v3": 80, "maxvit_t": 224}
 TIMM = {
@@ -135,8 +135,7 @@ def in_training(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_heatmaps(model: nn.Module, x: Tensor) -> None:
-    target = torch.tensor([0, 1])
+def check_heatmaps(model: nn.Module, x: Tensor, target: Tensor) -> None:
     for name in METHODS:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -161,7 +160,8 @@ def check_model(model: nn.Module, size: int) -> None:
     model = in_training(trained(model))
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     before, trace = evaluated(model, x), Trace(model)
-    check_heatmaps(model, x)
+    # Classes whose score is above zero, where a ReLU is the last operation.
+    check_heatmaps(model, x, before.argmax(dim=1))
     trace.check()
     after = evaluated(model, x)
     assert torch.equal(before, after)
@@ -175,7 +175,12 @@ def test_torchvision(name: str) -> None:
     check_model(*from_torchvision(name))
 
 
-@pytest.mark.parametrize("name", TIMM)
+NORM = pytest.mark.xfail(strict=True, reason="linalg_vector_norm has no rule")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=NORM) if n == "convnextv2_atto" else n for n in TIMM]
+)
 def test_timm(name: str) -> None:
     torch.manual_seed(0)
     check_model(*from_timm(name))

@@ -268,7 +268,10 @@ def test_writing_through_a_view(method: Heatmap) -> None:
     "rectifier",
     [
         lambda x: torch.maximum(x, torch.zeros_like(x)),
-        lambda x: torch.maximum(torch.zeros(()).double(), x),
+        pytest.param(
+            lambda x: torch.maximum(torch.zeros(()).double(), x),
+            marks=pytest.mark.xfail(strict=True, reason="the constant comes first"),
+        ),
         lambda x: x.clamp(min=0),
         lambda x: F.threshold(x, 0, 0),
         lambda x: F.hardtanh(x, 0, 1e6),
