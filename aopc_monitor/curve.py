@@ -91,12 +91,19 @@ class Chunk:
             rank_map[self.image] < self.step[:, None, None, None], self.replaced, self.clean
         )
 
+    def occluded(self, rank_map: Tensor) -> Tensor:
+        """The images with nothing replaced but the k-th region of the order: (M, C, H, W)."""
+        return torch.where(
+            rank_map[self.image] == self.step[:, None, None, None] - 1, self.replaced, self.clean
+        )
+
 
 def perturbed_scores(
     score: Callable[[Tensor, Tensor], Tensor],
     perturber: Perturber,
     rank_maps: Sequence[Tensor],
     chunk_size: int | None = None,
+    perturb: Callable[[Chunk, Tensor], Tensor] = Chunk.perturbed,
 ) -> Tensor:
     """Scores of all perturbed images, averaged over repeats.
 
@@ -108,6 +115,7 @@ def perturbed_scores(
         rank_maps: one (N, 1, H, W) map per order.
         chunk_size: images per forward; 128 if not given. Halved, down to one, for as long as
             memory does not suffice.
+        perturb: from a chunk and a rank map to images.
 
     Returns:
         (orders, N, L).
@@ -126,7 +134,7 @@ def perturbed_scores(
         try:
             chunk = perturber.chunk(triples, fixed)
             for row, rank_map in zip(scores, rank_maps, strict=True):
-                row[start : start + len(triples)] = score(chunk.perturbed(rank_map), chunk.image)
+                row[start : start + len(triples)] = score(perturb(chunk, rank_map), chunk.image)
         except RuntimeError as error:
             if size == 1 or not _is_out_of_memory(error):
                 raise

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+from aopc_monitor.heatmaps.adapters import from_callable, from_captum, from_zennit
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap
 from aopc_monitor.heatmaps.composites import (
     AttnLRP,
@@ -19,8 +20,12 @@ from aopc_monitor.heatmaps.composites import (
 )
 from aopc_monitor.heatmaps.controls import RandomOrder
 from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
+from aopc_monitor.heatmaps.deeplift import DeepLIFT
+from aopc_monitor.heatmaps.gradcam import GradCAM
 from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
 from aopc_monitor.heatmaps.linear_operations import linear
+from aopc_monitor.heatmaps.occlusion import Occlusion
+from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
 from aopc_monitor.heatmaps.preflight import Report, check
 from aopc_monitor.heatmaps.relevance import LRP, LRPAlphaBeta, LRPEpsilon, lrp_rules
 from aopc_monitor.heatmaps.table import HEATMAPS, get, named_heatmaps, names, with_data_range
@@ -31,18 +36,26 @@ __all__ = [
     "AttnLRP",
     "BackwardHeatmap",
     "Deconvolution",
+    "DeepLIFT",
     "DeepTaylor",
+    "GradCAM",
     "GradientTimesInput",
     "GuidedBackpropagation",
     "Heatmap",
+    "IntegratedGradients",
     "LRPAlphaBeta",
     "LRPEpsilon",
     "LRPEpsilonGammaBox",
     "LRPEpsilonPlus",
+    "Occlusion",
     "RandomOrder",
     "Report",
     "Sensitivity",
+    "SmoothGrad",
     "check",
+    "from_callable",
+    "from_captum",
+    "from_zennit",
     "get",
     "linear",
     "lrp_rules",

@@ -109,7 +109,8 @@ class BackwardRules(TorchFunctionMode):
         else:
             result = rule(call, self)
             if call.in_place:
-                result = call.first.copy_(result)
+                made, result = result, call.first.copy_(result)
+                self._hand_on(made, result)
         self._follow(call, signals, result, rule)
         return result
 
@@ -130,6 +131,12 @@ class BackwardRules(TorchFunctionMode):
         finally:
             self._opened.remove(func)
 
+    def _hand_on(self, made: Tensor, written: Tensor) -> None:
+        """What a rule noted of its result holds for the tensor that it was written into."""
+        self.gates.pop(written, None)
+        if made in self.gates:
+            self.gates[written] = True
+
     def start_of(self, outputs: Tensor) -> Tensor:
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
@@ -146,7 +153,7 @@ class BackwardRules(TorchFunctionMode):
                 stacklevel=2,
             )
 
-    def _note_without_rule(self, name: str, results: list[Tensor]) -> None:
+    def note_without_rule(self, name: str, results: list[Tensor]) -> None:
         """Remember an operation without a rule, once a signal comes back through it."""
         self.used[name, ""] += 1
         for result in results:
@@ -157,7 +164,7 @@ class BackwardRules(TorchFunctionMode):
         for signal in signals:
             if signal not in self._seen:
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
-                self._note_without_rule(f"a hidden operation ({maker})", [signal])
+                self.note_without_rule(f"a hidden operation ({maker})", [signal])
                 self._seen[signal] = True
 
     def _follow(self, call: Call, signals: list[Tensor], result: Any, rule: Rule | None) -> None:
@@ -172,15 +179,19 @@ class BackwardRules(TorchFunctionMode):
         if not results:
             return
         if rule is None and not self._is_exact(call):
-            self._note_without_rule(call.name, results)
+            self.note_without_rule(call.name, results)
         else:
             self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
         if self.audit is not None:
             self.audit.watch(call, self.is_signal, results)
-        self._follow_what_it_is(call, signals, results)
+        if call.name.endswith("_as"):  # the second tensor only lends its shape
+            signals = signals[:1]
+        self._follow_what_it_is(call, signals, results, rule)
         self._follow_carrier(call, signals, result)
 
-    def _follow_what_it_is(self, call: Call, signals: list[Tensor], results: list[Tensor]) -> None:
+    def _follow_what_it_is(
+        self, call: Call, signals: list[Tensor], results: list[Tensor], rule: Rule | None
+    ) -> None:
         one = signals[0]
         layer_rule_version = self.origins.get(one)
         if (
@@ -194,7 +205,7 @@ class BackwardRules(TorchFunctionMode):
             self.logits.update(dict.fromkeys(results, self.logits[one]))
         if all(signal in self.gates for signal in signals) and call.name in RESHAPES | AFFINE:
             self.gates.update(dict.fromkeys(results, True))
-        elif call.in_place:
+        elif call.in_place and rule is None:
             self.gates.pop(call.first, None)
 
     def _follow_carrier(self, call: Call, signals: list[Tensor], result: Any) -> None:

@@ -65,7 +65,16 @@ def backward_pass(
         ends = [images] if mode is None else [images, mode.carried]
         weights = torch.ones_like(scores) if start is None else start(scores.detach())
         # autograd.grad and not .backward(): the parameters' .grad stays out of it.
-        found = torch.autograd.grad(scores, ends, weights, allow_unused=True)
+        try:
+            found = torch.autograd.grad(scores, ends, weights, allow_unused=True)
+        except RuntimeError as error:
+            # The second forward pass, which saves memory, does not know of the rules.
+            if "checkpoint" in str(error).lower():
+                raise RuntimeError(
+                    "the model uses activation checkpointing also in eval mode, through which no "
+                    "heatmap can go: switch it on `if self.training` only"
+                ) from error
+            raise
         signals = [*found, None][:2]
     if mode is not None:
         mode.warn()

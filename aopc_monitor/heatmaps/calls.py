@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -69,7 +68,9 @@ class Call:
             return True
         if not isinstance(self.operation, FunctionType):
             return False
-        parameters = list(inspect.signature(self.operation).parameters)
+        # Not inspect.signature, which fails for wrappers of methods written in C (x ** 2).
+        code = self.operation.__code__
+        parameters = code.co_varnames[: code.co_argcount]
         return "inplace" in parameters and bool(
             self.argument(parameters.index("inplace"), "inplace", False)
         )
@@ -100,11 +101,17 @@ def plain_name(operation: Operation) -> str:
 _OPERATORS = frozenset({"add", "sub", "mul", "truediv", "div", "matmul"})
 _SYNONYMS = {
     "absolute": "abs",
+    "adjoint": "transpose",
+    "arccos": "acos",
+    "arcsin": "asin",
+    "arctan": "atan",
+    "arctanh": "atanh",
     "clip": "clamp",
     "divide": "div",
     "multiply": "mul",
     "negative": "neg",
     "special_expit": "sigmoid",
+    "special_softmax": "softmax",
     "subtract": "sub",
     "true_divide": "div",
     "truediv": "div",

@@ -48,7 +48,11 @@ def if_rectifier(rule: Rule) -> Rule:
     """For functions that are a ReLU with some arguments only: hardtanh, clamp, maximum."""
 
     def apply(call: Call, mode: BackwardRules) -> Any:
-        return rule(call, mode) if _is_rectifier(call) else call.run()
+        if not _is_rectifier(call):
+            return call.run()
+        if not mode.is_signal(call.first):  # maximum(0, x)
+            call = Call(call.operation, (call.argument(1, "other"), call.first), {})
+        return rule(call, mode)
 
     apply.label = rule.__name__  # type: ignore[attr-defined]
     return apply
@@ -61,6 +65,8 @@ def _is_rectifier(call: Call) -> bool:
         lowest = call.argument(1, "min")
         return lowest is not None and not isinstance(lowest, Tensor) and lowest == 0
     other = call.argument(1, "other")
+    if isinstance(other, Tensor) and other.requires_grad:
+        other = call.first
     return isinstance(other, Tensor) and not other.requires_grad and not bool(other.any())
 
 

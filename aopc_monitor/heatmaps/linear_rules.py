@@ -141,8 +141,9 @@ def z_plus_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
 def gamma_rule(layer: LinearLayer, relevance: Tensor, *, gamma: float = 0.25) -> Tensor:
     """LRP-gamma: R_i = sum_j a_i (w_ij + gamma w_ij+) / sum_i a_i (w_ij + gamma w_ij+) R_j.
 
-    The bias is treated as a weight of a constant input (Montavon et al. 2019, section 10.2). With
-    inputs of both signs, gamma favours the contributions of the sign of z_j (Andéol et al. 2021).
+    The bias is treated as a weight of a constant input (Montavon et al. 2019, section 10.2). For
+    z_j below zero and for inputs of both signs, gamma favours the contributions that have the sign
+    of z_j (Andéol et al. 2021).
     """
     if layer.call.one_to_one:
         return relevance

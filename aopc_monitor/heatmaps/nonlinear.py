@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
-from aopc_monitor.heatmaps.calls import Call
+from aopc_monitor.heatmaps.calls import Call, tensors_in
 from aopc_monitor.heatmaps.linear import normalization_arguments
 from aopc_monitor.heatmaps.stabilizer import damping
 
@@ -22,7 +22,9 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     plain gradient, it needs no rule.
     """
     # Kept by a copy if in place: written over by its result, it would look as if it had been that.
-    inputs, before = call.first, mode.keeper.keep(call.first)
+    # The first signal: in 2 ** x, the base is none.
+    inputs = next(t for t in tensors_in((call.args, call.kwargs)) if mode.is_signal(t))
+    before = mode.keeper.keep(inputs)
     if call.in_place:
         before.move()
     after = call.run().detach()
@@ -85,6 +87,13 @@ def normalization(epsilon: float = 0.0) -> Rule:
         default = torch.finfo(values.dtype).eps if call.name == "rms_norm" else 1e-5
         given = named.get("eps")
         variance = grouped.mean(spread.square()) + (default if given is None else given)
+        centred = call.name != "rms_norm"
+        if call.name == "instance_norm" and named.get("use_input_stats") is False:
+            # By running statistics, which are constants: mean and variance of eval mode.
+            centred = False
+            variance = grouped.per_feature(
+                named["running_var"] + (1e-5 if given is None else given)
+            )
         factor = torch.rsqrt(variance)
         if named.get("weight") is not None:
             factor = factor * grouped.per_feature(named["weight"].detach())
@@ -97,7 +106,7 @@ def normalization(epsilon: float = 0.0) -> Rule:
             if mode.audit is not None and bias is not None:
                 mode.audit.absorb((signal * grouped.per_feature(bias.detach())).sum())
             scaled = signal * factor
-            return scaled if call.name == "rms_norm" else grouped.centred(scaled)
+            return grouped.centred(scaled) if centred else scaled
 
         return substitute(call.first, output, backward, copy=False)
 

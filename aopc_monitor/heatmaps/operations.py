@@ -11,10 +11,10 @@ RECTIFIERS = (
 )  # fmt: skip
 ELEMENTWISE = (
     *RECTIFIERS,
-    "abs", "acos", "acosh", "arctan", "asin", "asinh", "atan", "atanh", "clamp", "clamp_max",
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "clamp", "clamp_max",
     "clamp_min", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "float_power", "frac",
-    "hardshrink", "hardtanh", "log", "log10", "log1p", "log2", "logit", "logsigmoid", "pow",
-    "reciprocal", "rsqrt", "sgn", "sin", "sinh", "softshrink", "softsign", "sqrt", "square",
+    "hardshrink", "hardtanh", "log", "log10", "log1p", "log2", "logit", "log_sigmoid", "pow",
+    "reciprocal", "rsqrt", "sgn", "sign", "sin", "sinh", "softshrink", "softsign", "sqrt", "square",
     "tan", "tanh", "tanhshrink",
 )  # fmt: skip
 GATES = ("sigmoid", "hardsigmoid", "softmax")
@@ -25,7 +25,7 @@ SUMS = frozenset({
     "add", "sub", "rsub", "neg", "sum", "mean", "nansum", "nanmean", "cumsum", "positive",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "adaptive_avg_pool3d", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest",
-    "grid_sample", "fold", "scatter_add", "index_add", "diff", "addcdiv", "fft", "ifft",
+    "grid_sample", "fold", "scatter_add", "index_add", "diff", "lerp",
 })  # fmt: skip
 SELECTIONS = frozenset({
     "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices",
@@ -35,6 +35,9 @@ SELECTIONS = frozenset({
     "maximum", "min", "minimum", "fmax", "fmin", "topk", "sort", "where", "masked_fill", "kthvalue",
     "median", "masked_scatter", "tril", "triu", "index_put", "scatter", "max_unpool1d",
     "max_unpool2d", "max_unpool3d", "nan_to_num",
+    "index_copy", "slice_scatter", "scatter_reduce",
+    # Norms are positively homogeneous (Euler): x . grad |x| = |x|.
+    "linalg_vector_norm", "std",
 })  # fmt: skip
 IDENTITIES_IN_EVAL = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",

@@ -15,7 +15,11 @@ from aopc_monitor.heatmaps.composites import (
 )
 from aopc_monitor.heatmaps.controls import RandomOrder
 from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
+from aopc_monitor.heatmaps.deeplift import DeepLIFT
+from aopc_monitor.heatmaps.gradcam import GradCAM
 from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
+from aopc_monitor.heatmaps.occlusion import Occlusion
+from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
 from aopc_monitor.heatmaps.relevance import LRPAlphaBeta, LRPEpsilon
 from aopc_monitor.perturbations import DataRange
 
@@ -23,6 +27,8 @@ HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),
     "sensitivity_linf": lambda: Sensitivity(norm="linf"),
     "gradient_x_input": GradientTimesInput,
+    "integrated_gradients": IntegratedGradients,
+    "smoothgrad": SmoothGrad,
     "deconvolution_l2": lambda: Deconvolution(norm="l2"),
     "deconvolution_linf": lambda: Deconvolution(norm="linf"),
     "guided_backpropagation_l2": lambda: GuidedBackpropagation(norm="l2"),
@@ -33,6 +39,9 @@ HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "lrp_epsilon_gamma_box": LRPEpsilonGammaBox,
     "deep_taylor": DeepTaylor,
     "attnlrp": AttnLRP,
+    "deeplift": DeepLIFT,
+    "grad_cam": GradCAM,
+    "occlusion": Occlusion,
     "random": RandomOrder,
 }
 

@@ -175,12 +175,7 @@ def test_torchvision(name: str) -> None:
     check_model(*from_torchvision(name))
 
 
-NORM = pytest.mark.xfail(strict=True, reason="linalg_vector_norm has no rule")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=NORM) if n == "convnextv2_atto" else n for n in TIMM]
-)
+@pytest.mark.parametrize("name", TIMM)
 def test_timm(name: str) -> None:
     torch.manual_seed(0)
     check_model(*from_timm(name))

@@ -59,22 +59,7 @@ GATES: dict[str, Function] = {
 }
 
 
-# Bugs of the engine that are known; each is to be taken off the list with its fix.
-KNOWN = {
-    "hardsigmoid in place": "a gate in place is forgotten",
-    "expanded": "expand_as takes the shape's tensor for a signal",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=KNOWN[name]))
-        if name in KNOWN
-        else name
-        for name in GATES
-    ],
-)
+@pytest.mark.parametrize("name", GATES)
 def test_a_gate_gives_all_relevance_to_what_it_weighs(name: str) -> None:
     function = GATES[name]
     conserved(METHODS[0], Apply(function))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from aopc_monitor.heatmaps import DeepLIFT, GradientTimesInput
+
+captum_attr = pytest.importorskip("captum.attr")
+
+TARGET = torch.tensor([0, 2, 1])
+
+
+def network(*middle: nn.Module, features: int = 4 * 7 * 7) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), *middle, nn.Flatten(), nn.Linear(features, 6), nn.ReLU(), nn.Linear(6, 3)
+    ).double().eval()  # fmt: skip
+
+
+def images(size: int = 16) -> Tensor:
+    return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.mark.parametrize(
+    ("middle", "features"),
+    [
+        ([nn.ReLU()], 784),
+        ([nn.Tanh()], 784),
+        ([nn.ReLU(), nn.MaxPool2d(2)], 196),
+        # Not overlapping windows: captum then loses what one pixel gets from several of them.
+        ([nn.Sigmoid(), nn.MaxPool2d(3)], 64),
+        ([nn.BatchNorm2d(4), nn.ELU(), nn.AvgPool2d(2)], 196),
+    ],
+)
+@pytest.mark.parametrize("baseline", [0.0, -0.3])
+def test_agrees_with_captum(middle: list[nn.Module], features: int, baseline: float) -> None:
+    model = network(*middle, features=features)
+    theirs = captum_attr.DeepLift(model, eps=1e-10).attribute(
+        images(), baselines=torch.full_like(images(), baseline), target=TARGET
+    )
+    ours = DeepLIFT(baseline)(model, images(), TARGET)
+    torch.testing.assert_close(ours, theirs.sum(dim=1).detach(), rtol=1e-8, atol=1e-10)
+
+
+class Product(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    middle=st.sampled_from([
+        nn.ReLU(), nn.GELU(), nn.SiLU(inplace=True), nn.MaxPool2d(2, padding=1), nn.Softplus(),
+        nn.AdaptiveMaxPool2d(5), nn.LeakyReLU(inplace=True),
+        Product(lambda x: x * x.sigmoid()), Product(lambda x: x[..., :7] * x[..., 7:]),
+        Product(lambda x: x @ x.transpose(2, 3).tanh()),
+        Product(lambda x: torch.einsum("nchw,nchv->nhwv", x, x.tanh())),
+    ]),
+    baseline=st.floats(-1, 1),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_relevance_sums_to_the_difference_of_scores(
+    seed: int, middle: nn.Module, baseline: float
+) -> None:
+    torch.manual_seed(seed)
+    first = nn.Conv2d(3, 4, 3).double()
+    x = torch.randn(2, 3, 16, 16).double()
+    features = middle(first(x)).flatten(1).shape[1]
+    model = nn.Sequential(first, middle, nn.Flatten(), nn.Linear(features, 3)).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        relevance = DeepLIFT(baseline)(model, x, TARGET[:2])
+    with torch.no_grad():
+        difference = (model(x) - model(torch.full_like(x, baseline)))[range(2), TARGET[:2]]
+    torch.testing.assert_close(relevance.sum(dim=(1, 2)), difference, rtol=1e-6, atol=1e-7)
+
+
+def test_without_a_difference_it_is_the_gradient() -> None:
+    """A pixel that is as in the reference has the plain derivative behind it."""
+    model = network(nn.Tanh(), features=784)
+    x = images()
+    close = DeepLIFT(baseline=x[0] - 1e-6)(model, x[:1], TARGET[:1]) / 1e-6
+    slope = GradientTimesInput()(model, x[:1], TARGET[:1])
+    entrance = x[:1].clone().requires_grad_()
+    model(entrance)[0, 0].backward()
+    assert entrance.grad is not None
+    torch.testing.assert_close(close, entrance.grad.sum(dim=1), rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(close, slope)
+
+
+def test_what_has_no_rule_is_named() -> None:
+    model = network(Product(lambda x: x.softmax(dim=1)), features=784)
+    with pytest.warns(UserWarning, match="DeepLIFT has no rule for: softmax"):
+        DeepLIFT()(model, images(), TARGET)
+
+
+def test_networks_that_do_different_things_are_refused() -> None:
+    def fickle(x: Tensor) -> Tensor:
+        return x.tanh() if bool(x.mean() > 0) else x.relu()
+
+    model = nn.Sequential(Product(fickle), nn.Flatten(), nn.Linear(768, 3)).double()
+    with pytest.raises(ValueError, match="DeepLIFT met tanh on the images where it met relu"):
+        DeepLIFT(baseline=-1.0)(model, images().abs(), TARGET)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from aopc_monitor.heatmaps import Occlusion
+from aopc_monitor.perturbations import Constant
+from tests.modules import small_network
+
+captum_attr = pytest.importorskip("captum.attr")
+
+IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+TARGET = torch.tensor([0, 3, 1])
+
+
+def test_agrees_with_captum() -> None:
+    model = small_network().double().eval()
+    expected = captum_attr.Occlusion(model).attribute(
+        IMAGES, target=TARGET, baselines=0.25, sliding_window_shapes=(3, 4, 4), strides=(3, 4, 4)
+    )
+    heatmap = Occlusion(region_size=4, replacement=Constant(0.25), data_range=(0.0, 1.0))
+    ours = heatmap(model, IMAGES, TARGET)
+    # captum answers in float32 whatever it is given.
+    torch.testing.assert_close(ours.float(), expected[:, 0], rtol=1e-5, atol=1e-7)
+    assert (ours < 0).any()
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, 7])
+def test_equals_a_loop_over_regions(chunk_size: int | None) -> None:
+    model = small_network().double().eval()
+    ours = Occlusion(region_size=5, chunk_size=chunk_size)(model, IMAGES, TARGET)
+    expected = torch.zeros(3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        clean = model(IMAGES)[range(3), TARGET]
+        for top in (0, 5, 10):
+            for left in (0, 5, 10):
+                x = IMAGES.clone()
+                mean = IMAGES.mean(dim=(2, 3), keepdim=True)
+                window = (..., slice(top, top + 5), slice(left, left + 5))
+                x[window] = mean
+                expected[window] = (clean - model(x)[range(3), TARGET])[:, None, None]
+    # 16 is 3 * 5 + 1: one row and one column belong to no region.
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+    assert (ours[:, 15] == 0).all()
+
+
+def test_uniform_noise_needs_a_data_range_and_averages_repeats() -> None:
+    model = small_network().double().eval()
+    with pytest.raises(ValueError, match="data_range is missing"):
+        Occlusion(replacement="uniform")(model, IMAGES, TARGET)
+    one, many = (
+        Occlusion(8, "uniform", (0.0, 1.0), repeats=repeats, seed=1) for repeats in (1, 60)
+    )
+    flat = Occlusion(8, Constant(0.5), (0.0, 1.0))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).double()
+    exact = flat(linear, IMAGES, TARGET)  # the mean of the noise
+    errors = [(heatmap(linear, IMAGES, TARGET) - exact).norm() for heatmap in (one, many)]
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_wrong_settings_are_named() -> None:
+    for name in ("region_size", "repeats", "chunk_size"):
+        with pytest.raises(ValueError, match=f"{name}=0"):
+            Occlusion(**{name: 0})
+    with pytest.raises(ValueError, match="replacement='fog'"):
+        Occlusion(replacement="fog")
+    with pytest.raises(ValueError, match="region_size=17 does not fit"):
+        Occlusion(region_size=17)(small_network().double(), IMAGES, TARGET)
