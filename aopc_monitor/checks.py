@@ -62,3 +62,9 @@ def check_target(target: Any, num_images: int, num_classes: int) -> None:
             f"target holds classes from {int(target.min())} to {int(target.max())}; the model has "
             f"{num_classes}, counted from 0"
         )
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless value is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")

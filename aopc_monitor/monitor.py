@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aopc_monitor.checks import check_positive
 from aopc_monitor.distributed import (
     EvaluationError,
     check_forward,
@@ -20,12 +21,7 @@ from aopc_monitor.evaluation import Evaluation, plan
 from aopc_monitor.heatmaps import named_heatmaps
 from aopc_monitor.loggers import public_part, publish, remind
 from aopc_monitor.probe import Probe, first_loader
-from aopc_monitor.protocol import (
-    PerturbationProtocol,
-    check_positive,
-    observed_data_range,
-    suggested_protocol,
-)
+from aopc_monitor.protocol import PerturbationProtocol, observed_data_range, suggested_protocol
 from aopc_monitor.schedule import check_schedule, is_due
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from aopc_monitor.checks import check_positive
 from aopc_monitor.perturbations import (
     DataRange,
     Replacement,
@@ -98,12 +99,6 @@ class PerturbationProtocol:
                 "valid input. Give the range after normalisation, see normalized_data_range",
                 stacklevel=2,
             )
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise ValueError unless value is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
 
 
 MOST_SUGGESTED_STEPS = 50

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
 import aopc_monitor
 from aopc_monitor import heatmaps
 from tests.modules import loaders, small_network
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+README, HEATMAPS = ((ROOT / path).read_text() for path in ("README.md", "docs/heatmaps.md"))
+BLOCKS, HEATMAP_BLOCKS = (
+    re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, HEATMAPS)
+)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -30,17 +34,35 @@ def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert re.match(r"-?\d\.\d{3} ± \d\.\d{3}, random order", capsys.readouterr().out)
 
 
-def test_linked_files_exist_and_nothing_is_left_to_fill_in() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
+@pytest.mark.parametrize("block", HEATMAP_BLOCKS)
+def test_block_of_the_guide_to_heatmaps_makes_heatmaps(block: str) -> None:
+    names: dict[str, object] = {
+        "heatmaps": heatmaps,
+        "model": small_network(),
+        "images": torch.rand(2, 3, 16, 16),
+        "target": torch.tensor([0, 3]),
+    }
+    exec(block, names)
+    relevance = names["relevance"]
+    assert isinstance(relevance, torch.Tensor)
+    assert relevance.shape == (2, 16, 16)
+    assert relevance.std() > 0
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/heatmaps.md"])
+def test_linked_files_exist_and_nothing_is_left_to_fill_in(path: str) -> None:
+    text = (ROOT / path).read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert links
     for link in links:
-        assert (Path(__file__).parent.parent / link).is_file(), link
-    assert "@@" not in README
+        assert ((ROOT / path).parent / link).is_file(), link
+    assert "@@" not in text
 
 
-def test_every_heatmap_is_described() -> None:
+@pytest.mark.parametrize("text", [README, HEATMAPS], ids=["readme", "guide"])
+def test_every_heatmap_is_described(text: str) -> None:
     for name in heatmaps.names():
-        assert f"`{name}`" in README
+        assert f"`{name}`" in text
 
 
 def test_public_names_exist() -> None:

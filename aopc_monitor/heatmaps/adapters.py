@@ -68,7 +68,7 @@ class AdaptedHeatmap:
             ValueError: if what it returned does not have the shape of the images.
         """
         check_images(images)
-        with untouched(model), _without_new_hooks(model):
+        with untouched(model), _left_as_it_was(model):
             images = images.detach().clone()
             if target is None:
                 with torch.no_grad():
@@ -135,7 +135,7 @@ def from_captum(attribution: Any, pool: str = "sum", **kwargs: Any) -> AdaptedHe
         return bound.attribute(images.requires_grad_(), target=target, **kwargs)
 
     name = type(attribution).__name__ if is_bound else _name_of(attribution)
-    return AdaptedHeatmap(attribute, pool, name)
+    return AdaptedHeatmap(attribute, pool, f"captum_{name}")
 
 
 def from_zennit(composite: Any, pool: str = "sum") -> AdaptedHeatmap:
@@ -165,28 +165,33 @@ def from_zennit(composite: Any, pool: str = "sum") -> AdaptedHeatmap:
             (relevance,) = torch.autograd.grad(scores, images, scores.detach())
         return relevance
 
-    return AdaptedHeatmap(attribute, pool, type(composite).__name__)
+    return AdaptedHeatmap(attribute, pool, f"zennit_{type(composite).__name__}")
 
 
 @contextmanager
-def _without_new_hooks(model: nn.Module) -> Iterator[None]:
-    """Remove hooks that were left on the model, and say so unless something else was raised."""
-    before = {
-        (module, kind): set(getattr(module, kind)) for module in model.modules() for kind in _HOOKS
-    }
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Remove hooks and attributes that were left on the model.
+
+    captum and others take theirs away themselves, but not if something raised in between. Hooks
+    that stay without any error are named.
+    """
+    named = [(name or "the model", module) for name, module in model.named_modules()]
+    hooks = [(name, getattr(m, kind)) for name, m in named for kind in _HOOKS]
+    known = [set(kept) for _, kept in hooks]
+    attributes = [(module, set(vars(module))) for _, module in named]
     left = []
     try:
         yield
     finally:
-        for (module, kind), known in before.items():
-            hooks = getattr(module, kind)
-            for key in set(hooks) - known:
-                del hooks[key]
-                left.append(type(module).__name__)
+        for (name, kept), keys in zip(hooks, known, strict=True):
+            for key in set(kept) - keys:
+                del kept[key]
+                left.append(name)
+        for module, keys in attributes:
+            for key in set(vars(module)) - keys:
+                del vars(module)[key]
     if left:
-        raise RuntimeError(
-            f"a heatmap left hooks on the model ({', '.join(sorted(set(left)))}); they were removed"
-        )
+        raise RuntimeError(f"a heatmap left hooks on {', '.join(sorted(set(left)))}; now removed")
 
 
 def _name_of(function: Any) -> str:

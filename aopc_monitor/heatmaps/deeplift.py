@@ -29,8 +29,6 @@ from aopc_monitor.heatmaps.operations import (
 )
 from aopc_monitor.heatmaps.products import factors_of
 
-# Below it a quotient of differences is noise, and the derivative its limit.
-NO_DIFFERENCE = 1e-10
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
 EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL | set(LINEAR)
 
@@ -108,10 +106,18 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
     def product(call: Call, mode: BackwardRules) -> Any:
         return _product(call, mode, memory)
 
+    def softmax(call: Call, mode: BackwardRules) -> Tensor:
+        # At the end of a network it is passed by; elsewhere it has no rule.
+        result: Tensor = call.run()
+        mode.logits[result] = call.first
+        mode.note_without_rule(call.name, [result])
+        return result
+
     rescaled = (*ELEMENTWISE, *POSITIVELY_HOMOGENEOUS_ACTIVATIONS, "sigmoid", "hardsigmoid")
     return {
         **dict.fromkeys(rescaled, rescale),
         **dict.fromkeys(POOLS, pool),
+        **dict.fromkeys(("softmax", "log_softmax"), softmax),
         **dict.fromkeys(("mul", "div", *MATRIX_PRODUCTS), product),
     }
 
@@ -126,10 +132,16 @@ def _rescale(call: Call, memory: _Reference) -> Tensor:
     (before,), after = memory.next(call, [inputs])
     difference = inputs - before
     multiplier = (output.detach() - after) / difference
-    same = difference.abs() < NO_DIFFERENCE
+    same = _is_rounding(difference, inputs, before)
     if bool(same.any()):
         multiplier = torch.where(same, _derivative(call, inputs), multiplier)
     return substitute(call.first, output, lambda signal: signal * multiplier)
+
+
+def _is_rounding(difference: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
+    """Where a quotient of differences would be noise, and the derivative is its limit."""
+    precision = 16 * torch.finfo(difference.dtype).eps
+    return difference.abs() <= 1e-10 + precision * (inputs.abs() + before.abs())
 
 
 def _derivative(call: Call, inputs: Tensor) -> Tensor:
@@ -158,7 +170,7 @@ def _pool(call: Call, memory: _Reference) -> Any:
         to_image = _scattered(signal * (highest - after), position, before)
         to_reference = _scattered(signal * (output - highest), before_position, before)
         difference = values - before
-        same = difference.abs() < NO_DIFFERENCE
+        same = _is_rounding(difference, values, before)
         gradient = _scattered(signal, position, before)
         return torch.where(same, gradient, (to_image + to_reference) / difference)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aopc_monitor.checks import check_target
+from aopc_monitor.checks import check_positive, check_target
 from aopc_monitor.curve import Chunk, Perturber, perturbed_scores
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.network import Network
@@ -75,9 +75,8 @@ class Occlusion(NetworkHeatmap):
         if self.score is not None:
             check_score(self.score)
         for name in ("region_size", "repeats", "chunk_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """Differences of scores, spread over the regions' pixels."""

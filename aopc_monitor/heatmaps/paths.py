@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aopc_monitor.checks import check_positive
 from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import NetworkHeatmap, check_norm, pooled_norm
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
@@ -44,7 +45,7 @@ class IntegratedGradients(NetworkHeatmap):
     baseline: Baseline = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("steps", self.steps, "points on the path")
+        check_positive("steps", self.steps)
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The difference to the baseline times the mean gradient on the path."""
@@ -63,8 +64,9 @@ class IntegratedGradients(NetworkHeatmap):
 class SmoothGrad(NetworkHeatmap):
     """SmoothGrad: the mean gradient at noisy copies of an image (Smilkov et al. 2017).
 
-    Pooled by the norm over channels. The noise is Gaussian and depends on nothing but the image and the seed, so that an image has
-    the same heatmap in every batch. Costs `samples` forward and backward passes per image.
+    Pooled by the norm over channels. The noise is Gaussian and depends on nothing but the image and
+    the seed, so that an image has the same heatmap in every batch. Costs `samples` forward and
+    backward passes per image.
 
     Attributes:
         samples: noisy copies per image.
@@ -88,7 +90,7 @@ class SmoothGrad(NetworkHeatmap):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_count("samples", self.samples, "noisy copies per image")
+        check_positive("samples", self.samples)
         if not 0 < self.noise < float("inf"):
             raise ValueError(
                 f"noise={self.noise} must be positive: a share of each image's value range, such "
@@ -115,8 +117,3 @@ def _normal(images: Tensor, generators: list[torch.Generator]) -> Tensor:
         for g in generators
     ]
     return torch.stack(draws).to(images)
-
-
-def _check_count(name: str, count: int, meaning: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name}={count!r} must be a whole number of {meaning}, at least 1")

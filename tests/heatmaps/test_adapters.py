@@ -35,7 +35,7 @@ def test_captum_classes_functions_and_objects() -> None:
     ):
         heatmap = from_captum(attribution, pool="l2", abs=False)
         torch.testing.assert_close(heatmap(model, IMAGES, TARGET), expected)
-    assert named_heatmaps(from_captum(captum_attr.Saliency)).keys() == {"Saliency"}
+    assert named_heatmaps(from_captum(captum_attr.Saliency)).keys() == {"captum_Saliency"}
 
 
 def test_a_captum_object_of_another_model_is_refused() -> None:
@@ -115,7 +115,7 @@ def test_hooks_that_are_left_are_removed_and_named() -> None:
         model[2].register_forward_hook(lambda module, args, output: None)
         return images
 
-    with pytest.raises(RuntimeError, match=r"left hooks on the model \(ReLU\)"):
+    with pytest.raises(RuntimeError, match=r"left hooks on 2; now removed"):
         from_callable(careless)(model, IMAGES, TARGET)
     assert not model[2]._forward_hooks
     assert list(model[0]._forward_hooks) == [own.id]
@@ -127,6 +127,20 @@ def test_hooks_that_are_left_are_removed_and_named() -> None:
     with pytest.raises(KeyError, match="mine"):
         from_callable(raising)(model, IMAGES, TARGET)
     assert not model[2]._forward_hooks
+
+
+def test_captum_leaves_nothing_when_the_forward_raises() -> None:
+    class Raising(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("half-way")
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ReLU(), Raising())
+    attributes = [set(vars(module)) for module in model.modules()]
+    for method in (captum_attr.DeepLift, captum_attr.GuidedBackprop):
+        with pytest.raises(RuntimeError, match="half-way"):
+            from_captum(method)(model, IMAGES, TARGET)
+        assert [set(vars(module)) for module in model.modules()] == attributes
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_mistakes_are_named() -> None:

@@ -19,7 +19,8 @@ TARGET = torch.tensor([0, 2, 1])
 def network(*middle: nn.Module, features: int = 4 * 7 * 7) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3), *middle, nn.Flatten(), nn.Linear(features, 6), nn.ReLU(), nn.Linear(6, 3)
+        nn.Conv2d(3, 4, 3), *middle, nn.Flatten(),
+        nn.Linear(features, 6), nn.ReLU(), nn.Linear(6, 3),
     ).double().eval()  # fmt: skip
 
 
@@ -27,12 +28,23 @@ def images(size: int = 16) -> Tensor:
     return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
 
 
+class Product(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     ("middle", "features"),
     [
         ([nn.ReLU()], 784),
         ([nn.Tanh()], 784),
-        ([nn.ReLU(), nn.MaxPool2d(2)], 196),
+        # The identity between them keeps captum's hooks of two neighbours apart: without it, its
+        # relevance does not sum to the difference of the scores.
+        ([nn.ReLU(), Product(lambda x: x * 1.0), nn.MaxPool2d(2)], 196),
         # Not overlapping windows: captum then loses what one pixel gets from several of them.
         ([nn.Sigmoid(), nn.MaxPool2d(3)], 64),
         ([nn.BatchNorm2d(4), nn.ELU(), nn.AvgPool2d(2)], 196),
@@ -46,15 +58,6 @@ def test_agrees_with_captum(middle: list[nn.Module], features: int, baseline: fl
     )
     ours = DeepLIFT(baseline)(model, images(), TARGET)
     torch.testing.assert_close(ours, theirs.sum(dim=1).detach(), rtol=1e-8, atol=1e-10)
-
-
-class Product(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 @given(

@@ -55,7 +55,7 @@ def test_layers_that_cannot_be_are_named() -> None:
         GradCAM("clasifier")(model, IMAGES, TARGET)
     with pytest.raises(ValueError, match=r"layer='9' gave \(3, 4\); Grad-CAM needs"):
         GradCAM("9")(model, IMAGES, TARGET)
-    with pytest.raises(ValueError, match="no convolution with an output .* was met"):
+    with pytest.raises(ValueError, match=r"no convolution with an output .* was met"):
         GradCAM()(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).double(), IMAGES, TARGET)
     pair = nn.ModuleDict({"a": network(), "b": network()})
     with pytest.raises(ValueError, match=r"layer='3' is the end of several names.*a\.3, b\.3"):

@@ -12,6 +12,7 @@ from tests.modules import small_network
 captum_attr = pytest.importorskip("captum.attr")
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+COLOUR = torch.tensor([0.1, 0.2, 0.3]).double().view(1, 3, 1, 1)
 TARGET = torch.tensor([0, 3, 1])
 
 
@@ -25,7 +26,7 @@ def network() -> nn.Module:
     [
         (0.0, 0.0),
         (0.5, 0.5),
-        ([0.1, 0.2, 0.3], torch.tensor([0.1, 0.2, 0.3]).double().view(1, 3, 1, 1).expand(3, 3, 16, 16)),
+        (COLOUR.flatten().tolist(), COLOUR.expand(3, 3, 16, 16)),
         (IMAGES[2], IMAGES[2:].expand(3, 3, 16, 16)),
     ],
 )  # fmt: skip

@@ -78,7 +78,7 @@ def test_conservation_error_is_what_biases_absorb_when_epsilon_is_small() -> Non
     report = heatmaps.check(model, images, heatmap, target)
     assert report.conservation_error is not None
     assert report.absorbed is not None
-    score = float(model.eval()(images)[0, 2])
+    score = float(model.eval()(images)[0, 2].detach())
     missing = score - float(heatmap(model, images, target).sum())
     assert report.absorbed == pytest.approx(missing / score, rel=1e-6)
     assert report.conservation_error == pytest.approx(abs(missing / score), rel=1e-6)
@@ -182,4 +182,4 @@ def test_where_a_network_loses_its_images_is_named(
     cut: Callable[[Tensor], Tensor], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        heatmaps.get("lrp")(Before(cut), IMAGES)
+        heatmaps.get("lrp")(Before(cut), IMAGES, torch.tensor([0, 1, 2]))
