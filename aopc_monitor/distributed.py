@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -177,12 +178,10 @@ def preflight(
     probe: Probe,
     heatmaps: Mapping[str, Heatmap],
     data_range: DataRange | None,
-) -> tuple[str, bool]:
-    """Check each heatmap on the first images of the probe, the same on every process.
+) -> None:
+    """Check each heatmap on the first images of the probe, and say in a line how it went.
 
-    Returns:
-        One line for people, and whether all is well. An evaluation raises what is wrong with the
-        model or a heatmap itself; this does not.
+    Raises nothing: if the model or a heatmap is broken, the first evaluation tells.
     """
     precision = trainer.precision_plugin
     try:
@@ -194,8 +193,13 @@ def preflight(
                 for name, heatmap in heatmaps.items()
             ]
     except Exception as error:  # whatever a user's model or heatmap may raise
-        return f"heatmaps could not be checked: {type(error).__name__}: {error}", False
-    return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
+        line, is_fine = f"heatmaps could not be checked: {type(error).__name__}: {error}", False
+    else:
+        line, is_fine = "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
+    if trainer.is_global_zero and is_fine:
+        print(f"AOPCMonitor: {line}")
+    elif trainer.is_global_zero:
+        warnings.warn(f"AOPCMonitor: {line}", stacklevel=2)
 
 
 def _own_share(

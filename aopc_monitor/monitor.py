@@ -184,7 +184,10 @@ class AOPCMonitor(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Choose the probe and look at the network as it starts."""
         self._prepare(trainer, pl_module, validation_loaders(trainer, pl_module))
-        self._check_heatmaps(trainer, pl_module)
+        assert self.probe is not None
+        assert self.protocol is not None
+        data_range = self.protocol.data_range
+        preflight(trainer, pl_module, self.model_fn, self.probe, self.heatmaps, data_range)
         self._last_step = trainer.global_step
         if self._is_evaluated(trainer):
             # Resumed right where the last evaluation was: other callbacks have forgotten it.
@@ -257,19 +260,6 @@ class AOPCMonitor(Callback):
         if trainer.is_global_zero and line != self._printed:
             print(f"AOPCMonitor: {line}")
             self._printed = line
-
-    def _check_heatmaps(self, trainer: Any, pl_module: Any) -> None:
-        """Say whether each heatmap is what its name says."""
-        assert self.probe is not None
-        assert self.protocol is not None
-        data_range = self.protocol.data_range
-        line, is_fine = preflight(
-            trainer, pl_module, self.model_fn, self.probe, self.heatmaps, data_range
-        )
-        if trainer.is_global_zero and is_fine:
-            print(f"AOPCMonitor: {line}")
-        elif trainer.is_global_zero:
-            warnings.warn(f"AOPCMonitor: {line}", stacklevel=2)
 
     def _evaluate_and_publish(self, trainer: Any, pl_module: Any) -> None:
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:

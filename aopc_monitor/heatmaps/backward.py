@@ -30,6 +30,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.calls import Call, Operation, body_of, tensors_in
 from aopc_monitor.heatmaps.kept import Keeper
+from aopc_monitor.heatmaps.operations import AFFINE, COPIES, RESHAPES, VIEWS
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
@@ -236,78 +237,3 @@ def _label(rule: Rule) -> str:
     """What a report calls a rule."""
     label = getattr(rule, "label", None) or getattr(rule, "__name__", repr(rule))
     return str(label).replace("_", " ")
-
-
-VIEWS = frozenset({
-    "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
-})  # fmt: skip
-# Hand on what they were given, maybe in another memory layout or precision.
-COPIES = frozenset({
-    "bfloat16", "clone", "contiguous", "cpu", "cuda", "double", "dropout", "float", "get", "half",
-    "requires_grad", "retain_grad", "to", "type", "type_as",
-})  # fmt: skip
-RESHAPES = VIEWS | COPIES | {
-    "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",
-    "cat", "channel_shuffle", "chunk", "column_stack", "concat", "concatenate", "copy", "diagonal",
-    "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr", "flipud", "gather", "getitem",
-    "hsplit", "hstack", "index_select", "masked_select", "moveaxis", "movedim", "narrow", "pad",
-    "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "roll",
-    "rot90", "select", "setitem", "split", "split_with_sizes", "stack", "swapaxes", "swapdims",
-    "t", "take_along_dim", "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk",
-    "unsafe_split", "vsplit", "vstack",
-}  # fmt: skip
-AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
-
-
-def substitute(
-    source: Tensor,
-    value: Tensor,
-    backward: Callable[[Tensor], Any],
-    carrier: Tensor | None = None,
-    *,
-    copy: bool = True,
-) -> Tensor:
-    """A tensor of the given value whose gradient with respect to `source` is `backward(g)`.
-
-    Args:
-        source: where the signal goes on.
-        value: what the forward pass continues with.
-        backward: from the signal at the value to the signal at the source.
-        carrier: if given, what `backward` returns goes here, and nothing to the source.
-        copy: whether the value is copied, so that it may be changed in place; not needed for what
-            nobody else uses.
-    """
-    value = value.detach().clone() if copy else value.detach()
-    result: Tensor = _Substitute.apply(source, carrier, _Hidden(value), backward)
-    return result
-
-
-def scaled(source: Tensor, factor: float) -> Tensor:
-    """The source, with its signal multiplied by a factor."""
-    return substitute(source, source, lambda signal: signal * factor)
-
-
-class _Hidden:
-    """Hides a tensor from autograd, which would treat a returned input as a view of itself."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-class _Substitute(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        source: Tensor,
-        carrier: Tensor | None,
-        value: _Hidden,
-        backward: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        ctx.rule = backward
-        ctx.carries = carrier is not None
-        return value.tensor
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        result = ctx.rule(signal)
-        return (None, result, None, None) if ctx.carries else (result, None, None, None)

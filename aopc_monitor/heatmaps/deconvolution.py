@@ -13,12 +13,13 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
 from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.nonlinear import softmax_gradient
 from aopc_monitor.heatmaps.operations import RECTIFIERS
+from aopc_monitor.heatmaps.substitution import substitute
 
 
 def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import RESHAPES, BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
@@ -25,9 +25,11 @@ from aopc_monitor.heatmaps.operations import (
     ELEMENTWISE,
     IDENTITIES_IN_EVAL,
     POSITIVELY_HOMOGENEOUS_ACTIVATIONS,
+    RESHAPES,
     SUMS,
 )
 from aopc_monitor.heatmaps.products import factors_of
+from aopc_monitor.heatmaps.substitution import substitute
 
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
 EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL | set(LINEAR)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.heatmaps import linear as calls
-from aopc_monitor.heatmaps.backward import BackwardRules, scaled, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules
 from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.linear import LinearCall
 from aopc_monitor.heatmaps.linear_rules import LinearLayer, LinearRule, epsilon_rule, label_of
 from aopc_monitor.heatmaps.nonlinear import normalization
 from aopc_monitor.heatmaps.products import factors_of, gated_product
 from aopc_monitor.heatmaps.stabilizer import damping, relative_to_scale
+from aopc_monitor.heatmaps.substitution import scaled, substitute
 
 FIRST_LAYER = "first layer"
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.calls import Call, tensors_in
 from aopc_monitor.heatmaps.linear import normalization_arguments
 from aopc_monitor.heatmaps.stabilizer import damping
+from aopc_monitor.heatmaps.substitution import substitute
 
 
 def pass_through(call: Call, mode: BackwardRules) -> Tensor:

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from aopc_monitor.heatmaps.backward import RESHAPES
+VIEWS = frozenset({
+    "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
+})  # fmt: skip
+# Hand on what they were given, maybe in another memory layout or precision.
+COPIES = frozenset({
+    "bfloat16", "clone", "contiguous", "cpu", "cuda", "double", "dropout", "float", "get", "half",
+    "requires_grad", "retain_grad", "to", "type", "type_as",
+})  # fmt: skip
+RESHAPES = VIEWS | COPIES | {
+    "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",
+    "cat", "channel_shuffle", "chunk", "column_stack", "concat", "concatenate", "copy", "diagonal",
+    "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr", "flipud", "gather", "getitem",
+    "hsplit", "hstack", "index_select", "masked_select", "moveaxis", "movedim", "narrow", "pad",
+    "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "roll",
+    "rot90", "select", "setitem", "split", "split_with_sizes", "stack", "swapaxes", "swapdims",
+    "t", "take_along_dim", "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk",
+    "unsafe_split", "vsplit", "vstack",
+}  # fmt: skip
+AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
 
 POSITIVELY_HOMOGENEOUS_ACTIVATIONS = ("relu", "leaky_relu", "prelu", "rrelu")
 # Rectifiers, smooth or not: small below zero, close to the identity above.

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, scaled, substitute
+from aopc_monitor.heatmaps.backward import BackwardRules
 from aopc_monitor.heatmaps.calls import Call
+from aopc_monitor.heatmaps.substitution import scaled, substitute
 
 TWO_FACTORS = ("mul", "matmul", "mm", "bmm", "mv", "dot", "inner", "outer", "tensordot")
 PRODUCTS_PLUS = ("addmm", "baddbmm", "addbmm", "addcmul")

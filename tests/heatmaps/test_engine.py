@@ -134,7 +134,7 @@ def saved_layers() -> list[nn.Module]:
 @pytest.mark.parametrize("method", [METHODS[0], METHODS[2]], ids=str)
 def test_checkpointed_blocks_are_refused(method: Heatmap, reentrant: bool) -> None:
     model = between_convolutions(Checkpointed(*saved_layers(), reentrant=reentrant))
-    with pytest.raises(RuntimeError, match="activation checkpointing .* in eval mode"):
+    with pytest.raises(RuntimeError, match=r"activation checkpointing .* in eval mode"):
         method(model, images(), torch.tensor([0, 1]))
 
 

@@ -1,0 +1,63 @@
+"""Tensors whose backward pass is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def substitute(
+    source: Tensor,
+    value: Tensor,
+    backward: Callable[[Tensor], Any],
+    carrier: Tensor | None = None,
+    *,
+    copy: bool = True,
+) -> Tensor:
+    """A tensor of the given value whose gradient with respect to `source` is `backward(g)`.
+
+    Args:
+        source: where the signal goes on.
+        value: what the forward pass continues with.
+        backward: from the signal at the value to the signal at the source.
+        carrier: if given, what `backward` returns goes here, and nothing to the source.
+        copy: whether the value is copied, so that it may be changed in place; not needed for what
+            nobody else uses.
+    """
+    value = value.detach().clone() if copy else value.detach()
+    result: Tensor = _Substitute.apply(source, carrier, _Hidden(value), backward)
+    return result
+
+
+def scaled(source: Tensor, factor: float) -> Tensor:
+    """The source, with its signal multiplied by a factor."""
+    return substitute(source, source, lambda signal: signal * factor)
+
+
+class _Hidden:
+    """Hides a tensor from autograd, which would treat a returned input as a view of itself."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class _Substitute(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        source: Tensor,
+        carrier: Tensor | None,
+        value: _Hidden,
+        backward: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        ctx.rule = backward
+        ctx.carries = carrier is not None
+        return value.tensor
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        result = ctx.rule(signal)
+        return (None, result, None, None) if ctx.carries else (result, None, None, None)
