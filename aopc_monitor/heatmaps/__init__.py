@@ -11,7 +11,7 @@ Example:
 from __future__ import annotations
 
 from aopc_monitor.heatmaps.adapters import from_callable, from_captum, from_zennit
-from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap
+from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, NetworkHeatmap
 from aopc_monitor.heatmaps.composites import (
     AttnLRP,
     DeepTaylor,
@@ -24,10 +24,26 @@ from aopc_monitor.heatmaps.deeplift import DeepLIFT
 from aopc_monitor.heatmaps.gradcam import GradCAM
 from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
 from aopc_monitor.heatmaps.linear_operations import linear
+from aopc_monitor.heatmaps.linear_rules import (
+    alpha_beta_rule,
+    epsilon_rule,
+    flat_rule,
+    gamma_rule,
+    w_square_rule,
+    z_box_rule,
+    z_plus_rule,
+)
 from aopc_monitor.heatmaps.occlusion import Occlusion
 from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
 from aopc_monitor.heatmaps.preflight import Report, check
-from aopc_monitor.heatmaps.relevance import LRP, LRPAlphaBeta, LRPEpsilon, lrp_rules
+from aopc_monitor.heatmaps.relevance import (
+    LRP,
+    LRPAlphaBeta,
+    LRPEpsilon,
+    attnlrp_rules,
+    lrp_rules,
+)
+from aopc_monitor.heatmaps.substitution import substitute
 from aopc_monitor.heatmaps.table import HEATMAPS, get, named_heatmaps, names, with_data_range
 
 __all__ = [
@@ -47,19 +63,29 @@ __all__ = [
     "LRPEpsilon",
     "LRPEpsilonGammaBox",
     "LRPEpsilonPlus",
+    "NetworkHeatmap",
     "Occlusion",
     "RandomOrder",
     "Report",
     "Sensitivity",
     "SmoothGrad",
+    "alpha_beta_rule",
+    "attnlrp_rules",
     "check",
+    "epsilon_rule",
+    "flat_rule",
     "from_callable",
     "from_captum",
     "from_zennit",
+    "gamma_rule",
     "get",
     "linear",
     "lrp_rules",
     "named_heatmaps",
     "names",
+    "substitute",
+    "w_square_rule",
     "with_data_range",
+    "z_box_rule",
+    "z_plus_rule",
 ]

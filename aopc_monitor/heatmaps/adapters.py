@@ -111,7 +111,8 @@ def from_captum(attribution: Any, pool: str = "sum", **kwargs: Any) -> AdaptedHe
 
     Args:
         attribution: a class such as `captum.attr.Saliency`, a function from a model to an
-            attribution object, or such an object, which then works for its own model only.
+            attribution object, which are given a copy of the model; or such an object, which then
+            works for its own model only.
         pool: how channels are pooled: "sum", "l2" or "linf".
         **kwargs: for its `attribute`, besides images and target.
 
@@ -125,7 +126,8 @@ def from_captum(attribution: Any, pool: str = "sum", **kwargs: Any) -> AdaptedHe
     is_bound = hasattr(attribution, "attribute") and not inspect.isclass(attribution)
 
     def attribute(model: nn.Module, images: Tensor, target: Tensor) -> Any:
-        bound = attribution if is_bound else attribution(model)
+        # A copy: captum's LRP changes the parameters for a while.
+        bound = attribution if is_bound else attribution(copy.deepcopy(model))
         owner = getattr(bound, "model", None) or getattr(bound, "forward_func", None)
         if is_bound and owner is not model:
             raise ValueError(

@@ -10,8 +10,7 @@ gradient, and every operation that is linear or positively homogeneous without a
 concatenations, pooling, ReLU, reshapes) needs no rule at all, since its plain gradient already
 redistributes R in proportion to the contributions (Ancona et al. 2018; Ali et al. 2022).
 
-Zeros cannot carry relevance that way, and some rules of the first layer give them some. Hence a
-second way, on which R itself travels: `carriers`, from the first layer back to the images.
+Zeros cannot carry relevance that way; `carriers` has another way for rules of the first layer.
 """
 
 from __future__ import annotations
@@ -22,17 +21,28 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.calls import Call, Operation, body_of, tensors_in
+from aopc_monitor.heatmaps.carriers import Carriers
 from aopc_monitor.heatmaps.kept import Keeper
-from aopc_monitor.heatmaps.operations import AFFINE, COPIES, RESHAPES, VIEWS
+from aopc_monitor.heatmaps.operations import (
+    ALSO_LINEAR_IN,
+    COPIES,
+    FIRST_LAYER,
+    KEEP_GATES,
+    RESHAPES,
+    VIEWS,
+)
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
+
+
+class NoRuleWarning(UserWarning):
+    """A heatmap went through operations that its method has no rule for."""
 
 
 class BackwardRules(TorchFunctionMode):
@@ -51,10 +61,11 @@ class BackwardRules(TorchFunctionMode):
     Attributes:
         used: how often each (operation, rule) was met; the rule is "" where there is none.
         without_rule: operations that were met and have no rule.
-        gates: factors in [0, 1] that weigh signals (sigmoids, softmax), and tensors made of them.
-        logits: from the result of a softmax over classes to what went in.
-        carriers: from a tensor near the images to the tensor that carries its relevance to them.
+        gates: factors that weigh signals, and what is made of them alone, with a rank: of two
+            factors, the one of the higher rank is the gate.
+        carriers: the way of relevance itself, near the images.
         audit: if set, is told of the relevance that constants such as biases absorb.
+        first_layer_was_met: whether the rule of the first layer, if there is one, was applied.
     """
 
     def __init__(
@@ -68,20 +79,25 @@ class BackwardRules(TorchFunctionMode):
         self.without_rule: set[str] = set()
         self.audit: Audit | None = None
         self.keeper = Keeper()
-        self._opened: list[Operation] = []
+        bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
+        self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
+        self.first_layer_was_met = FIRST_LAYER not in rules
         # All of these forget tensors that nobody else holds.
         self.gates: Any = WeakIdKeyDictionary()
-        self.logits: Any = WeakIdKeyDictionary()
         self.origins: Any = WeakIdKeyDictionary()
-        self.carriers: Any = WeakIdKeyDictionary()
+        self._logits: Any = WeakIdKeyDictionary()
         self._seen: Any = WeakIdKeyDictionary()
         self._seen[images] = True
-        self.carried = torch.zeros_like(images, requires_grad=True)
-        self.carriers[images] = self.carried
+        self._opened: list[Operation] = []
 
     def is_signal(self, value: object) -> bool:
         """Whether a value is a tensor that depends on the images."""
-        return isinstance(value, Tensor) and value.requires_grad
+        # Parameters that no module registered are leaves, which the images here never are.
+        return isinstance(value, Tensor) and value.requires_grad and not value.is_leaf
+
+    def mark_logits(self, probabilities: Tensor, logits: Tensor) -> None:
+        """Remember what a softmax was made of, for as long as nobody writes into its result."""
+        self._logits[probabilities] = (logits, probabilities._version)
 
     def __torch_function__(
         self,
@@ -93,26 +109,43 @@ class BackwardRules(TorchFunctionMode):
         """Run one torch call by its rule, or as it is."""
         kwargs = kwargs or {}
         signals = [value for value in tensors_in((args, kwargs)) if self.is_signal(value)]
+        call = Call(func, args, kwargs)
+        if call.in_place and isinstance(call.first, Tensor):
+            self.keeper.about_to_write(call.first)
         if not signals:
             return func(*args, **kwargs)
         self._check_origin(signals)
-        call = Call(func, args, kwargs)
         rule = self.rules.get(call.name)
         body = body_of(func) if rule is None and not self._is_known(call) else None
         # Not twice: what a method of Tensor takes over from its base class reports as itself.
         if body is not None and func not in self._opened:
             with self._looking_into(func):
                 return body(*args, **kwargs)
-        if call.in_place:
-            self.keeper.about_to_write(call.first)
+        return self._run(call, signals, rule)
+
+    def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
+        if call.name.endswith("_as"):  # the second tensor only lends its shape
+            signals = signals[:1]
+        # What the call may write over has to be known before.
+        gate = min(self.gates.get(signal, 0) for signal in signals)
+        gate = gate if call.name in KEEP_GATES else 0
+        carriers = self.carriers.before(call, signals)
+        audit = self.audit
+        constant = None if audit is None else audit.constant_part(call, self.is_signal)
         if rule is None:
-            result = func(*args, **kwargs)
+            result = call.operation(*call.args, **call.kwargs)
         else:
             result = rule(call, self)
             if call.in_place:
-                made, result = result, call.first.copy_(result)
-                self._hand_on(made, result)
-        self._follow(call, signals, result, rule)
+                gate = max(gate, self.gates.get(result, 0))
+                result = call.first.copy_(result)
+        # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
+        reached = call.args[0] if call.name == "setitem" else result
+        results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
+        self._follow(call, signals[0], results, rule, gate)
+        self.carriers.after(call, carriers, results)
+        if audit is not None and constant is not None:
+            audit.watch(constant, results)
         return result
 
     def _is_known(self, call: Call) -> bool:
@@ -120,7 +153,12 @@ class BackwardRules(TorchFunctionMode):
         return call.name in (RESHAPES if self.exact is None else self.exact)
 
     def _is_exact(self, call: Call) -> bool:
-        return self.exact is None or call.name in self.exact
+        if self.exact is None:
+            return True
+        factor = ALSO_LINEAR_IN.get(call.name)
+        if factor is not None and self.is_signal(call.argument(*factor)):
+            return False
+        return call.name in self.exact
 
     @contextmanager
     def _looking_into(self, func: Operation) -> Iterator[None]:
@@ -132,33 +170,36 @@ class BackwardRules(TorchFunctionMode):
         finally:
             self._opened.remove(func)
 
-    def _hand_on(self, made: Tensor, written: Tensor) -> None:
-        """What a rule noted of its result holds for the tensor that it was written into."""
-        self.gates.pop(written, None)
-        if made in self.gates:
-            self.gates[written] = True
-
     def start_of(self, outputs: Tensor) -> Tensor:
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
             self._check_origin([outputs])
-        logits = self.logits.get(outputs)
-        return outputs if logits is None else logits.reshape(outputs.shape)
+        logits, version = self._logits.get(outputs, (None, None))
+        if logits is None or version != outputs._version:
+            return outputs
+        start: Tensor = logits.reshape(outputs.shape)
+        return start
 
     def warn(self) -> None:
         """Name the operations without a rule that the backward pass went through."""
+        if not self.first_layer_was_met:
+            self.without_rule.add("the first layer (no linear operation works on the images)")
         if self.without_rule:
-            warnings.warn(
+            message = (
                 f"{self.method} has no rule for: {', '.join(sorted(self.without_rule))}. Their "
-                "plain gradient was used, so the heatmap is not what the method's name says",
-                stacklevel=2,
+                "plain gradient was used, so the heatmap is not what the method's name says"
             )
+            warnings.warn(NoRuleWarning(message), stacklevel=2)
 
     def note_without_rule(self, name: str, results: list[Tensor]) -> None:
         """Remember an operation without a rule, once a signal comes back through it."""
         self.used[name, ""] += 1
         for result in results:
-            result.register_hook(lambda _: self.without_rule.add(name))
+            result.register_hook(lambda signal: self._reached(name, signal))
+
+    def _reached(self, name: str, signal: Tensor | None) -> None:
+        if signal is not None:  # None where relevance went by its carrier
+            self.without_rule.add(name)
 
     def _check_origin(self, signals: list[Tensor]) -> None:
         """What no call returned was made out of sight: by TorchScript or an autograd.Function."""
@@ -168,11 +209,10 @@ class BackwardRules(TorchFunctionMode):
                 self.note_without_rule(f"a hidden operation ({maker})", [signal])
                 self._seen[signal] = True
 
-    def _follow(self, call: Call, signals: list[Tensor], result: Any, rule: Rule | None) -> None:
+    def _follow(
+        self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, gate: int
+    ) -> None:
         """Note what a call made of the signals that it was given."""
-        # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
-        reached = call.args[0] if call.name == "setitem" else result
-        results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         for tensor in results:
             self._seen[tensor] = True
             if tensor._base is not None:  # written into through a view
@@ -183,51 +223,22 @@ class BackwardRules(TorchFunctionMode):
             self.note_without_rule(call.name, results)
         else:
             self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
-        if self.audit is not None:
-            self.audit.watch(call, self.is_signal, results)
-        if call.name.endswith("_as"):  # the second tensor only lends its shape
-            signals = signals[:1]
-        self._follow_what_it_is(call, signals, results, rule)
-        self._follow_carrier(call, signals, result)
-
-    def _follow_what_it_is(
-        self, call: Call, signals: list[Tensor], results: list[Tensor], rule: Rule | None
-    ) -> None:
-        one = signals[0]
-        layer_rule_version = self.origins.get(one)
-        if (
-            layer_rule_version is not None
-            and call.name in COPIES
-            and one._version == layer_rule_version[-1]
-        ):
-            before = layer_rule_version[:-1]
-            self.origins.update({copy: (*before, copy._version) for copy in results})
-        if call.name in VIEWS | COPIES and one in self.logits:
-            self.logits.update(dict.fromkeys(results, self.logits[one]))
-        if all(signal in self.gates for signal in signals) and call.name in RESHAPES | AFFINE:
-            self.gates.update(dict.fromkeys(results, True))
-        elif call.in_place and rule is None:
+        if gate:
+            self.gates.update(dict.fromkeys(results, gate))
+        elif call.in_place:
             self.gates.pop(call.first, None)
+        self._follow_copies(call, signal, results)
 
-    def _follow_carrier(self, call: Call, signals: list[Tensor], result: Any) -> None:
-        if not any(signal in self.carriers for signal in signals):
+    def _follow_copies(self, call: Call, signal: Tensor, results: list[Tensor]) -> None:
+        if call.in_place:
             return
-        carriers = [self.carriers.get(signal) for signal in signals]
-        if call.in_place and call.name not in AFFINE:
-            self.carriers.pop(call.first, None)
-        elif all(carrier is not None for carrier in carriers):
-            if call.name in AFFINE and len(signals) == 1:
-                # A constant scales and shifts activations; the relevance stays what it is.
-                self.carriers[result] = carriers[0].expand_as(result)
-            elif call.name in RESHAPES:
-                moved = call.with_tensors(self._carrier_or_zeros).run()
-                self.carriers.update(dict(zip(tensors_in(result), tensors_in(moved), strict=True)))
-
-    def _carrier_or_zeros(self, value: Tensor) -> Tensor:
-        if value.is_floating_point():
-            carrier: Tensor = self.carriers.get(value, torch.zeros_like(value))
-            return carrier
-        return value  # an index or a mask
+        *layer, layer_version = self.origins.get(signal, (None,))
+        if layer and call.name in COPIES and signal._version == layer_version:
+            self.origins.update({copy: (*layer, copy._version) for copy in results})
+        logits, version = self._logits.get(signal, (None, None))
+        if logits is not None and call.name in VIEWS | COPIES and signal._version == version:
+            for copy in results:
+                self.mark_logits(copy, logits)
 
 
 ITS_GRADIENT = "its gradient"

@@ -62,7 +62,7 @@ def backward_pass(
     scores = explained.gather(1, target[:, None])[:, 0]
     signals: list[Tensor | None] = [None, None]
     if scores.requires_grad:
-        ends = [images] if mode is None else [images, mode.carried]
+        ends = [images] if mode is None else [images, mode.carriers.relevance]
         weights = torch.ones_like(scores) if start is None else start(scores.detach())
         # autograd.grad and not .backward(): the parameters' .grad stays out of it.
         try:
@@ -71,8 +71,8 @@ def backward_pass(
             # The second forward pass, which saves memory, does not know of the rules.
             if "checkpoint" in str(error).lower():
                 raise RuntimeError(
-                    "the model uses activation checkpointing also in eval mode, through which no "
-                    "heatmap can go: switch it on `if self.training` only"
+                    "the model uses activation checkpointing also in eval mode, whose second "
+                    "forward pass knows nothing of heatmaps: switch it on `if self.training` only"
                 ) from error
             raise
         signals = [*found, None][:2]

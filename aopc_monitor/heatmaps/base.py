@@ -76,7 +76,7 @@ class NetworkHeatmap(ABC):
             if target is None:
                 targets = [_predictions(network, part) for part in parts]
             else:
-                check_target(target, len(images), torch.iinfo(torch.long).max)
+                check_target(target, len(images))
                 targets = list(target.long().clone().split(IMAGES_PER_BACKWARD))
             relevance = [self.relevance(network, x, t) for x, t in zip(parts, targets, strict=True)]
             return torch.cat(relevance).detach()
@@ -91,6 +91,8 @@ def network_in_isolation(
     model: nn.Module, heatmap: NetworkHeatmap | None = None
 ) -> Iterator[Network]:
     """The network of a model, to be looked at without a trace, as a heatmap wants it."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; wanted is a torch.nn.Module")
     output_fn = None if heatmap is None else heatmap.output_fn
     widen = heatmap is None or not heatmap.keep_precision
     device = next((p.device.type for p in model.parameters()), "cpu")

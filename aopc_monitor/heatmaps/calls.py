@@ -85,6 +85,8 @@ def plain_name(operation: Operation) -> str:
         ['relu', 'add', 'rdiv']
     """
     name: str = getattr(operation, "__name__", type(operation).__name__)
+    if name == "__get__":  # x.T, x.data: the attribute is what counts
+        return str(getattr(getattr(operation, "__self__", None), "__name__", "get"))
     plain = name.strip("_")
     if (
         name.startswith("__")

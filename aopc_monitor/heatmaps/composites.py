@@ -9,11 +9,11 @@ from torch import Tensor
 from aopc_monitor.heatmaps.backward import Rule
 from aopc_monitor.heatmaps.linear_operations import (
     CONVOLUTIONAL,
-    FIRST_LAYER,
     LinearOperation,
     linear,
 )
 from aopc_monitor.heatmaps.linear_rules import gamma_rule, z_box_rule, z_plus_rule
+from aopc_monitor.heatmaps.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.relevance import (
     RelevancePropagation,
     Rules,

@@ -18,7 +18,8 @@ from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
-from aopc_monitor.heatmaps.calls import Call
+from aopc_monitor.heatmaps.calls import Call, tensors_in
+from aopc_monitor.heatmaps.linear_calls import normalization_arguments
 from aopc_monitor.heatmaps.linear_operations import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.network import Network
 from aopc_monitor.heatmaps.operations import (
@@ -32,7 +33,7 @@ from aopc_monitor.heatmaps.products import factors_of
 from aopc_monitor.heatmaps.substitution import substitute
 
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
-EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL | set(LINEAR)
+EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class _Reference:
 
     def remember(self, call: Call, inputs: list[Tensor], output: Tensor) -> None:
         """Add a call."""
-        self.calls.append((call.name, [t.detach().clone() for t in inputs], output.detach()))
+        self.calls.append(
+            (call.name, [t.detach().clone() for t in inputs], output.detach().clone())
+        )
 
     def next(self, call: Call, inputs: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The reference's inputs and output of the call that comes next."""
@@ -100,7 +103,7 @@ class _Reference:
 
 def _rules(memory: _Reference) -> dict[str, Rule]:
     def rescale(call: Call, mode: BackwardRules) -> Tensor:
-        return _rescale(call, memory)
+        return _rescale(call, mode, memory)
 
     def pool(call: Call, mode: BackwardRules) -> Any:
         return _pool(call, memory)
@@ -111,7 +114,7 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
     def softmax(call: Call, mode: BackwardRules) -> Tensor:
         # At the end of a network it is passed by; elsewhere it has no rule.
         result: Tensor = call.run()
-        mode.logits[result] = call.first
+        mode.mark_logits(result, call.first)
         mode.note_without_rule(call.name, [result])
         return result
 
@@ -119,14 +122,29 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
     return {
         **dict.fromkeys(rescaled, rescale),
         **dict.fromkeys(POOLS, pool),
+        **dict.fromkeys(LINEAR, _linear),
         **dict.fromkeys(("softmax", "log_softmax"), softmax),
         **dict.fromkeys(("mul", "div", *MATRIX_PRODUCTS), product),
     }
 
 
-def _rescale(call: Call, memory: _Reference) -> Tensor:
+def _linear(call: Call, mode: BackwardRules) -> Any:
+    """Linear operation: its own gradient, as long as its weights are constants."""
+    result = call.run()
+    named = normalization_arguments(call) if call.name == "batch_norm" else {}
+    by_batch = bool(named) and (named.get("training") or named.get("running_mean") is None)
+    signals = sum(mode.is_signal(value) for value in tensors_in((call.args, call.kwargs)))
+    if by_batch or signals > 1:
+        what = "by statistics of the batch" if by_batch else "with weights made of the images"
+        mode.note_without_rule(f"{call.name} {what}", [result])
+    return result
+
+
+def _rescale(call: Call, mode: BackwardRules, memory: _Reference) -> Tensor:
     """Elementwise nonlinearity: m = (y - y') / (x - x') (Shrikumar et al. 2017, eq. 10)."""
-    inputs = call.first.detach().clone()
+    # The first signal: in 2 ** x, the base is none.
+    source = next(t for t in tensors_in((call.args, call.kwargs)) if mode.is_signal(t))
+    inputs = source.detach().clone()
     output: Tensor = call.run()
     if not memory.is_complete:
         memory.remember(call, [inputs], output)
@@ -136,8 +154,8 @@ def _rescale(call: Call, memory: _Reference) -> Tensor:
     multiplier = (output.detach() - after) / difference
     same = _is_rounding(difference, inputs, before)
     if bool(same.any()):
-        multiplier = torch.where(same, _derivative(call, inputs), multiplier)
-    return substitute(call.first, output, lambda signal: signal * multiplier)
+        multiplier = torch.where(same, _derivative(call, source, inputs), multiplier)
+    return substitute(source, output, lambda signal: signal * multiplier)
 
 
 def _is_rounding(difference: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
@@ -146,10 +164,10 @@ def _is_rounding(difference: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
     return difference.abs() <= 1e-10 + precision * (inputs.abs() + before.abs())
 
 
-def _derivative(call: Call, inputs: Tensor) -> Tensor:
+def _derivative(call: Call, source: Tensor, inputs: Tensor) -> Tensor:
     with torch.enable_grad():
         inputs = inputs.requires_grad_()
-        output = call.with_first(inputs).run()
+        output = call.with_tensors(lambda value: inputs if value is source else value).run()
         (derivative,) = torch.autograd.grad(output.sum(), inputs)
     return derivative
 

@@ -44,7 +44,7 @@ def where_it_ends(network: Network, images: Tensor) -> str:
     entrance = images.detach().clone().requires_grad_().clone()
     with torch.enable_grad(), _LastLoss(entrance) as follower:
         network.outputs(entrance)
-    names = {"get": ".data", "detach": ".detach()"}
+    names = {"data": ".data", "detach": ".detach()"}
     if follower.name:
         found = names.get(follower.name, follower.name)
         return f": the last operation that cut the dependence off is {found}"

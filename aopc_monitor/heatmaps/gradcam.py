@@ -52,6 +52,13 @@ class GradCAM(NetworkHeatmap):
 
     layer: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.layer is not None and not isinstance(self.layer, str):
+            raise TypeError(
+                f"layer is a {type(self.layer).__name__}; wanted is the name of a module, as in "
+                "model.named_modules()"
+            )
+
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The weighted sum of activations, on the pixels."""
         images = images.detach().requires_grad_()
@@ -158,9 +165,8 @@ def _module(model: nn.Module, name: str) -> nn.Module:
             f"layer={name!r} is the end of several names: {', '.join(ending)}. Give one of these"
         )
     near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4)
-    listed = ", ".join(near or list(modules)[-5:])
+    hint = f"did you mean {', '.join(near)}?" if near else f"it ends in {list(modules)[-5:]}."
     raise ValueError(
-        f"layer={name!r} is no layer of the {type(model).__name__}: "
-        f"{'did you mean' if near else 'its last ones are'} {listed}? All are in "
+        f"layer={name!r} is no layer of the {type(model).__name__}: {hint} All are in "
         "model.named_modules()"
     )

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
+import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps import linear as calls
+from aopc_monitor.heatmaps import linear_calls as calls
 from aopc_monitor.heatmaps.backward import BackwardRules
 from aopc_monitor.heatmaps.calls import Call
-from aopc_monitor.heatmaps.linear import LinearCall
-from aopc_monitor.heatmaps.linear_rules import LinearLayer, LinearRule, epsilon_rule, label_of
+from aopc_monitor.heatmaps.carriers import Carrier
+from aopc_monitor.heatmaps.linear_calls import LinearCall
+from aopc_monitor.heatmaps.linear_rules import (
+    LinearLayer,
+    LinearRule,
+    epsilon_rule,
+    label_of,
+    of_outputs,
+)
 from aopc_monitor.heatmaps.nonlinear import normalization
+from aopc_monitor.heatmaps.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.products import factors_of, gated_product
 from aopc_monitor.heatmaps.stabilizer import damping, relative_to_scale
 from aopc_monitor.heatmaps.substitution import scaled, substitute
 
-FIRST_LAYER = "first layer"
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "mv", "einsum")
@@ -40,6 +48,12 @@ def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
         >>> linear(gamma_rule, gamma=0.5).label
         'gamma rule (gamma=0.5)'
     """
+    if not callable(rule):
+        raise TypeError(f"rule={rule!r} is no function (layer, relevance, **settings)")
+    try:
+        inspect.signature(rule).bind(None, None, **settings)
+    except TypeError as error:
+        raise TypeError(f"{label_of(rule, settings)}: {error}") from error
     return LinearOperation(rule, settings)
 
 
@@ -57,18 +71,34 @@ class LinearOperation:
             return _batch_norm(call, mode, self)
         if call.name in MATRIX_PRODUCTS:
             return _product(call, mode, self)
+        if call.name not in _READERS:
+            raise ValueError(
+                f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
+                f"these are {', '.join(LINEAR)}"
+            )
         layer = _READERS[call.name](call)
         if mode.is_signal(layer.weight):
             return _dynamic(layer, mode)
+        if mode.is_signal(layer.bias):
+            return self._with_signal_as_bias(layer, mode)
         return self.redistribute(layer, mode)
+
+    def _with_signal_as_bias(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+        """A bias made of the images is a summand like any other."""
+        assert layer.bias is not None
+        if not mode.is_signal(layer.input):
+            return layer.output
+        alone = layer.apply(layer.input, layer.weight, None)
+        product = self.redistribute(replace(layer, bias=None, output=alone), mode)
+        return product + of_outputs(layer, layer.bias)
 
     def redistribute(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
         """The layer's outputs, whose relevance goes to its inputs by the rule."""
-        first = mode.rules.get(FIRST_LAYER)
-        chosen = (
-            first if layer.input in mode.carriers and isinstance(first, LinearOperation) else self
-        )
-        result = _redistribute(layer, mode, chosen)
+        first = mode.rules.get(FIRST_LAYER) if mode.carriers.of(layer.input) else None
+        if isinstance(first, LinearOperation):
+            mode.first_layer_was_met = True
+            mode.used[FIRST_LAYER, first.label] += 1
+        result = _redistribute(layer, mode, first if isinstance(first, LinearOperation) else self)
         # The version tells later whether somebody wrote into the result in between.
         mode.origins[result] = (layer, self, result._version)
         return result
@@ -87,17 +117,23 @@ def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation
     known = LinearLayer(layer, inputs, outputs, mode.audit)
     if entry.rule is epsilon_rule:
         return _damped(known, **entry.settings)
-    rule = partial(entry.rule, **entry.settings)
-    carrier = mode.carriers.get(layer.input)
+    carrier, settings = mode.carriers.of(layer.input), entry.settings
+    if carrier is not None and carrier.low is not None and "low" in settings:
+        # The data range is that of the images; this is what became of it on the way here.
+        settings = {**settings, "low": carrier.low, "high": carrier.high}
 
     def backward(signal: Tensor) -> Tensor:
-        relevance = rule(known, outputs.value * signal)
+        relevance = entry.rule(known, outputs.value * signal, **settings)
         # From R_i to g_i = R_i / a_i, unless R_i itself is carried on.
         if carrier is not None:
             return relevance
-        return torch.where(inputs.value == 0, 0.0, relevance / inputs.value)
+        is_zero = inputs.value == 0
+        if mode.audit is not None:
+            mode.audit.lost += float(relevance[is_zero].sum())
+        return torch.where(is_zero, 0.0, relevance / inputs.value)
 
-    return substitute(layer.input, layer.output, backward, carrier, copy=False)
+    way = None if carrier is None else carrier.relevance
+    return substitute(layer.input, layer.output, backward, way, copy=False)
 
 
 def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -> Tensor:
@@ -111,7 +147,7 @@ def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -
         stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
         damped = signal * damping(layer.outputs, stabilizer)
         if layer.audit is not None and layer.bias is not None:
-            layer.audit.absorb((damped * layer.of_outputs(layer.bias)).sum())
+            layer.audit.absorb((damped * of_outputs(layer.call, layer.bias)).sum())
         return damped
 
     return substitute(layer.call.output, layer.call.output, backward, copy=False)
@@ -129,10 +165,20 @@ def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
     named = calls.normalization_arguments(call)
     if named.get("training") or named.get("running_mean") is None:
         return normalization(entry.settings.get("epsilon", 0.0))(call, mode)
+    carrier = mode.carriers.of(call.first)
+    if carrier is not None and not mode.first_layer_was_met:
+        return _normalized_images(call, carrier, mode)
     before, rule, version = mode.origins.get(call.first, (None, entry, None))
     if before is not None and (before.per_output is None or call.first._version != version):
         before, rule = None, entry
     return rule.redistribute(calls.batch_norm(call, before), mode)
+
+
+def _normalized_images(call: Call, carrier: Carrier, mode: BackwardRules) -> Tensor:
+    """Batch normalisation of the images themselves: the first layer is what comes after it."""
+    result: Tensor = call.run()
+    mode.carriers.put(result, carrier.scaled_and_shifted(call, call.first, result))
+    return result
 
 
 def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:

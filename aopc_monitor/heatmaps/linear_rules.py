@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.kept import Kept
-from aopc_monitor.heatmaps.linear import LinearCall
+from aopc_monitor.heatmaps.linear_calls import LinearCall
 from aopc_monitor.heatmaps.stabilizer import damping, relative_to_scale
 
 
@@ -75,29 +75,33 @@ class LinearLayer:
             R_i, of the shape of the inputs. Where nothing contributes to an output, its relevance
             is lost.
         """
+        # Under autocast in the network's own forward, types may differ.
+        common = torch.promote_types(contributions[0][0].dtype, contributions[0][1].dtype)
         with torch.enable_grad():
-            inputs = [a.detach().requires_grad_() for a, _ in contributions]
-            parts = [
-                self.call.apply(a, w, None) for a, (_, w) in zip(inputs, contributions, strict=True)
-            ]
+            inputs = [a.detach().to(common).requires_grad_() for a, _ in contributions]
+            weights = [w.to(common) for _, w in contributions]
+            parts = [self.call.apply(a, w, None) for a, w in zip(inputs, weights, strict=True)]
             total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
         whole = total.detach()
         if bias is not None:
-            whole = whole + self.of_outputs(bias)
+            whole = whole + of_outputs(self.call, bias)
         ratio = torch.where(whole.abs() > _NOTHING, relevance / whole, 0.0)
         if isinstance(epsilon, Tensor) or epsilon:
             ratio = ratio * damping(whole, epsilon)
         if bias is not None and self.audit is not None:
-            self.audit.absorb((ratio * self.of_outputs(bias)).sum())
-        gradients = torch.autograd.grad(total, inputs, ratio)
+            self.audit.absorb((ratio * of_outputs(self.call, bias)).sum())
+        gradients = torch.autograd.grad(total, inputs, ratio.to(common))
         products = [a.detach() * g for a, g in zip(inputs, gradients, strict=True)]
         return products[0] if len(products) == 1 else torch.stack(products).sum(dim=0)
 
-    def of_outputs(self, vector: Tensor) -> Tensor:
-        """A number per output channel, shaped to go with the outputs."""
-        if self.call.channels_last or vector.ndim != 1:
-            return vector
-        return vector.view(-1, *[1] * (self.outputs.ndim - 2))
+
+def of_outputs(call: LinearCall, vector: Tensor) -> Tensor:
+    """A number per output channel, shaped to go with the outputs."""
+    if call.channels_last or vector.ndim != 1:
+        return vector
+    # A convolution may work on a single image without a batch dimension.
+    positions = call.output.ndim - 2 if call.one_to_one else call.weight.ndim - 2
+    return vector.view(-1, *[1] * positions)
 
 
 LinearRule: TypeAlias = Callable[..., Tensor]
@@ -165,7 +169,10 @@ def gamma_rule(layer: LinearLayer, relevance: Tensor, *, gamma: float = 0.25) ->
 
 
 def flat_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
-    """The flat rule: every input of an output gets the same share (Lapuschkin et al. 2019)."""
+    """The flat rule: every input of an output gets the same share (Lapuschkin et al. 2019).
+
+    Made for the first layer: behind a ReLU, what it gives to activations of zero is lost.
+    """
     if layer.call.one_to_one:
         return relevance
     ones = torch.ones_like(layer.inputs)
@@ -173,7 +180,10 @@ def flat_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
 
 
 def w_square_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
-    """The w^2 rule: R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j (Montavon et al. 2017, section 4)."""
+    """The w^2 rule: R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j (Montavon et al. 2017, section 4).
+
+    Made for the first layer: behind a ReLU, what it gives to activations of zero is lost.
+    """
     if layer.call.one_to_one:
         return relevance
     return layer.share(relevance, [(torch.ones_like(layer.inputs), layer.weight.square())])

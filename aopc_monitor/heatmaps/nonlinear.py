@@ -11,9 +11,14 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.calls import Call, tensors_in
-from aopc_monitor.heatmaps.linear import normalization_arguments
+from aopc_monitor.heatmaps.linear_calls import normalization_arguments
 from aopc_monitor.heatmaps.stabilizer import damping
 from aopc_monitor.heatmaps.substitution import substitute
+
+# Below it, a quotient may overflow.
+TINY = 1e-30
+# Ranks of gates: of two factors, the one of the higher rank weighs the other.
+BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
 
 
 def pass_through(call: Call, mode: BackwardRules) -> Tensor:
@@ -31,7 +36,8 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     after = call.run().detach()
 
     def backward(signal: Tensor) -> Tensor:
-        return torch.where(before.value == 0, 0.0, signal * after / before.value)
+        tiny = before.value.abs() < TINY
+        return torch.where(tiny, 0.0, signal * (after / before.value))
 
     return substitute(inputs, after, backward)
 
@@ -40,9 +46,16 @@ def gate(call: Call, mode: BackwardRules) -> Tensor:
     """Sigmoid or softmax: weighs signals (see `products`); else relevance passes unchanged."""
     inputs = call.first
     result = pass_through(call, mode)
-    mode.gates[result] = True
+    mode.gates[result] = GATE_RANK
     if call.name == "softmax":
-        mode.logits[result] = inputs
+        mode.mark_logits(result, inputs)
+    return result
+
+
+def bounded(call: Call, mode: BackwardRules) -> Tensor:
+    """tanh, erf, ReLU6: weighs what is not bounded, as in a GELU written by hand; else a signal."""
+    result = pass_through(call, mode)
+    mode.gates[result] = BOUNDED_RANK
     return result
 
 
@@ -54,14 +67,14 @@ def normalizer(call: Call, mode: BackwardRules) -> Tensor:
     result = pass_through(call, mode)
     exponent = call.argument(1, "exponent") if call.name == "pow" else -1
     if isinstance(exponent, (int, float)) and exponent < 0:
-        mode.gates[result] = True
+        mode.gates[result] = NORMALIZER_RANK
     return result
 
 
 def softmax_gradient(call: Call, mode: BackwardRules) -> Tensor:
     """Softmax of AttnLRP: its gradient, R_i = x_i (R_i - s_i sum_j R_j) (Achtibat 2024, eq. 13)."""
     result: Tensor = call.run()
-    mode.logits[result] = call.first
+    mode.mark_logits(result, call.first)
     return result
 
 
@@ -69,7 +82,7 @@ def log_softmax(call: Call, mode: BackwardRules) -> Tensor:
     """At the end of a network it is passed by; else relevance passes unchanged."""
     inputs = call.first
     result = pass_through(call, mode)
-    mode.logits[result] = inputs
+    mode.mark_logits(result, inputs)
     return result
 
 

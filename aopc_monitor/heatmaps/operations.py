@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+# The entry of a table for the linear operations that work on the images themselves.
+FIRST_LAYER = "first layer"
 VIEWS = frozenset({
     "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
 })  # fmt: skip
 # Hand on what they were given, maybe in another memory layout or precision.
 COPIES = frozenset({
-    "bfloat16", "clone", "contiguous", "cpu", "cuda", "double", "dropout", "float", "get", "half",
-    "requires_grad", "retain_grad", "to", "type", "type_as",
+    "bfloat16", "clone", "contiguous", "cpu", "cuda", "data", "double", "dropout", "float", "half",
+    "real", "requires_grad", "retain_grad", "to", "type", "type_as",
 })  # fmt: skip
 RESHAPES = VIEWS | COPIES | {
+    "H", "T", "mH", "mT",
     "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",
     "cat", "channel_shuffle", "chunk", "column_stack", "concat", "concatenate", "copy", "diagonal",
     "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr", "flipud", "gather", "getitem",
@@ -21,6 +24,16 @@ RESHAPES = VIEWS | COPIES | {
     "unsafe_split", "vsplit", "vstack",
 }  # fmt: skip
 AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
+# Averages with weights that sum to one: relevance itself can be shared by these weights.
+AVERAGES = frozenset({"avg_pool2d", "interpolate", "upsample"})
+# Of gates, these make gates.
+KEEP_GATES = RESHAPES | AFFINE | AVERAGES | {
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "amax", "amin",
+    "avg_pool1d", "avg_pool3d", "clamp", "clamp_max", "clamp_min", "masked_fill", "max_pool2d",
+    "mean", "pow", "sqrt", "square", "sum", "topk", "where",
+}  # fmt: skip
+# Linear in their first argument, and not exact if this one depends on the images as well.
+ALSO_LINEAR_IN = {"lerp": (2, "weight"), "grid_sample": (1, "grid")}
 
 POSITIVELY_HOMOGENEOUS_ACTIVATIONS = ("relu", "leaky_relu", "prelu", "rrelu")
 # Rectifiers, smooth or not: small below zero, close to the identity above.
@@ -36,6 +49,8 @@ ELEMENTWISE = (
     "tan", "tanh", "tanhshrink",
 )  # fmt: skip
 GATES = ("sigmoid", "hardsigmoid", "softmax")
+# Bounded, but as often signals as they are gates: as in a GELU or a hard-swish written by hand.
+BOUNDED = ("erf", "hardtanh", "relu6", "tanh")
 NORMALIZERS = ("pow", "reciprocal", "rsqrt")
 NORMALIZATIONS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
 
@@ -53,7 +68,7 @@ SELECTIONS = frozenset({
     "maximum", "min", "minimum", "fmax", "fmin", "topk", "sort", "where", "masked_fill", "kthvalue",
     "median", "masked_scatter", "tril", "triu", "index_put", "scatter", "max_unpool1d",
     "max_unpool2d", "max_unpool3d", "nan_to_num",
-    "index_copy", "slice_scatter", "scatter_reduce",
+    "index_copy", "slice_scatter",
     # Norms are positively homogeneous (Euler): x . grad |x| = |x|.
     "linalg_vector_norm", "std",
 })  # fmt: skip

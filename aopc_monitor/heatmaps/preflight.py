@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images
 from aopc_monitor.heatmaps.audit import Audit
-from aopc_monitor.heatmaps.backward import BackwardRules
+from aopc_monitor.heatmaps.backward import BackwardRules, NoRuleWarning
 from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isolation
 from aopc_monitor.heatmaps.relevance import RelevancePropagation
 from aopc_monitor.heatmaps.table import get
+from aopc_monitor.isolation import untouched
 
 FORWARD_TOLERANCE = 1e-3
+LOSS_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Report:
             parts.append(f"{count} calls of {len(self.operations)} operations understood")
         if self.conservation_error is not None:
             parts.append(
-                f"relevance sums to the score up to {self.conservation_error:.2g} of it "
-                f"(biases absorb {self.absorbed:.2g})"
+                f"{self.conservation_error:.2g} of the score does not reach the pixels "
+                f"({self.absorbed:.2g} is absorbed by biases and other constants)"
             )
         return ", ".join(parts)
 
@@ -116,22 +118,30 @@ def check(
     check_images(images)
     name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
     heatmap = get(heatmap)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*has no rule for.*", category=UserWarning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         if isinstance(heatmap, BackwardHeatmap):
             found = _of_backward_pass(model, images, heatmap, target)
         else:
             found = Report(name, (), (), None, None, None, ())
         relevance = _relevance(model, images, heatmap, target)
-    problems = (*found.problems, *_problems_of(relevance, images))
-    return replace(found, heatmap=name, problems=problems)
+    problems = [*found.problems, *_problems_of(relevance, images)]
+    for warning in caught:
+        if not isinstance(warning.message, NoRuleWarning):
+            warnings.warn(warning.message, stacklevel=2)
+        elif not found.without_rule:
+            problems.append(str(warning.message))
+    problems = list(dict.fromkeys(problems))
+    return replace(found, heatmap=name, problems=tuple(problems))
 
 
 def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:
     if target is None:
         with network_in_isolation(model) as network, torch.no_grad():
             target = network.outputs(network.prepared(images)).argmax(dim=1)
-    return heatmap(model, images, target)
+    # Heatmaps of this library look after the model themselves; any function may not.
+    with untouched(model):
+        return heatmap(model, images, target)
 
 
 def _problems_of(relevance: object, images: Tensor) -> list[str]:
@@ -183,7 +193,11 @@ def _of_backward_pass(
         conservation_error=error,
         absorbed=audit.absorbed if conserves else None,
         forward_difference=difference,
-        problems=(*_rule_problems(without, modes[0].used), *_forward_problems(difference)),
+        problems=(
+            *_rule_problems(without, modes[0].used),
+            *_forward_problems(difference),
+            *_loss_problems(audit.lost),
+        ),
     )
 
 
@@ -207,8 +221,18 @@ def _uses(used: Counter[tuple[str, str]]) -> tuple[OperationUse, ...]:
 def _rule_problems(names: tuple[str, ...], used: Counter[tuple[str, str]]) -> list[str]:
     if not names:
         return []
-    listed = ", ".join(f"{name} ({used[name, '']} x)" for name in names)
+    counts = {name: used[name, ""] for name in names}
+    listed = ", ".join(f"{name} ({count} x)" if count else name for name, count in counts.items())
     return [f"plain gradient where there is no rule: {listed}"]
+
+
+def _loss_problems(lost: float) -> list[str]:
+    if abs(lost) <= LOSS_TOLERANCE:
+        return []
+    return [
+        f"{lost:.2g} of the score was given to activations of zero, which cannot hand it on: give "
+        'flat_rule and w_square_rule to the "first layer" only'
+    ]
 
 
 def _forward_problems(difference: float) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.backward import BackwardRules
 from aopc_monitor.heatmaps.calls import Call
+from aopc_monitor.heatmaps.nonlinear import NORMALIZER_RANK
 from aopc_monitor.heatmaps.substitution import scaled, substitute
 
 TWO_FACTORS = ("mul", "matmul", "mm", "bmm", "mv", "dot", "inner", "outer", "tensordot")
@@ -84,12 +85,13 @@ def gated_product(call: Call, mode: BackwardRules) -> Any:
     Two signals without a gate between them share equally.
     """
     factors = factors_of(call)
-    signals = [value for value in factors.values if mode.is_signal(value)]
-    gates = [value for value in signals if value in mode.gates]
-    if len(signals) < 2 or not gates or len(gates) == len(signals):
-        return shared_product(call, mode)
-    held = [v.detach() if mode.is_signal(v) and v in mode.gates else v for v in factors.values]
-    return factors.rebuild(held).run()
+    ranks = [mode.gates.get(v, 0) if mode.is_signal(v) else -1 for v in factors.values]
+    lowest = min((rank for rank in ranks if rank >= 0), default=0)
+    held = [
+        value.detach() if rank > lowest else value
+        for value, rank in zip(factors.values, ranks, strict=True)
+    ]
+    return shared_product(factors.rebuild(held), mode)
 
 
 def shared_product(call: Call, mode: BackwardRules) -> Any:
@@ -121,7 +123,9 @@ def quotient(call: Call, mode: BackwardRules) -> Any:
         return call.with_tensors(lambda value: constant if value is denominator else value).run()
     # d(c / x)/dx = -c / x^2: the plain gradient with the sign turned is R / x.
     turned = scaled(denominator, -1)
-    return call.with_tensors(lambda value: turned if value is denominator else value).run()
+    result = call.with_tensors(lambda value: turned if value is denominator else value).run()
+    mode.gates[result] = NORMALIZER_RANK
+    return result
 
 
 def attention(call: Call, mode: BackwardRules) -> Tensor:
@@ -130,8 +134,11 @@ def attention(call: Call, mode: BackwardRules) -> Tensor:
     R goes to the values in proportion to A_ij v_j, none to queries and keys.
     """
     query, key, value = _attended(call)
-    result: Tensor = _attend(call, query.detach(), key.detach(), value)
-    return result
+    if not mode.is_signal(value):  # the same values for all images: only the weights know them
+        result: Tensor = call.run()
+        mode.note_without_rule(f"{call.name} to constant values", [result])
+        return result
+    return _attend(call, query.detach(), key.detach(), value)
 
 
 def shared_attention(call: Call, mode: BackwardRules) -> Tensor:

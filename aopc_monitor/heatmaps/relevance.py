@@ -6,10 +6,13 @@ normalisations) and `products` (gates and attention).
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap
 from aopc_monitor.heatmaps.linear_operations import LINEAR, LinearOperation, linear
 from aopc_monitor.heatmaps.linear_rules import alpha_beta_rule, epsilon_rule
 from aopc_monitor.heatmaps.nonlinear import (
+    bounded,
     gate,
     local_response_norm,
     log_softmax,
@@ -28,7 +32,9 @@ from aopc_monitor.heatmaps.nonlinear import (
     softmax_gradient,
 )
 from aopc_monitor.heatmaps.operations import (
+    BOUNDED,
     ELEMENTWISE,
+    FIRST_LAYER,
     GATES,
     GRADIENT_IS_LRP,
     NORMALIZATIONS,
@@ -68,6 +74,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(PRODUCTS_PLUS, gated_product),
         **dict.fromkeys(LINEAR, rule),
         **dict.fromkeys(ELEMENTWISE, pass_through),
+        **dict.fromkeys(BOUNDED, bounded),
         **dict.fromkeys(GATES, gate),
         **dict.fromkeys(NORMALIZERS, normalizer),
         **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
@@ -145,15 +152,32 @@ class LRP(RelevancePropagation):
         if not isinstance(self.rules, Mapping):
             raise TypeError(f"rules={self.rules!r} is not a table from operation names to rules")
         for operation, rule in self.rules.items():
-            if not callable(rule) or getattr(rule, "__module__", "") == epsilon_rule.__module__:
-                raise TypeError(
-                    f"rules[{operation!r}]={rule!r} is no rule: give linear(gamma_rule, gamma=0.25)"
-                    " or similar, or a function (call, mode) -> result"
-                )
+            _check_entry(operation, rule)
 
     def table(self, images: Tensor) -> Rules:
         """The default table with the changes."""
         return {**lrp_rules(), **self.rules}
+
+
+def _check_entry(operation: Any, rule: Any) -> None:
+    """Raise for an entry of a table that could never work."""
+    known = {*lrp_rules(), *GRADIENT_IS_LRP, FIRST_LAYER}
+    if not isinstance(operation, str):
+        raise TypeError(
+            f"rules has the key {operation!r}: give the plain name of a torch operation, such as "
+            '"conv2d"; heatmaps.check lists those of a model'
+        )
+    near = difflib.get_close_matches(operation.lower(), known, n=3, cutoff=0.8)
+    if operation not in known and near:
+        raise ValueError(f"rules has the key {operation!r}: did you mean {', '.join(near)}?")
+    if not callable(rule):
+        raise TypeError(f"rules[{operation!r}]={rule!r} is no rule: give linear(gamma_rule) or so")
+    names = list(inspect.signature(rule).parameters) if inspect.isfunction(rule) else []
+    if "relevance" in names or names[:1] == ["layer"]:
+        raise TypeError(
+            f"rules[{operation!r}] is a rule of linear operations: wrap it, as in "
+            f"heatmaps.linear({getattr(rule, '__name__', 'rule')}, ...)"
+        )
 
 
 @dataclass(frozen=True)

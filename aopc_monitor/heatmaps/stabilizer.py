@@ -29,4 +29,7 @@ def relative_to_scale(epsilon: float, outputs: Tensor) -> Tensor:
                 [4.0000]])
     """
     over = tuple(range(1, outputs.ndim))
-    return epsilon * outputs.square().mean(dim=over, keepdim=True).sqrt()
+    largest = outputs.abs().amax(dim=over, keepdim=True)
+    # Squares of very small or large numbers would leave the range of float32.
+    shares = (outputs / largest).nan_to_num(nan=0.0)
+    return epsilon * largest * shares.square().mean(dim=over, keepdim=True).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -56,21 +57,35 @@ def names() -> list[str]:
     return list(HEATMAPS)
 
 
-def get(heatmap: str | Heatmap) -> Heatmap:
+def get(heatmap: str | Heatmap, **settings: Any) -> Heatmap:
     """The heatmap of that name; a callable is returned as it is.
+
+    Args:
+        heatmap: a name, or a callable.
+        **settings: attributes of the named heatmap that shall be others than usual.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
-        TypeError: for anything that is neither a name nor callable.
+        TypeError: for anything that is neither a name nor callable, or an unknown setting.
 
     Example:
         >>> get("lrp")
         LRPEpsilon(epsilon=0.01, relative=False)
+        >>> get("deep_taylor", data_range=(0.0, 1.0))
+        DeepTaylor(data_range=(0.0, 1.0))
     """
+    if inspect.isclass(heatmap):
+        raise TypeError(
+            f"heatmap={heatmap.__name__} is a class: give an object of it, as in "
+            f"{heatmap.__name__}()"
+        )
     if isinstance(heatmap, str):
         if heatmap not in HEATMAPS:
             raise ValueError(f"heatmap={heatmap!r} is unknown: choose one of {', '.join(names())}")
-        return HEATMAPS[heatmap]()
+        made: Any = HEATMAPS[heatmap]()
+        return cast("Heatmap", dataclasses.replace(made, **settings)) if settings else made
+    if settings:
+        raise TypeError(f"settings {', '.join(settings)} go with a name, not with {heatmap!r}")
     if not callable(heatmap):
         raise TypeError(
             f"heatmap={heatmap!r} is neither a name nor a callable "
@@ -87,8 +102,9 @@ def with_data_range(heatmap: Heatmap, data_range: DataRange | None) -> Heatmap:
         DeepTaylor(data_range=(0.0, 1.0))
     """
     asked: Any = heatmap  # a plain function cannot be asked
-    if data_range is not None and getattr(asked, "data_range", data_range) is None:
-        return cast("Heatmap", dataclasses.replace(asked, data_range=data_range))
+    lacks_one = getattr(asked, "data_range", data_range) is None
+    if data_range is not None and lacks_one and dataclasses.is_dataclass(asked):
+        return cast("Heatmap", dataclasses.replace(cast("Any", asked), data_range=data_range))
     return heatmap
 
 
@@ -114,7 +130,10 @@ def named_heatmaps(heatmap: Any) -> dict[str, Heatmap]:
         pairs = [(_name_of(one), one) for one in ([heatmap] if single else heatmap)]
     named = {str(name): get(one) for name, one in pairs}
     if not named or len(named) < len(pairs):
-        raise ValueError(f"heatmap={heatmap!r} must hold one or more heatmaps of different names")
+        raise ValueError(
+            f"heatmap={heatmap!r} must hold one or more heatmaps of different names; "
+            "a dict {name: heatmap} gives them names"
+        )
     if "random" in named:
         raise ValueError(
             'heatmap="random": the random order is always measured beside the heatmaps; name at '

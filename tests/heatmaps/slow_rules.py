@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.linear import Apply
+from aopc_monitor.heatmaps.linear_calls import Apply
 
 
 @dataclass(frozen=True)

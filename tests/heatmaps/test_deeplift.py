@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -114,3 +115,50 @@ def test_networks_that_do_different_things_are_refused() -> None:
     model = nn.Sequential(Product(fickle), nn.Flatten(), nn.Linear(768, 3)).double()
     with pytest.raises(ValueError, match="DeepLIFT met tanh on the images where it met relu"):
         DeepLIFT(baseline=-1.0)(model, images().abs(), TARGET)
+
+
+class Residual(nn.Module):
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(784, 3)
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.one(x))
+        y = nn.functional.silu(self.other(x))
+        if self.in_place:
+            y += x
+        else:
+            y = y + x
+        outputs: Tensor = self.head(y.flatten(1))
+        return outputs
+
+
+def test_outputs_that_are_written_over_are_remembered() -> None:
+    ours, expected = (
+        DeepLIFT()(Residual(in_place=flag).double(), images(), TARGET) for flag in (True, False)
+    )
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (nn.BatchNorm2d(3, track_running_stats=False).double(), "by statistics of the batch"),
+        (lambda x: nn.functional.linear(x, x[0, 0]), "with weights made of the images"),
+    ],
+)
+def test_linear_operations_that_are_not_are_named(function: Any, message: str) -> None:
+    model = nn.Sequential(Product(function), nn.Flatten(), nn.Linear(768, 3)).double()
+    with pytest.warns(UserWarning, match=message):
+        DeepLIFT()(model, images(), TARGET)
+
+
+def test_a_constant_to_the_power_of_a_signal() -> None:
+    model = nn.Sequential(Product(lambda x: 2**x), nn.Flatten(), nn.Linear(768, 3)).double()
+    relevance = DeepLIFT()(model, images(), TARGET).sum(dim=(1, 2))
+    with torch.no_grad():
+        difference = (model(images()) - model(0 * images()))[range(3), TARGET]
+    torch.testing.assert_close(relevance, difference)

@@ -18,7 +18,7 @@ from aopc_monitor.heatmaps import linear_rules as rules
 from aopc_monitor.heatmaps.audit import Audit
 from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.kept import Kept
-from aopc_monitor.heatmaps.linear import (
+from aopc_monitor.heatmaps.linear_calls import (
     LinearCall,
     convolution,
     fully_connected,

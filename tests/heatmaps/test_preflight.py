@@ -55,7 +55,8 @@ def test_operations_are_counted_with_their_rules() -> None:
     }
     assert report.is_fine
     assert report.forward_difference == 0
-    assert report.line().startswith("lrp: fine, 10 calls of 8 operations understood, relevance")
+    assert report.line().startswith("lrp: fine, 10 calls of 8 operations understood, ")
+    assert "of the score does not reach the pixels" in report.line()
     assert "\n  conv2d         2 x  epsilon rule" in str(report)
 
 
@@ -183,3 +184,53 @@ def test_where_a_network_loses_its_images_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         heatmaps.get("lrp")(Before(cut), IMAGES, torch.tensor([0, 1, 2]))
+
+
+def test_functions_are_looked_after_as_in_an_evaluation() -> None:
+    def gradient(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        x = images.clone().requires_grad_()
+        model(x).gather(1, target[:, None]).sum().backward()
+        assert x.grad is not None
+        return x.grad.sum(dim=1)
+
+    model = small_network().train()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state = torch.get_rng_state()
+    assert heatmaps.check(model, IMAGES, gradient).is_fine
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "name", ["lrp_alpha2_beta1", "lrp_epsilon_plus", "deep_taylor", "lrp_epsilon_gamma_box"]
+)
+def test_a_network_that_normalises_can_be_checked(name: str) -> None:
+    heatmap = heatmaps.with_data_range(heatmaps.get(name), (0.0, 1.0))
+    report = heatmaps.check(Before(lambda x: (x - 0.5) / 0.25), IMAGES, heatmap)
+    assert report.is_fine, report.line()
+
+
+def test_warnings_of_other_heatmaps_are_problems() -> None:
+    report = heatmaps.check(Before(lambda x: Doubled.apply(x)), IMAGES, "deeplift")
+    assert "DeepLIFT has no rule for: a hidden operation" in report.line()
+
+
+def test_masks_of_minus_infinity_absorb_nothing() -> None:
+    def masked(x: Tensor) -> Tensor:
+        mask = torch.eye(16, dtype=torch.bool)
+        return (x @ x).masked_fill(mask, float("-inf")).softmax(dim=3) @ x
+
+    report = heatmaps.check(Before(masked), IMAGES, heatmaps.AttnLRP())
+    assert report.absorbed is not None
+    assert abs(report.absorbed) < float("inf")
+
+
+def test_a_rule_that_loses_relevance_behind_a_relu_is_named() -> None:
+    everywhere = heatmaps.LRP({"conv2d": heatmaps.linear(heatmaps.flat_rule)})
+    line = heatmaps.check(small_network(), IMAGES, everywhere).line()
+    assert "given to activations of zero" in line
+    first = heatmaps.LRP({"first layer": heatmaps.linear(heatmaps.flat_rule)})
+    report = heatmaps.check(small_network(), IMAGES, first)
+    assert report.is_fine, report.line()
+    assert ("first layer", "flat rule") in [(use.name, use.rule) for use in report.operations]
