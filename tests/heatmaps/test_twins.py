@@ -174,7 +174,8 @@ def test_convolutions_of_single_images(method: Heatmap) -> None:
 @pytest.mark.parametrize("scale", [1e-25, 1e-38, 1e30])
 def test_extreme_scales_stay_finite(scale: float) -> None:
     model = network(F.softplus).float()
-    model[0].weight.data *= scale
+    with torch.no_grad():
+        model[0].weight.mul_(scale)
     for method in (LRPEpsilon(), LRPEpsilon(0.1, relative=True), LRPAlphaBeta(2, -1)):
         assert torch.isfinite(method(model, images().float(), TARGET)).all()
 
