@@ -23,7 +23,7 @@ METHODS = (
     "lrp_epsilon_plus",
     "attnlrp",
 )
-LONG = pytest.mark.cifar10
+LONG = pytest.mark.long
 SMALL = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5",
     "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
