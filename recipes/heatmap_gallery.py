@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from aopc_monitor import heatmaps, normalized_data_range
 from aopc_monitor.figures import heatmap_gallery
+from recipes.arguments import add_data_arguments, chosen_data
 from recipes.classifier import ImageClassifier
-from recipes.datasets import ImageData, load
+from recipes.datasets import ImageData
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,9 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Draw all heatmaps of a few images, for the class that the network predicts.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("--dataset", choices=("digits", "cifar10"), default="digits")
-    data.add_argument("--image-folder", type=Path, help="tree with train/CLASS/* and test/CLASS/*")
+    add_data_arguments(parser)
     parser.add_argument("--heatmaps", nargs="+", default=heatmaps.names(), metavar="NAME")
     parser.add_argument("--num-images", type=int, default=8)
     parser.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
@@ -46,11 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Train, explain, draw."""
     options = parse_arguments(arguments)
     pl.seed_everything(options.seed, verbose=False)
-    data = (
-        load("image_folder", options.image_folder)
-        if options.image_folder
-        else load(options.dataset, seed=options.seed)
-    )
+    data = chosen_data(options)
     model = trained(data, options)
     images, labels = images_of_different_classes(data, options.num_images)
     predicted = model.eval()(images).argmax(dim=1)

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
 from aopc_monitor.schedule import log_spaced_steps
 from recipes.accuracy import KEY, AccuracyBesideMonitor
+from recipes.arguments import add_data_arguments, chosen_data
 from recipes.classifier import ImageClassifier
-from recipes.datasets import ImageData, load
+from recipes.datasets import ImageData
 from recipes.report import Report
 
 # Before it, even a fast learner is at chance.
@@ -38,9 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Train a small classifier and watch AOPC follow its accuracy.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("--dataset", choices=("digits", "cifar10"), default="digits")
-    data.add_argument("--image-folder", type=Path, help="tree with train/CLASS/* and test/CLASS/*")
+    add_data_arguments(parser)
     monitor = parser.add_argument_group("monitor")
     monitor.add_argument(
         "--heatmaps",
@@ -71,11 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     """Train, watch, report."""
     options = parse_arguments(arguments)
     pl.seed_everything(options.seed, verbose=False)
-    data = (
-        load("image_folder", options.image_folder)
-        if options.image_folder
-        else load(options.dataset, seed=options.seed)
-    )
+    data = chosen_data(options)
     monitor = AOPCMonitor(
         options.heatmaps,
         at_validation=False,

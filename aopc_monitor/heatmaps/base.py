@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,24 @@ class BackwardHeatmap(NetworkHeatmap):
     @abstractmethod
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """From (N, C, H, W) images and what came back to them, to (N, H, W)."""
+
+
+@dataclass(frozen=True)
+class NormHeatmap(BackwardHeatmap):
+    """A heatmap of the norm over channels of what comes back to the images.
+
+    Attributes:
+        norm: "l2" or "linf".
+    """
+
+    norm: Literal["l2", "linf"] = "l2"
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
+        """Norm over channels."""
+        return pooled_norm(result.signal, self.norm)
 
 
 def pooled_norm(signal: Tensor, norm: str) -> Tensor:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.heatmaps.backward import BackwardRules, Rule
-from aopc_monitor.heatmaps.backward_pass import BackwardPass
-from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
+from aopc_monitor.heatmaps.base import NormHeatmap
 from aopc_monitor.heatmaps.calls import Call
 from aopc_monitor.heatmaps.nonlinear import softmax_gradient
 from aopc_monitor.heatmaps.operations import RECTIFIERS
@@ -89,7 +88,7 @@ GUIDED = rectifier_rules(guide, guide)
 
 
 @dataclass(frozen=True)
-class Deconvolution(BackwardHeatmap):
+class Deconvolution(NormHeatmap):
     """Deconvolution (Zeiler & Fergus 2014; Samek et al. 2017, section II-B).
 
     The gradient, except that a rectifier passes on the positive part of the signal, whatever its
@@ -107,22 +106,13 @@ class Deconvolution(BackwardHeatmap):
         torch.Size([2, 8, 8])
     """
 
-    norm: Literal["l2", "linf"] = "l2"
-
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-
     def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """Deconvolution's rules."""
         return BackwardRules("deconvolution", DECONVOLUTION, None, images)
 
-    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
-        """Norm over channels."""
-        return pooled_norm(result.signal, self.norm)
-
 
 @dataclass(frozen=True)
-class GuidedBackpropagation(BackwardHeatmap):
+class GuidedBackpropagation(NormHeatmap):
     """Guided backpropagation (Springenberg et al. 2015).
 
     The gradient, except that a rectifier lets only positive signals pass. Known to look like an
@@ -139,15 +129,6 @@ class GuidedBackpropagation(BackwardHeatmap):
         torch.Size([2, 8, 8])
     """
 
-    norm: Literal["l2", "linf"] = "l2"
-
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-
     def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """Rules of guided backpropagation."""
         return BackwardRules("guided backpropagation", GUIDED, None, images)
-
-    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
-        """Norm over channels."""
-        return pooled_norm(result.signal, self.norm)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from aopc_monitor.heatmaps.backward_pass import BackwardPass
-from aopc_monitor.heatmaps.base import BackwardHeatmap, check_norm, pooled_norm
+from aopc_monitor.heatmaps.base import BackwardHeatmap, NormHeatmap
 
 
 @dataclass(frozen=True)
-class Sensitivity(BackwardHeatmap):
+class Sensitivity(NormHeatmap):
     """Sensitivity: the norm of the gradient over a pixel's channels (Samek et al. 2017, eq. 3).
 
     Attributes:
@@ -24,15 +23,6 @@ class Sensitivity(BackwardHeatmap):
         >>> Sensitivity(norm="linf")(model, torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 8, 8])
     """
-
-    norm: Literal["l2", "linf"] = "l2"
-
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-
-    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
-        """Norm over channels."""
-        return pooled_norm(result.signal, self.norm)
 
 
 @dataclass(frozen=True)

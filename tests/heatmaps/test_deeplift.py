@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import DeepLIFT, GradientTimesInput
+from tests.heatmaps.networks import Apply
 
 captum_attr = pytest.importorskip("captum.attr")
 
@@ -29,15 +29,6 @@ def images(size: int = 16) -> Tensor:
     return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
 
 
-class Product(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
 @pytest.mark.parametrize(
     ("middle", "features"),
     [
@@ -45,7 +36,7 @@ class Product(nn.Module):
         ([nn.Tanh()], 784),
         # The identity between them keeps captum's hooks of two neighbours apart: without it, its
         # relevance does not sum to the difference of the scores.
-        ([nn.ReLU(), Product(lambda x: x * 1.0), nn.MaxPool2d(2)], 196),
+        ([nn.ReLU(), Apply(lambda x: x * 1.0), nn.MaxPool2d(2)], 196),
         # Not overlapping windows: captum then loses what one pixel gets from several of them.
         ([nn.Sigmoid(), nn.MaxPool2d(3)], 64),
         ([nn.BatchNorm2d(4), nn.ELU(), nn.AvgPool2d(2)], 196),
@@ -66,9 +57,9 @@ def test_agrees_with_captum(middle: list[nn.Module], features: int, baseline: fl
     middle=st.sampled_from([
         nn.ReLU(), nn.GELU(), nn.SiLU(inplace=True), nn.MaxPool2d(2, padding=1), nn.Softplus(),
         nn.AdaptiveMaxPool2d(5), nn.LeakyReLU(inplace=True),
-        Product(lambda x: x * x.sigmoid()), Product(lambda x: x[..., :7] * x[..., 7:]),
-        Product(lambda x: x @ x.transpose(2, 3).tanh()),
-        Product(lambda x: torch.einsum("nchw,nchv->nhwv", x, x.tanh())),
+        Apply(lambda x: x * x.sigmoid()), Apply(lambda x: x[..., :7] * x[..., 7:]),
+        Apply(lambda x: x @ x.transpose(2, 3).tanh()),
+        Apply(lambda x: torch.einsum("nchw,nchv->nhwv", x, x.tanh())),
     ]),
     baseline=st.floats(-1, 1),
 )  # fmt: skip
@@ -103,7 +94,7 @@ def test_without_a_difference_it_is_the_gradient() -> None:
 
 
 def test_what_has_no_rule_is_named() -> None:
-    model = network(Product(lambda x: x.softmax(dim=1)), features=784)
+    model = network(Apply(lambda x: x.softmax(dim=1)), features=784)
     with pytest.warns(UserWarning, match="DeepLIFT has no rule for: softmax"):
         DeepLIFT()(model, images(), TARGET)
 
@@ -112,7 +103,7 @@ def test_networks_that_do_different_things_are_refused() -> None:
     def fickle(x: Tensor) -> Tensor:
         return x.tanh() if bool(x.mean() > 0) else x.relu()
 
-    model = nn.Sequential(Product(fickle), nn.Flatten(), nn.Linear(768, 3)).double()
+    model = nn.Sequential(Apply(fickle), nn.Flatten(), nn.Linear(768, 3)).double()
     with pytest.raises(ValueError, match="DeepLIFT met tanh on the images where it met relu"):
         DeepLIFT(baseline=-1.0)(model, images().abs(), TARGET)
 
@@ -151,13 +142,13 @@ def test_outputs_that_are_written_over_are_remembered() -> None:
     ],
 )
 def test_linear_operations_that_are_not_are_named(function: Any, message: str) -> None:
-    model = nn.Sequential(Product(function), nn.Flatten(), nn.Linear(768, 3)).double()
+    model = nn.Sequential(Apply(function), nn.Flatten(), nn.Linear(768, 3)).double()
     with pytest.warns(UserWarning, match=message):
         DeepLIFT()(model, images(), TARGET)
 
 
 def test_a_constant_to_the_power_of_a_signal() -> None:
-    model = nn.Sequential(Product(lambda x: 2**x), nn.Flatten(), nn.Linear(768, 3)).double()
+    model = nn.Sequential(Apply(lambda x: 2**x), nn.Flatten(), nn.Linear(768, 3)).double()
     relevance = DeepLIFT()(model, images(), TARGET).sum(dim=(1, 2))
     with torch.no_grad():
         difference = (model(images()) - model(0 * images()))[range(3), TARGET]

@@ -15,7 +15,7 @@ def test_picture_is_drawn_and_weights_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = datasets.digits(train_size=64 * 3, test_size=60)
-    monkeypatch.setattr("recipes.heatmap_gallery.load", lambda *args, **kwargs: few)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
     arguments = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu",
                  "--heatmaps", "lrp", "deep_taylor", "sensitivity_l2",
                  "--weights", str(tmp_path / "weights.pt")]  # fmt: skip

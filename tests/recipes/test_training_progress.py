@@ -31,7 +31,7 @@ def test_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = datasets.digits(train_size=64 * 30, test_size=100)
-    monkeypatch.setattr("recipes.training_progress.load", lambda *args, **kwargs: few)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
     report = main([*QUICK, "--output", str(tmp_path)])
     # 30 batches in one epoch: half of them is the first step of the schedule, 30 the last.
     assert report.column("step") == [0, 15, 21, 30]
