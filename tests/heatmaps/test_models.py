@@ -155,6 +155,37 @@ def evaluated(model: nn.Module, x: Tensor) -> Tensor:
     return outputs
 
 
+class Failing(nn.Module):
+    """Runs part of the way in which a network goes, and then fails."""
+
+    def __init__(self, network: nn.Module, failing: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.network = network
+        self.failing = [failing(network)]  # not a submodule of its own
+
+    def forward(self, x: Tensor) -> Tensor:
+        (late,) = self.failing
+        handle = late.register_forward_pre_hook(self._fail)
+        try:
+            return self.network(x)  # type: ignore[no-any-return]
+        finally:
+            handle.remove()
+
+    def _fail(self, *_: Any) -> None:
+        raise ZeroDivisionError
+
+
+def leaves_in_order(model: nn.Module, x: Tensor) -> list[nn.Module]:
+    """Modules without children, as an evaluation calls them."""
+    executed: list[nn.Module] = []
+    leaves = [module for module in model.modules() if not list(module.children())]
+    handles = [m.register_forward_pre_hook(lambda m, _: executed.append(m)) for m in leaves]
+    evaluated(model, x)
+    for handle in handles:
+        handle.remove()
+    return executed
+
+
 def check_model(model: nn.Module, size: int) -> None:
     """Heatmaps are sane, nothing is left behind, and training goes on."""
     model = in_training(trained(model))
@@ -162,6 +193,11 @@ def check_model(model: nn.Module, size: int) -> None:
     before, trace = evaluated(model, x), Trace(model)
     # Classes whose score is above zero, where a ReLU is the last operation.
     check_heatmaps(model, x, before.argmax(dim=1))
+    trace.check()
+    executed = leaves_in_order(model, x)
+    failing = Failing(model, lambda _: executed[len(executed) // 2])
+    with pytest.raises(ZeroDivisionError):
+        heatmaps.get("lrp")(failing, x, before.argmax(dim=1))
     trace.check()
     after = evaluated(model, x)
     assert torch.equal(before, after)
@@ -185,26 +221,6 @@ def test_timm(name: str) -> None:
 def test_transformers(name: str) -> None:
     torch.manual_seed(0)
     check_model(*from_transformers(name))
-
-
-class Failing(nn.Module):
-    """Runs part of the way in which a network goes, and then fails."""
-
-    def __init__(self, network: nn.Module, failing: Callable[[nn.Module], nn.Module]) -> None:
-        super().__init__()
-        self.network = network
-        self.failing = [failing(network)]  # not a submodule of its own
-
-    def forward(self, x: Tensor) -> Tensor:
-        (late,) = self.failing
-        handle = late.register_forward_pre_hook(self._fail)
-        try:
-            return self.network(x)  # type: ignore[no-any-return]
-        finally:
-            handle.remove()
-
-    def _fail(self, *_: Any) -> None:
-        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("name", METHODS)
