@@ -3,7 +3,7 @@
     python -m benchmarks.heatmap_coverage [MODEL ...]
 
 writes `benchmarks/heatmap_coverage.md`, a row as soon as it is measured. Without names it goes
-through all models, which takes most of an hour on two cores and up to 20 GB of memory.
+through all models, which takes about 20 minutes on two cores and up to 20 GB of memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ HEAD = """# Heatmaps on torchvision's classification models
 Made by `python -m benchmarks.heatmap_coverage` with torch {torch} and torchvision {torchvision}.
 Random weights, float64, two images. "yes": a finite heatmap that is not constant, without a
 warning, that left every parameter, mode and hook of the model as it was. The last three columns are
-the conservation error |sum R - f| / |f| of LRP-epsilon with epsilon 1e-9, where biases, shifts of
-batch normalisation, position embeddings and class tokens are zero; {limit:.0e} and more is wrong.
+the conservation error |sum R - f| / |f| of LRP-epsilon with epsilon 1e-9, f being the output for the
+predicted class, where biases, shifts of batch normalisation, position embeddings and class tokens
+are zero; {limit:.0e} and more is wrong.
 
 | model | {methods} | LRP error | captum LRP error | zennit LRP error |
 |---|{rules}---:|---:|---:|
