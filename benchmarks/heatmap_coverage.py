@@ -30,8 +30,8 @@ HEAD = """# Heatmaps on torchvision's classification models
 Made by `python -m benchmarks.heatmap_coverage` with torch {torch} and torchvision {torchvision}.
 Random weights, float64, two images. "yes": a finite heatmap that is not constant, without a
 warning, that left every parameter, mode and hook of the model as it was. The last three columns are
-the conservation error |sum R - f| / |f| of LRP-epsilon with epsilon 1e-9, f being the output for the
-predicted class, where biases, shifts of batch normalisation, position embeddings and class tokens
+the conservation error |sum R - f| / |f| of LRP-epsilon with epsilon 1e-9, where f is the output for
+the predicted class, and biases, shifts of batch normalisation, position embeddings and class tokens
 are zero; {limit:.0e} and more is wrong.
 
 | model | {methods} | LRP error | captum LRP error | zennit LRP error |
