@@ -49,6 +49,7 @@ class Carriers:
 
     def __init__(self, images: Tensor, low: Tensor | None, high: Tensor | None) -> None:
         self.relevance = torch.zeros_like(images, requires_grad=True)
+        self._has_bounds = low is not None and high is not None
         self._of: Any = WeakIdKeyDictionary()
         ends = (None if end is None else end.to(images).expand_as(images) for end in (low, high))
         self._of[images] = Carrier(self.relevance, *ends)
@@ -78,10 +79,11 @@ class Carriers:
             return [carriers[0].scaled_and_shifted(call, signals[0], shape)]
         if call.name not in RESHAPES | AVERAGES or call.in_place:
             return []
-        ways = [self._moved(call, end) for end in ("relevance", "low", "high")]
-        return [Carrier(*parts) for parts in zip(*ways, strict=True)]
+        parts = ("relevance", "low", "high") if self._has_bounds else ("relevance",)
+        ways = [self._moved(call, part) for part in parts]
+        return [Carrier(*moved) for moved in zip(*ways, strict=True)]
 
-    def _moved(self, call: Call, part: str) -> list[Tensor | None]:
+    def _moved(self, call: Call, part: str) -> list[Tensor]:
         def counterpart(value: Tensor) -> Tensor:
             carrier = self._of.get(value)
             found = None if carrier is None else getattr(carrier, part)
@@ -90,9 +92,7 @@ class Carriers:
             constant = value.is_floating_point() and part == "relevance"
             return torch.zeros_like(value) if constant else value
 
-        moved = list(tensors_in(call.with_tensors(counterpart).run()))
-        known = any(getattr(carrier, part) is not None for carrier in self._of.values())
-        return [tensor if known else None for tensor in moved]
+        return list(tensors_in(call.with_tensors(counterpart).run()))
 
     def after(self, call: Call, carriers: list[Carrier] | None, results: list[Tensor]) -> None:
         """Give the results of a call their carriers."""
