@@ -1,8 +1,12 @@
-"""Fig. 7 of Samek et al. 2017: AOPC follows accuracy while a network trains.
+"""Fig. 7 of Samek et al. 2017: AOPC follows accuracy while networks train.
 
 python -m recipes.training_progress                       # digits, nothing is downloaded
 python -m recipes.training_progress --dataset cifar10     # downloads CIFAR-10
 python -m recipes.training_progress --image-folder DIR    # a train/ + test/ tree of images
+
+With `--networks small_cnn small_resnet --seeds 0 1 2` it trains each network with each seed.
+Started again, it reads the trainings that are finished and goes on with the one that was
+interrupted.
 """
 
 from __future__ import annotations
@@ -11,22 +15,32 @@ import argparse
 import math
 import shutil
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
 from aopc_monitor.monitor.schedule import log_spaced_steps
-from recipes.accuracy import KEY, AccuracyBesideMonitor
-from recipes.arguments import add_data_arguments, chosen_data
-from recipes.classifier import ImageClassifier
-from recipes.datasets import ImageData
-from recipes.report import Report
+from recipes.arguments import (
+    add_data_arguments,
+    add_trainer_arguments,
+    chosen_data,
+    command_line,
+    data_folder,
+)
+from recipes.beside import LabelFreeRivals
+from recipes.labelled_images import ImageData, hold_out
+from recipes.networks import SMALL
+from recipes.progress_figures import figure_of_run
+from recipes.progress_report import Run, Study
+from recipes.run_folder import RunFolder
+from recipes.training import TEST_BATCH_SIZE, loaders, new_classifier, new_trainer
 
 # Before it, even a fast learner is at chance.
 FIRST_STEP = 20
@@ -36,10 +50,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Command line to settings."""
     parser = argparse.ArgumentParser(
         prog="python -m recipes.training_progress",
-        description="Train a small classifier and watch AOPC follow its accuracy.",
+        description="Train classifiers and watch AOPC follow their accuracy.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_data_arguments(parser)
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=["small_cnn"],
+        metavar="NAME",
+        help=f"{', '.join(SMALL)}, classification models of torchvision, or module:function",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     monitor = parser.add_argument_group("monitor")
     monitor.add_argument(
         "--heatmaps",
@@ -52,13 +74,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     monitor.add_argument("--num-images", type=int, default=128, help="size of the probe")
     monitor.add_argument("--region-size", type=int, help="pixels; chosen to fit if not given")
     monitor.add_argument("--steps", type=int, help="perturbed regions; chosen if not given")
-    trainer = parser.add_argument_group("trainer")
-    trainer.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
-    trainer.add_argument("--accelerator", default="auto")
-    trainer.add_argument("--devices", default="auto")
-    trainer.add_argument("--strategy", default="auto")
-    trainer.add_argument("--precision", default="32-true")
-    trainer.add_argument("--seed", type=int, default=0)
+    monitor.add_argument("--sampled-steps", type=int, help="of each image; all if not given")
+    monitor.add_argument(
+        "--source-images",
+        type=int,
+        default=500,
+        help="labelled images held out of the training, for average thresholded confidence",
+    )
+    add_trainer_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
     if options.evaluations < 3:
@@ -66,80 +89,107 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> Report:
+def main(arguments: Sequence[str] | None = None) -> Study:
     """Train, watch, report."""
     options = parse_arguments(arguments)
-    pl.seed_everything(options.seed, verbose=False)
     data = chosen_data(options)
-    monitor = AOPCMonitor(
-        options.heatmaps,
-        at_validation=False,
-        num_images=options.num_images,
-        region_size=options.region_size,
-        steps=options.steps,
-        sampled_steps=None,  # a figure wants whole curves and their smaller error
-        data_range=normalized_data_range(data.mean, data.std),
-        seed=options.seed,
-        on_error="raise",
+    folder = data_folder(options.output / "training_progress", data)
+    runs = [
+        _finished(options, data, folder, network, seed)
+        for network in options.networks
+        for seed in options.seeds
+    ]
+    study = Study(data.name, options.heatmaps, runs)
+    _write(study, folder, options)
+    return study
+
+
+def _finished(
+    options: argparse.Namespace, data: ImageData, output: Path, network: str, seed: int
+) -> Run:
+    """The run of one network and seed: read if it was made before, else made."""
+    folder = RunFolder(output / network.replace(":", ".") / f"seed_{seed}", _settings(options))
+    points = folder.read_points()
+    if points is None:
+        folder.begin()
+        points = _train(options, data, folder, network, seed)
+        _keep(folder, Run(network, seed, points), data, options)
+    return Run(network, seed, points)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What two runs must share to belong together."""
+    elsewhere = ("output", "networks", "seeds", "accelerator", "devices", "strategy")
+    return {k: str(v) for k, v in vars(options).items() if k not in elsewhere}
+
+
+def _train(
+    options: argparse.Namespace, data: ImageData, folder: RunFolder, network: str, seed: int
+) -> list[dict[str, float]]:
+    """One point for each look of the monitor."""
+    pl.seed_everything(seed, verbose=False)
+    data, source = hold_out(data, options.source_images, seed)
+    train, test = loaders(data)
+    monitor = _monitor(options, data, seed)
+    rivals = LabelFreeRivals(monitor, test, DataLoader(source, batch_size=TEST_BATCH_SIZE))
+    trainer = new_trainer(
+        options,
+        data.plan.max_epochs,
+        logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
+        callbacks=[monitor, rivals, _checkpoint(folder)],
+        enable_checkpointing=True,
+        log_every_n_steps=20,
     )
-    train, test = _loaders(data)
-    accuracy = AccuracyBesideMonitor(monitor, test)
-    trainer = _trainer(options, data, [monitor, accuracy])
     steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
     # The first evaluation is made before the first step.
     monitor.every_n_steps = log_spaced_steps(
         steps, options.evaluations - 1, min(FIRST_STEP, steps // 2)
     )
-    trainer.fit(ImageClassifier(len(data.classes), data.plan.learning_rate), train, test)
-    points = [
-        {**point, KEY: value}
-        for point, value in zip(monitor.history, accuracy.accuracies, strict=True)
+    model = new_classifier(data, network)
+    trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
+    return [
+        {"aopc/overhead": 0.0, **point, **beside}  # there is none before the first step
+        for point, beside in zip(monitor.history, rivals.points, strict=True)
     ]
-    report = Report(data.name, list(monitor.heatmaps), points)
-    folder = Path(str(trainer.log_dir))  # which all processes agree on, so all have to ask
-    if trainer.is_global_zero:
-        _write(report, folder, options.output)
-    return report
 
 
-def _loaders(data: ImageData) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    size = data.plan.batch_size
-    return (
-        DataLoader(data.train, batch_size=size, shuffle=True, drop_last=True),
-        DataLoader(data.test, batch_size=250),
+def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMonitor:
+    return AOPCMonitor(
+        options.heatmaps,
+        at_validation=False,
+        num_images=options.num_images,
+        region_size=options.region_size,
+        steps=options.steps,
+        sampled_steps=options.sampled_steps,
+        data_range=normalized_data_range(data.mean, data.std),
+        seed=seed,
+        on_error="raise",
     )
 
 
-def _trainer(options: argparse.Namespace, data: ImageData, callbacks: list[Any]) -> pl.Trainer:
-    # The images are in memory, so workers would only copy them.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    return pl.Trainer(
-        max_epochs=options.max_epochs or data.plan.max_epochs,
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=options.strategy,
-        precision=options.precision,
-        logger=TensorBoardLogger(options.output, name="training_progress"),
-        callbacks=callbacks,
-        log_every_n_steps=20,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_model_summary=False,
+def _checkpoint(folder: RunFolder) -> ModelCheckpoint:
+    """The last epoch's, under one name."""
+    return ModelCheckpoint(
+        folder.path, filename=folder.checkpoint.stem, enable_version_counter=False
     )
 
 
-def _write(report: Report, folder: Path, output: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    report.write_csv(folder / "points.csv")
-    report.write_figure(folder / "figure.png")
-    (folder / "table.txt").write_text(report.table() + "\n")
-    print(f"\n{report.table()}\n")
+@rank_zero_only
+def _keep(folder: RunFolder, run: Run, data: ImageData, options: argparse.Namespace) -> None:
+    folder.write_points(run.points)
+    figure_of_run(run, data.name, options.heatmaps).savefig(folder.path / "figure.png")
+
+
+@rank_zero_only
+def _write(study: Study, folder: Path, options: argparse.Namespace) -> None:
+    study.write(folder, command_line("recipes.training_progress"))
+    print(f"\n{study.text()}\n")
     print(f"figure   {folder / 'figure.png'}")
     print(f"points   {folder / 'points.csv'}")
-    print(f"table    {folder / 'table.txt'}")
+    print(f"report   {folder / 'report.md'}")
     # Without an activated environment the command has to be called by its path.
     tensorboard = shutil.which("tensorboard") or Path(sys.executable).parent / "tensorboard"
-    print(f"curves   {tensorboard} --logdir {output}")
+    print(f"curves   {tensorboard} --logdir {options.output}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recipes import datasets
+from recipes.beside import LabelFreeRivals
+from recipes.classifier import ImageClassifier
+from recipes.datasets import digits
 from recipes.training_progress import main, parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,8 +23,10 @@ QUICK = ["--max-epochs", "1", "--evaluations", "4", "--num-images", "16", "--ste
 
 
 def check_outputs(folder: Path) -> None:
+    """Of a study of one network and one seed."""
     names = {path.name for path in folder.iterdir()}
-    assert {"points.csv", "figure.png", "table.txt"} <= names
+    assert {"points.csv", "figure.png", "report.md"} <= names
+    folder = folder / "small_cnn" / "seed_0"
     events = EventAccumulator(str(folder)).Reload()
     # Accuracy and AOPC stand at the same x.
     steps = [event.step for event in events.Scalars("aopc/lrp")]
@@ -30,12 +36,13 @@ def check_outputs(folder: Path) -> None:
 def test_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = datasets.digits(train_size=64 * 30, test_size=100)
+    few = digits(train_size=64 * 30 + 500, test_size=100)
     monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
-    report = main([*QUICK, "--output", str(tmp_path)])
-    # 30 batches in one epoch: half of them is the first step of the schedule, 30 the last.
-    assert report.column("step") == [0, 15, 21, 30]
-    check_outputs(tmp_path / "training_progress" / "version_0")
+    (run,) = main([*QUICK, "--output", str(tmp_path)]).runs
+    # 30 batches in one epoch, less the images held out: half of them is the first step.
+    assert run.column("step") == [0, 15, 21, 30]
+    assert {"rivals/negative_entropy", "rivals/atc_confidence"} <= set(run.points[-1])
+    check_outputs(tmp_path / "training_progress" / "digits-on-clutter")
     printed = capsys.readouterr().out
     assert f"tensorboard --logdir {tmp_path}" in printed
     assert "correlation with test accuracy over 4 evaluations" in printed
@@ -50,9 +57,9 @@ def test_image_folder(tmp_path: Path) -> None:
             for index in range(count):
                 pixels = generator.integers(0, 128, (32, 32, 3)) + 120 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
-    report = main([*QUICK, "--image-folder", str(tmp_path / "images"), "--output", str(tmp_path)])
-    assert report.title == "images"
-    check_outputs(tmp_path / "training_progress" / "version_0")
+    study = main([*QUICK, "--image-folder", str(tmp_path / "images"), "--output", str(tmp_path)])
+    assert study.title == "images"
+    check_outputs(tmp_path / "training_progress" / "images")
 
 
 def test_two_processes_write_one_report(tmp_path: Path) -> None:
@@ -66,8 +73,51 @@ def test_two_processes_write_one_report(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    check_outputs(tmp_path / "training_progress" / "version_0")
+    check_outputs(tmp_path / "training_progress" / "digits-on-clutter")
     assert done.stdout.count("correlation with test accuracy over 4 evaluations") == 1
+
+
+def test_finished_runs_are_read_and_others_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = digits(train_size=64 * 6 + 500, test_size=20)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
+    arguments = [*QUICK, "--output", str(tmp_path), "--networks", "small_cnn", "small_resnet"]
+    first = main([*arguments, "--seeds", "1"])
+    trained: list[str] = []
+    fit = pl.Trainer.fit
+
+    def counted(self: pl.Trainer, model: ImageClassifier, *args: Any, **kwargs: Any) -> None:
+        trained.append(model.hparams["network"])
+        fit(self, model, *args, **kwargs)
+
+    monkeypatch.setattr(pl.Trainer, "fit", counted)
+    second = main([*arguments, "--seeds", "1", "2"])
+    assert trained == ["small_cnn", "small_resnet"]
+    assert [(run.network, run.seed) for run in second.runs] == [
+        ("small_cnn", 1), ("small_cnn", 2), ("small_resnet", 1), ("small_resnet", 2)
+    ]  # fmt: skip
+    assert second.runs[0] == first.runs[0]
+    assert second.runs[2] == first.runs[1]
+    with pytest.raises(ValueError, match="num_images was 16, now 8"):
+        main([*arguments, "--seeds", "1", "--num-images", "8"])
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = digits(train_size=64 * 10 + 500, test_size=20)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
+    arguments = [*QUICK, "--max-epochs", "2", "--output"]
+    (whole,) = main([*arguments, str(tmp_path / "whole")]).runs
+
+    def unplugged(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(LabelFreeRivals, "on_train_end", unplugged)
+        main([*arguments, str(tmp_path / "cut")])
+    (resumed,) = main([*arguments, str(tmp_path / "cut")]).runs
+    assert resumed.column("step") == whole.column("step")
+    assert resumed.column("aopc/lrp") == whole.column("aopc/lrp")
 
 
 def test_too_few_evaluations_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,13 +138,13 @@ def test_aopc_follows_accuracy_on_cifar10(tmp_path: Path) -> None:
     folder = os.environ.get("AOPC_CIFAR10")
     if folder is None:
         pytest.skip("AOPC_CIFAR10 does not name an unpacked train/ + test/ tree of CIFAR-10")
-    report = main(
+    (run,) = main(
         ["--image-folder", folder, "--num-images", "256", "--evaluations", "25",
          "--heatmaps", "lrp", "--output", str(tmp_path)]
-    )  # fmt: skip
-    pearson, spearman = report.correlations("aopc/lrp")
-    last = report.points[-1]
-    assert len(report.points) >= 20
+    ).runs  # fmt: skip
+    pearson, spearman = run.correlations("aopc/lrp")
+    last = run.points[-1]
+    assert len(run.points) >= 20
     assert pearson >= 0.9
     assert spearman >= 0.9
     assert last["aopc/lrp_gain"] / last["aopc/lrp_gain_sem"] > 5
