@@ -84,7 +84,7 @@ def area_over_perturbation_curve(
 ) -> AOPCResult:
     r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
 
-    .. math:: \frac{1}{L+1} \Big\langle \sum_{k=0}^{L} f(x^{(0)}) - f(x^{(k)}) \Big\rangle
+    .. math:: \frac{1}{L+1} \left\langle \sum_{k=0}^{L} f(x^{(0)}) - f(x^{(k)}) \right\rangle
 
     Args:
         model: network that returns (N, classes), or an object with that as `.logits`. It is

@@ -89,7 +89,9 @@ def sensitivity_n(
 ) -> SensitivityNResult:
     r"""Correlation of summed relevance with the drop of the score (Ancona et al. 2018).
 
-    .. math:: \mathrm{corr}_{S,\,|S| = n} \Big( \sum_{i \in S} h_i,\; f(x) - f(x_{[x_S = b]}) \Big)
+    .. math::
+
+        \mathrm{corr}_{S,\,|S| = n} \left( \sum_{i \in S} h_i,\; f(x) - f(x_{[x_S = b]}) \right)
 
     over random subsets S of n features, for each image by itself. It is 1 if the relevance adds up
     to the drop, in any unit. Where the score does not depend on the subset there is no correlation,

@@ -1,9 +1,10 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README and the guides runs as it stands, and their links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -14,17 +15,29 @@ from aopc_monitor import heatmaps
 from tests.modules import loaders, small_network
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/heatmaps.md", "docs/monitor.md")
-README, HEATMAPS, MONITOR = ((ROOT / path).read_text() for path in PAGES)
-BLOCKS, HEATMAP_BLOCKS, MONITOR_BLOCKS = (
-    re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    for text in (README, HEATMAPS, MONITOR)
+README, HEATMAPS, MONITOR = (
+    (ROOT / path).read_text() for path in ("README.md", "docs/heatmaps.md", "docs/monitor.md")
 )
+DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", *DOCS]
 
 
-@pytest.mark.parametrize("block", BLOCKS + MONITOR_BLOCKS)
-def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = {
+def blocks_of(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+BLOCKS, HEATMAP_BLOCKS, MONITOR_BLOCKS = map(blocks_of, (README, HEATMAPS, MONITOR))
+# On all other pages the blocks are one program, read from top to bottom.
+PROGRAMS = {
+    path: "\n".join(blocks_of((ROOT / path).read_text()))
+    for path in DOCS
+    if path not in ("docs/heatmaps.md", "docs/monitor.md")
+}
+
+
+def names_for_blocks() -> dict[str, Any]:
+    """What a page takes for granted: a network, data, Lightning."""
+    return {
         "pl": pl,
         "AOPCMonitor": aopc_monitor.AOPCMonitor,
         "mean": [0.5] * 3,
@@ -33,10 +46,20 @@ def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
         "loader": [(images, labels) for images, labels in loaders()[1]],
         "other_loader": [],
         "batch": torch.rand(8, 3, 16, 16),
+        "images": torch.rand(8, 3, 16, 16),
     }
-    exec(block.replace("steps=30", "steps=3"), names)
+
+
+@pytest.mark.parametrize("block", BLOCKS + MONITOR_BLOCKS)
+def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block.replace("steps=30", "steps=3"), names_for_blocks())
     if "compute" in block:
         assert re.match(r"-?\d\.\d{3} ± \d\.\d{3}, random order", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("path", [path for path, program in PROGRAMS.items() if program])
+def test_blocks_of_a_page_run_one_after_the_other(path: str) -> None:
+    exec(PROGRAMS[path].replace("steps=30", "steps=3"), names_for_blocks())
 
 
 @pytest.mark.parametrize("block", HEATMAP_BLOCKS)
@@ -57,9 +80,7 @@ def test_block_of_the_guide_to_heatmaps_makes_heatmaps(block: str) -> None:
 @pytest.mark.parametrize("path", PAGES)
 def test_linked_files_exist_and_nothing_is_left_to_fill_in(path: str) -> None:
     text = (ROOT / path).read_text()
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert links
-    for link in links:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert ((ROOT / path).parent / link).is_file(), link
     assert "@@" not in text
 

@@ -39,8 +39,8 @@ def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
     """An entry of a table of rules: linear operations that follow an LRP rule.
 
     Args:
-        rule: (layer, relevance at the outputs, **settings) -> relevance at the inputs; one of
-            `linear_rules`, or your own.
+        rule: `(layer, relevance, **settings)`, from relevance at the outputs to relevance at the
+            inputs; one of `linear_rules`, or your own.
         **settings: given to the rule.
 
     Example:

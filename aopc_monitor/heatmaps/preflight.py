@@ -46,7 +46,7 @@ class Report:
         heatmap: the heatmap.
         operations: what the forward pass used; empty for heatmaps that are no backward pass.
         without_rule: names of operations without a rule that relevance passed through.
-        conservation_error: mean over images of |sum of relevance - score| / |score|, for LRP; NaN
+        conservation_error: mean over images of `|sum of relevance - score| / |score|`, for LRP; NaN
             where every score is 0, None for other heatmaps.
         absorbed: the mean share of the score that biases and other added constants took, for LRP.
         forward_difference: largest difference between outputs with and without the heatmap's
