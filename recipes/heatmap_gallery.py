@@ -1,100 +1,165 @@
-"""Every heatmap of the library on a few test images of a network trained on the spot.
+"""Fig. 6 of Samek et al. 2017: what do the heatmaps of a few test images look like?
 
 python -m recipes.heatmap_gallery                       # digits, nothing is downloaded
 python -m recipes.heatmap_gallery --dataset cifar10     # downloads CIFAR-10
 python -m recipes.heatmap_gallery --image-folder DIR    # a train/ + test/ tree of images
+python -m recipes.heatmap_gallery --image-folder DIR --image-size 224 --network resnet18 \
+    --pretrained                                        # nothing is trained
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from aopc_monitor import heatmaps, normalized_data_range
 from aopc_monitor.figures import heatmap_gallery
-from recipes.arguments import add_data_arguments, chosen_data
-from recipes.classifier import ImageClassifier
+from aopc_monitor.heatmaps import Heatmap
+from recipes.arguments import command_line
+from recipes.blocks import Blocks, measured
 from recipes.datasets import ImageData
+from recipes.heatmap_study import (
+    Study,
+    add_study_arguments,
+    known_names,
+    normalised,
+    predicted_classes,
+    spread_over_classes,
+)
+from recipes.markdown import markdown_table
+
+PREDICTION = "prediction"
+IMAGES_FOR_ACCURACY = 1000
+_BLOCK_SIZE = 100
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line to settings."""
     parser = argparse.ArgumentParser(
         prog="python -m recipes.heatmap_gallery",
-        description="Draw all heatmaps of a few images, for the class that the network predicts.",
+        description="Draw the heatmaps of a few images, for the class that the network predicts.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add_data_arguments(parser)
-    parser.add_argument("--heatmaps", nargs="+", default=heatmaps.names(), metavar="NAME")
-    parser.add_argument("--num-images", type=int, default=8)
-    parser.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
-    parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--weights", type=Path, help="used if the file exists, else written")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("runs/heatmap_gallery.png"))
+    add_study_arguments(parser, num_images=8, default=known_names())
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> Path:
-    """Train, explain, draw."""
+def main(arguments: Sequence[str] | None = None) -> Path | None:
+    """Train or read the network, explain, draw; None on other processes than the first."""
     options = parse_arguments(arguments)
-    pl.seed_everything(options.seed, verbose=False)
-    data = chosen_data(options)
-    model = trained(data, options)
-    images, labels = images_of_different_classes(data, options.num_images)
-    predicted = model.eval()(images).argmax(dim=1)
-    data_range = normalized_data_range(data.mean, data.std)
-    maps = {}
-    for name in options.heatmaps:
-        heatmap = heatmaps.with_data_range(heatmaps.get(name), data_range)
-        maps[name] = heatmap(model, images, predicted).numpy()
-    titles = [
-        data.classes[p] if p == label else f"{data.classes[p]}\n(is {data.classes[label]})"
-        for p, label in zip(predicted.tolist(), labels, strict=True)
-    ]
-    figure = heatmap_gallery(pixels(data, images).numpy(), maps, titles)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.output)
-    print(f"figure   {options.output}")
-    path: Path = options.output
-    return path
-
-
-def trained(data: ImageData, options: argparse.Namespace) -> ImageClassifier:
-    """The small classifier, trained on the data or read from a file."""
-    model = ImageClassifier(len(data.classes), data.plan.learning_rate)
-    if options.weights is not None and options.weights.exists():
-        model.load_state_dict(torch.load(options.weights, weights_only=True))
-        return model
-    train = DataLoader(data.train, batch_size=data.plan.batch_size, shuffle=True, drop_last=True)
-    trainer = pl.Trainer(
-        max_epochs=options.max_epochs or data.plan.max_epochs,
-        accelerator=options.accelerator,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
+    study = Study.of(options, "heatmap_gallery")
+    network, folder = study.network, study.folder / "blocks"
+    rows = spread_over_classes(study.data.test.labels, IMAGES_FOR_ACCURACY, options.seed)
+    many = Blocks(study.data, rows, _BLOCK_SIZE)
+    accuracy = measured(network, Explanation({}), many, folder, options)
+    shown = Blocks(study.data, study.rows, len(study.rows))
+    explained = measured(network, Explanation(study.heatmaps), shown, folder, options)
+    if accuracy is None or explained is None:
+        return None
+    predicted = accuracy.collected(PREDICTION)["predicted"]
+    gallery = Gallery(
+        study,
+        {name: explained.collected(name)["relevance"] for name in study.heatmaps},
+        explained.collected(PREDICTION)["predicted"],
+        replace(study, rows=rows).settings(options, predicted),
+        command_line("recipes.heatmap_gallery", arguments),
     )
-    trainer.fit(model, train, DataLoader(data.test, batch_size=250))
-    print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})
-    if options.weights is not None:
-        torch.save(model.state_dict(), options.weights)
-    return model.cpu()
+    gallery.write()
+    print(f"figure   {study.folder / 'gallery.png'}")
+    print(f"report   {study.folder / 'report.md'}")
+    return study.folder
 
 
-def images_of_different_classes(data: ImageData, count: int) -> tuple[Tensor, list[int]]:
-    """The first test image of each of the first classes, and their labels."""
-    found: dict[int, Tensor] = {}
-    for index in range(len(data.test)):
-        image, label = data.test[index]
-        found.setdefault(label, image)
-    labels = sorted(found)[:count]
-    return torch.stack([found[label] for label in labels]), labels
+@dataclass(frozen=True)
+class Explanation:
+    """Predicts, and makes the heatmaps of the predicted class.
+
+    Attributes:
+        heatmaps: by name.
+    """
+
+    heatmaps: Mapping[str, Heatmap]
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """One part for each heatmap, and one for the prediction."""
+        return {PREDICTION: "", **{name: str(make) for name, make in self.heatmaps.items()}}
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, parts: Sequence[str]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Predict and explain a block of images (N, 3, H, W).
+
+        Returns:
+            By part "relevance" (N, H, W), or "predicted" (N,).
+        """
+        images = images.clone()  # one that was made in inference mode takes no gradient
+        predicted = predicted_classes(network, images)
+        found = {}
+        for part in parts:
+            if part == PREDICTION:
+                found[part] = {"predicted": predicted.cpu()}
+            else:
+                relevance = self.heatmaps[part](network, images, predicted)
+                found[part] = {"relevance": relevance.detach().cpu()}
+        return found
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is shown.
+
+    Attributes:
+        study: the images.
+        maps: (N, H, W) by heatmap.
+        predicted: (N,) the explained classes.
+        settings: of the report; those of the images on which the accuracy was found.
+        command: that makes the gallery again.
+    """
+
+    study: Study
+    maps: Mapping[str, Tensor]
+    predicted: Tensor
+    settings: Mapping[str, object]
+    command: str
+
+    def write(self) -> None:
+        """Write gallery.png and report.md."""
+        data, folder = self.study.data, self.study.folder
+        maps = {name: relevance.numpy() for name, relevance in self.maps.items()}
+        title = f"{data.name}, {self.settings['network']}"
+        images = pixels(data, normalised(data, self.study.rows)).numpy()
+        figure = heatmap_gallery(images, maps, self.captions(), title)
+        figure.savefig(folder / "gallery.png")
+        (folder / "report.md").write_text(self.text(title), encoding="utf-8")
+
+    def captions(self) -> list[str]:
+        """The predicted class of each image, and below it the true one where it is another."""
+        return [
+            f"{image['predicted']}"
+            + (f"\n(is {image['label']})" if image["label"] != image["predicted"] else "")
+            for image in self.study.images_of(self.predicted)
+        ]
+
+    def text(self, title: str) -> str:
+        """The report in Markdown."""
+        images = self.study.images_of(self.predicted)
+        parts = [
+            f"# Heatmaps of {title}",
+            "![Test images and their heatmaps](gallery.png)",
+            "Fig. 6 of Samek et al. 2017: heatmaps of the predicted class. Red speaks for it, blue "
+            "against it, white is zero; methods without signs go from white to red. Each heatmap "
+            "has its own scale. `lrp` is LRP-epsilon with epsilon 0.01.",
+            markdown_table(list(images[0]), [list(image.values()) for image in images]),
+            "The accuracy was found on more images than are shown:",
+            markdown_table(["setting", "value"], list(self.settings.items())),
+            f"```bash\n{self.command}\n```",
+        ]
+        return "\n\n".join(parts) + "\n"
 
 
 def pixels(data: ImageData, images: Tensor) -> Tensor:

@@ -40,6 +40,10 @@ class ImageFiles:
         """The images of these rows, uint8 (n, 3, image_size, image_size)."""
         return torch.stack([self._decoded(self.paths[row]) for row in rows.tolist()])
 
+    def part(self, rows: Tensor) -> ImageFiles:
+        """The files of these rows, not decoded yet."""
+        return ImageFiles([self.paths[row] for row in rows.tolist()], self.load, self.image_size)
+
     def in_memory(self, title: str) -> Tensor:
         """All of them."""
         # Decoding leaves the interpreter's lock, so that threads share the work.

@@ -32,8 +32,8 @@ class MemoryImages(Dataset[tuple[Tensor, int]]):
     """Labelled images kept as bytes, handed out normalised.
 
     Args:
-        images: uint8 images (N, 3, H, W), or what gives such a batch for `images[rows]` and has a
-            `len`, such as `recipes.image_folder.ImageFiles`.
+        images: uint8 images (N, 3, H, W), or what gives such a batch for `images[rows]`, a part of
+            itself for `images.part(rows)`, and has a `len`: `recipes.image_folder.ImageFiles`.
         labels: class indices (N,).
         mean: mean of each channel, in units of the 0..1 range.
         std: standard deviation of each channel, in the same units.
@@ -71,9 +71,11 @@ class MemoryImages(Dataset[tuple[Tensor, int]]):
         return list(zip(self._normalise(batch), self.labels[rows].tolist(), strict=True))
 
     def part(self, rows: Tensor, augmented: bool = True) -> MemoryImages:
-        """Some of the images, bytes of their own; with the augmentation only if wanted."""
+        """Some of the images, with the augmentation only if wanted."""
         augment = self.augment if augmented else None
-        return MemoryImages(self.images[rows], self.labels[rows], self.mean, self.std, augment)
+        is_decoded = isinstance(self.images, Tensor)
+        images = self.images[rows] if is_decoded else self.images.part(rows)
+        return MemoryImages(images, self.labels[rows], self.mean, self.std, augment)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10
 
 from recipes import datasets
-from recipes.datasets import ImageData, MemoryImages, shift_and_flip
+from recipes.labelled_images import ImageData, MemoryImages, hold_out, shift_and_flip
 
 CLASSES = ("cat", "dog")
 
@@ -255,3 +255,29 @@ def test_load_explains_what_is_wrong(name: str, root: Path | None, message: str)
 def test_digits_refuse_an_empty_set() -> None:
     with pytest.raises(ValueError, match=r"test_size must be at least 1; got 0"):
         datasets.digits(train_size=10, test_size=0)
+
+
+def test_too_many_images_for_the_memory_are_decoded_when_asked_for(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = datasets.image_folder(tree, image_size=16)
+    monkeypatch.setattr("recipes.image_folder.MOST_BYTES_IN_MEMORY", 100)
+    lazily = datasets.image_folder(tree, image_size=16)
+    assert not isinstance(lazily.train.images, torch.Tensor)
+    assert (lazily.mean, lazily.std) == (in_memory.mean, in_memory.std)
+    for ours, theirs in zip(lazily.test, in_memory.test, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+    left, kept = hold_out(lazily, 2, seed=1)
+    in_memory_left, in_memory_kept = hold_out(in_memory, 2, seed=1)
+    assert len(left.train) == len(lazily.train) - 2
+    assert torch.equal(kept[0][0], in_memory_kept[0][0])
+    assert torch.equal(left.train.labels, in_memory_left.train.labels)
+
+
+def test_hold_out_leaves_no_image_in_both(digits: ImageData) -> None:
+    left, kept = hold_out(digits, 100, seed=0)
+    assert kept.augment is None
+    rows = [image.numpy().tobytes() for image in torch.cat([left.train.images, kept.images])]
+    assert sorted(rows) == sorted(image.numpy().tobytes() for image in digits.train.images)
+    with pytest.raises(ValueError, match="count=1500 of 1500"):
+        hold_out(digits, 1500)

@@ -8,28 +8,65 @@ import torch
 pytest.importorskip("matplotlib")
 
 from recipes import datasets
-from recipes.heatmap_gallery import images_of_different_classes, main, pixels
+from recipes.heatmap_gallery import Explanation, Gallery, main, pixels
+from recipes.heatmap_study import Study, chosen_heatmaps, normalised
+from recipes.networks import build
+
+ARGUMENTS = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu", "--devices", "1",
+             "--network", "small_cnn",
+             "--heatmaps", "lrp", "lrp_epsilon_100", "deep_taylor", "sensitivity_l2"]  # fmt: skip
 
 
-def test_picture_is_drawn_and_weights_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> datasets.ImageData:
+    data = datasets.digits(train_size=64 * 3, test_size=60)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
+    return data
+
+
+def test_picture_and_report_are_written_and_nothing_is_done_twice(
+    few: datasets.ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = datasets.digits(train_size=64 * 3, test_size=60)
-    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
-    arguments = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu",
-                 "--heatmaps", "lrp", "deep_taylor", "sensitivity_l2",
-                 "--weights", str(tmp_path / "weights.pt")]  # fmt: skip
-    first = main([*arguments, "--output", str(tmp_path / "a" / "first.png")])
+    arguments = [*ARGUMENTS, "--output", str(tmp_path)]
+    folder = main(arguments)
+    assert folder == tmp_path / "heatmap_gallery" / "digits-on-clutter"
+    before = (folder / "gallery.png").read_bytes()
+    text = (folder / "report.md").read_text()
+    assert "60 test images of digits on clutter" in text
     monkeypatch.setattr("pytorch_lightning.Trainer.fit", lambda *args: pytest.fail("trained again"))
-    second = main([*arguments, "--output", str(tmp_path / "second.png")])
-    assert first.read_bytes() == second.read_bytes()
+    monkeypatch.setattr(Explanation, "__call__", lambda *args: pytest.fail("explained again"))
+    main(arguments)
+    assert (folder / "gallery.png").read_bytes() == before
+    assert (folder / "report.md").read_text() == text
 
 
-def test_images_are_of_different_classes_and_shown_as_they_were() -> None:
-    data = datasets.digits(train_size=10, test_size=60)
-    images, labels = images_of_different_classes(data, 4)
-    assert labels == [0, 1, 2, 3]
-    shown = pixels(data, images)
+def test_heatmaps_are_those_of_the_library(few: datasets.ImageData) -> None:
+    network = build("small_cnn", 10, 32).eval()
+    images = normalised(few, torch.arange(3))
+    heatmaps = chosen_heatmaps(["lrp", "grad_cam"], ([0.0], [1.0]))
+    found = Explanation(heatmaps)(network, images, ["grad_cam", "prediction"])
+    predicted = network(images).argmax(dim=1)
+    assert found.keys() == {"grad_cam", "prediction"}
+    assert torch.equal(found["prediction"]["predicted"], predicted)
+    expected = heatmaps["grad_cam"](network, images, predicted)
+    torch.testing.assert_close(found["grad_cam"]["relevance"], expected)
+
+
+def test_a_wrong_prediction_is_told(few: datasets.ImageData, tmp_path: Path) -> None:
+    rows = torch.tensor([0, 1])
+    predicted = few.test.labels[rows].clone()
+    predicted[1] = (predicted[1] + 1) % 10
+    study = Study(few, build("small_cnn", 10, 32), rows, {}, tmp_path)
+    right, wrong = Gallery(study, {}, predicted, {}, "").captions()
+    assert right == few.classes[int(predicted[0])]
+    assert wrong == (
+        f"{few.classes[int(predicted[1])]}\n(is {few.classes[int(few.test.labels[1])]})"
+    )
+
+
+def test_images_are_shown_as_they_were(few: datasets.ImageData) -> None:
+    images = normalised(few, torch.arange(4))
+    shown = pixels(few, images)
     assert shown.shape == (4, 32, 32, 3)
-    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
+    mean, std = torch.tensor(few.mean), torch.tensor(few.std)
     torch.testing.assert_close((shown - mean) / std, images.permute(0, 2, 3, 1))
