@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, normalized_data_range
 from recipes.arguments import add_data_arguments, chosen_data
-from recipes.classifier import ImageClassifier
-from recipes.datasets import ImageData
+from recipes.data.labelled_images import ImageData
+from recipes.training.classifier import ImageClassifier
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.datasets import ImageData, load
-from recipes.networks import SMALL
+from recipes.data.datasets import load
+from recipes.data.labelled_images import ImageData
+from recipes.training.networks import SMALL
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

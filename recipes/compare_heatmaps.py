@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from aopc_monitor import normalized_data_range
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.regions import suggested_region_size
-from recipes.active_dropout import with_active_dropout
 from recipes.arguments import command_line
-from recipes.blocks import Blocks, Measurement, measured
-from recipes.comparison import Comparison, part_of
-from recipes.comparison_report import Areas, Report, area_by_step
-from recipes.heatmap_study import REFERENCE, Study, add_study_arguments
+from recipes.comparison.active_dropout import with_active_dropout
+from recipes.comparison.areas import Comparison, part_of
+from recipes.comparison.blocks import Blocks, Measurement, measured
+from recipes.comparison.heatmap_study import REFERENCE, Study, add_study_arguments
+from recipes.comparison.report import Areas, Report, area_by_step
 
 # The paper's, section IV-A and the appendix.
 REGION_SIZES = (1, 3, 5, 9, 19)

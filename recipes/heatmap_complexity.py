@@ -20,9 +20,14 @@ from torch import Tensor, nn
 from aopc_monitor.complexity import file_size, shannon_entropy
 from aopc_monitor.heatmaps import Heatmap
 from recipes.arguments import command_line
-from recipes.blocks import Blocks, measured
-from recipes.complexity_report import MEASURES, Report, mean_areas, shared_names
-from recipes.heatmap_study import REFERENCE, Study, add_study_arguments, predicted_classes
+from recipes.comparison.blocks import Blocks, measured
+from recipes.comparison.complexity_report import MEASURES, Report, mean_areas, shared_names
+from recipes.comparison.heatmap_study import (
+    REFERENCE,
+    Study,
+    add_study_arguments,
+    predicted_classes,
+)
 
 BLOCK_SIZE = 20
 PART = "complexity"

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from aopc_monitor.figures import heatmap_gallery
 from aopc_monitor.heatmaps import Heatmap
 from recipes.arguments import command_line
-from recipes.blocks import Blocks, measured
-from recipes.datasets import ImageData
-from recipes.heatmap_study import (
+from recipes.comparison.blocks import Blocks, measured
+from recipes.comparison.heatmap_study import (
     Study,
     add_study_arguments,
     known_names,
@@ -30,7 +29,8 @@ from recipes.heatmap_study import (
     predicted_classes,
     spread_over_classes,
 )
-from recipes.markdown import markdown_table
+from recipes.data.labelled_images import ImageData
+from recipes.reporting.markdown import markdown_table
 
 PREDICTION = "prediction"
 IMAGES_FOR_ACCURACY = 1000

@@ -26,15 +26,15 @@ from recipes.arguments import (
     command_line,
     data_folder,
 )
-from recipes.corruption_run import look_at_corrupted
-from recipes.labelled_images import ImageData
-from recipes.limits_report import write_study
-from recipes.limits_runs import Subjects, train_and_watch, trained
-from recipes.limits_study import CORRUPTED, TITLES, LimitsRun, LimitsStudy
-from recipes.networks import SMALL
-from recipes.regimes import REGIMES
-from recipes.run_folder import RunFolder
-from recipes.signals import signals
+from recipes.data.labelled_images import ImageData
+from recipes.limits.corruption_looks import look_at_corrupted
+from recipes.limits.regimes import REGIMES
+from recipes.limits.report import write_study
+from recipes.limits.runs import Subjects, train_and_watch, trained
+from recipes.limits.signals import signals
+from recipes.limits.study import CORRUPTED, TITLES, LimitsRun, LimitsStudy
+from recipes.reporting.run_folder import RunFolder
+from recipes.training.networks import SMALL
 
 # The training whose network is looked at on corrupted images.
 FIXED = "clean"

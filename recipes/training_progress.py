@@ -34,13 +34,13 @@ from recipes.arguments import (
     command_line,
     data_folder,
 )
-from recipes.beside import LabelFreeRivals
-from recipes.labelled_images import ImageData, hold_out
-from recipes.networks import SMALL
-from recipes.progress_figures import figure_of_run
-from recipes.progress_report import Run, Study
-from recipes.run_folder import RunFolder
-from recipes.training import TEST_BATCH_SIZE, loaders, new_classifier, new_trainer
+from recipes.data.labelled_images import ImageData, hold_out
+from recipes.progress.figures import figure_of_run
+from recipes.progress.report import Run, Study
+from recipes.reporting.run_folder import RunFolder
+from recipes.training.beside import LabelFreeRivals
+from recipes.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier, new_trainer
+from recipes.training.networks import SMALL
 
 # Before it, even a fast learner is at chance.
 FIRST_STEP = 20

@@ -14,10 +14,11 @@ pytest.importorskip("matplotlib")
 
 from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data_range
 from aopc_monitor.randomness import generator_for
-from recipes import datasets
 from recipes.compare_heatmaps import main, parse_arguments
-from recipes.heatmap_study import normalised
-from recipes.networks import build
+from recipes.comparison.heatmap_study import normalised
+from recipes.data import datasets
+from recipes.data.labelled_images import ImageData
+from recipes.training.networks import build
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--network", "small_cnn", "--num-images", "7", "--block-size", "3", "--steps", "6",
@@ -27,7 +28,7 @@ FILES = {"points.csv", "areas.csv", "fig4.png", "fig8.png", "report.md"}
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> datasets.ImageData:
+def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
     data = datasets.digits(train_size=64, test_size=40)
     monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
     return data
@@ -57,7 +58,7 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 
 
 def test_numbers_are_those_of_the_library(
-    few: datasets.ImageData, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    few: ImageData, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([*QUICK, "--weights", weights, "--output", str(tmp_path)])
     assert {path.name for path in results(tmp_path).iterdir()} >= FILES
@@ -86,7 +87,7 @@ def test_numbers_are_those_of_the_library(
 
 
 def test_a_second_run_measures_nothing_and_reports_the_same(
-    few: datasets.ImageData, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: ImageData, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*QUICK, "--weights", weights, "--output", str(tmp_path)]
     main(arguments)
@@ -96,14 +97,14 @@ def test_a_second_run_measures_nothing_and_reports_the_same(
     main(arguments)  # as after an interruption: one block is missing
     assert missing.exists()
     monkeypatch.setattr(
-        "recipes.comparison.Comparison.__call__", lambda *_: pytest.fail("measured again")
+        "recipes.comparison.areas.Comparison.__call__", lambda *_: pytest.fail("measured again")
     )
     main(arguments)
     assert {name: (results(tmp_path) / name).read_bytes() for name in FILES} == before
 
 
 def test_more_images_and_region_sizes_keep_what_was_measured(
-    few: datasets.ImageData, weights: str, tmp_path: Path
+    few: ImageData, weights: str, tmp_path: Path
 ) -> None:
     arguments = [*QUICK, "--weights", weights, "--output", str(tmp_path)]
     main([*arguments, "--num-images", "6", "--region-size", "4"])
@@ -123,7 +124,7 @@ def test_more_images_and_region_sizes_keep_what_was_measured(
     ids=" ".join,
 )  # fmt: skip
 def test_other_settings_do_not_mix(
-    few: datasets.ImageData, weights: str, tmp_path: Path, other: list[str]
+    few: ImageData, weights: str, tmp_path: Path, other: list[str]
 ) -> None:
     arguments = [*QUICK, "--weights", weights, "--region-size", "8"]
     main([*arguments, "--output", str(tmp_path / "both")])
@@ -132,9 +133,7 @@ def test_other_settings_do_not_mix(
     assert rows_of(tmp_path / "both") == rows_of(tmp_path / "alone")
 
 
-def test_another_network_does_not_mix(
-    few: datasets.ImageData, weights: str, tmp_path: Path
-) -> None:
+def test_another_network_does_not_mix(few: ImageData, weights: str, tmp_path: Path) -> None:
     arguments = [*QUICK, "--weights", weights, "--output", str(tmp_path)]
     main(arguments)
     before = rows_of(tmp_path)
@@ -146,7 +145,7 @@ def test_another_network_does_not_mix(
 
 
 def test_active_dropout_changes_the_values_and_is_the_same_again(
-    few: datasets.ImageData, weights: str, tmp_path: Path
+    few: ImageData, weights: str, tmp_path: Path
 ) -> None:
     arguments = [*QUICK, "--weights", weights]
     main([*arguments, "--output", str(tmp_path / "off")])
@@ -175,7 +174,7 @@ def test_wrong_arguments_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_region_sizes_that_do_not_fit_are_named(few: datasets.ImageData, weights: str) -> None:
+def test_region_sizes_that_do_not_fit_are_named(few: ImageData, weights: str) -> None:
     with pytest.raises(ValueError, match=r"--region-size \[19, 40\]: at least 2 regions"):
         main([*QUICK, "--weights", weights, "--region-size", "19", "40"])
 

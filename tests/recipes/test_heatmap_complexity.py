@@ -11,18 +11,19 @@ pytest.importorskip("matplotlib")
 
 from aopc_monitor import heatmaps
 from aopc_monitor.complexity import file_size, shannon_entropy
-from recipes import datasets
-from recipes.complexity_report import MEASURES, Report, mean_areas
+from recipes.comparison.complexity_report import MEASURES, Report, mean_areas
+from recipes.comparison.heatmap_study import normalised
+from recipes.data import datasets
+from recipes.data.labelled_images import ImageData
 from recipes.heatmap_complexity import Complexity, main, parse_arguments
-from recipes.heatmap_study import normalised
-from recipes.markdown import write_csv
-from recipes.networks import build
+from recipes.reporting.markdown import write_csv
+from recipes.training.networks import build
 
 NAMES = ["lrp", "lrp_epsilon_100", "deconvolution_l2", "sensitivity_l2"]
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> datasets.ImageData:
+def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
     data = datasets.digits(train_size=64, test_size=40)
     monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
     return data
@@ -47,7 +48,7 @@ def report_of(**means: float) -> Report:
     return Report("digits", values, "sensitivity_l2", [{"image": n} for n in range(12)], {}, "")
 
 
-def test_numbers_are_those_of_the_library(few: datasets.ImageData, tmp_path: Path) -> None:
+def test_numbers_are_those_of_the_library(few: ImageData, tmp_path: Path) -> None:
     report = main(arguments_of(tmp_path))
     assert report is not None
     folder = tmp_path / "heatmap_complexity" / "digits-on-clutter"
@@ -67,7 +68,7 @@ def test_numbers_are_those_of_the_library(few: datasets.ImageData, tmp_path: Pat
 
 
 def test_a_second_run_measures_nothing(
-    few: datasets.ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main(arguments_of(tmp_path))
     report = tmp_path / "heatmap_complexity" / "digits-on-clutter" / "report.md"
@@ -94,7 +95,7 @@ def test_what_the_paper_found_is_recognised() -> None:
     assert "nothing to compare" in alone.verdict("png")
 
 
-def test_rank_correlation_with_areas(few: datasets.ImageData, tmp_path: Path) -> None:
+def test_rank_correlation_with_areas(few: ImageData, tmp_path: Path) -> None:
     areas = tmp_path / "areas.csv"
     aopc = dict(zip([*NAMES, "random"], [0.4, 0.1, 0.3, 0.2, 0.0], strict=True))
     write_csv(areas, [
@@ -111,7 +112,7 @@ def test_rank_correlation_with_areas(few: datasets.ImageData, tmp_path: Path) ->
     assert float(line.split("|")[-2]) == pytest.approx(expected, abs=0.006)
 
 
-def test_a_wrong_file_of_areas_is_named(few: datasets.ImageData, tmp_path: Path) -> None:
+def test_a_wrong_file_of_areas_is_named(few: ImageData, tmp_path: Path) -> None:
     other = tmp_path / "points.csv"
     write_csv(other, [{"step": 1}])
     with pytest.raises(ValueError, match="has no column region_size"):

@@ -7,10 +7,11 @@ import torch
 
 pytest.importorskip("matplotlib")
 
-from recipes import datasets
+from recipes.comparison.heatmap_study import Study, chosen_heatmaps, normalised
+from recipes.data import datasets
+from recipes.data.labelled_images import ImageData
 from recipes.heatmap_gallery import Explanation, Gallery, main, pixels
-from recipes.heatmap_study import Study, chosen_heatmaps, normalised
-from recipes.networks import build
+from recipes.training.networks import build
 
 ARGUMENTS = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu", "--devices", "1",
              "--network", "small_cnn",
@@ -18,14 +19,14 @@ ARGUMENTS = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu", "
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> datasets.ImageData:
+def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
     data = datasets.digits(train_size=64 * 3, test_size=60)
     monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
     return data
 
 
 def test_picture_and_report_are_written_and_nothing_is_done_twice(
-    few: datasets.ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*ARGUMENTS, "--output", str(tmp_path)]
     folder = main(arguments)
@@ -40,7 +41,7 @@ def test_picture_and_report_are_written_and_nothing_is_done_twice(
     assert (folder / "report.md").read_text() == text
 
 
-def test_heatmaps_are_those_of_the_library(few: datasets.ImageData) -> None:
+def test_heatmaps_are_those_of_the_library(few: ImageData) -> None:
     network = build("small_cnn", 10, 32).eval()
     images = normalised(few, torch.arange(3))
     heatmaps = chosen_heatmaps(["lrp", "grad_cam"], ([0.0], [1.0]))
@@ -52,7 +53,7 @@ def test_heatmaps_are_those_of_the_library(few: datasets.ImageData) -> None:
     torch.testing.assert_close(found["grad_cam"]["relevance"], expected)
 
 
-def test_a_wrong_prediction_is_told(few: datasets.ImageData, tmp_path: Path) -> None:
+def test_a_wrong_prediction_is_told(few: ImageData, tmp_path: Path) -> None:
     rows = torch.tensor([0, 1])
     predicted = few.test.labels[rows].clone()
     predicted[1] = (predicted[1] + 1) % 10
@@ -64,7 +65,7 @@ def test_a_wrong_prediction_is_told(few: datasets.ImageData, tmp_path: Path) -> 
     )
 
 
-def test_images_are_shown_as_they_were(few: datasets.ImageData) -> None:
+def test_images_are_shown_as_they_were(few: ImageData) -> None:
     images = normalised(few, torch.arange(4))
     shown = pixels(few, images)
     assert shown.shape == (4, 32, 32, 3)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from recipes.agreement import Agreement
-from recipes.beside import ACCURACY
+from recipes.data.labelled_images import ImageData, TrainingPlan, assemble
 from recipes.label_free_limits import main, parse_arguments
-from recipes.labelled_images import ImageData, TrainingPlan, assemble
-from recipes.limits_study import CORRUPTED, LimitsStudy
+from recipes.limits.agreement import Agreement
+from recipes.limits.study import CORRUPTED, LimitsStudy
+from recipes.training.beside import ACCURACY
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--max-epochs", "4", "--evaluations", "6", "--num-images", "8", "--normalized-images", "1",
@@ -128,7 +128,9 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
 ) -> None:
     monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: coloured())
     interrupt = Interrupt()
-    monkeypatch.setattr("recipes.classifier.ImageClassifier.on_train_epoch_start", interrupt)
+    monkeypatch.setattr(
+        "recipes.training.classifier.ImageClassifier.on_train_epoch_start", interrupt
+    )
     with pytest.raises(RuntimeError, match="power cut"):
         run(tmp_path, "--regimes", "clean")
     folder = tmp_path / "label_free_limits" / "colours" / "small_cnn" / "clean" / "seed_0"

@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recipes.beside import LabelFreeRivals
-from recipes.classifier import ImageClassifier
-from recipes.datasets import digits
+from recipes.data.datasets import digits
+from recipes.training.beside import LabelFreeRivals
+from recipes.training.classifier import ImageClassifier
 from recipes.training_progress import main, parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
@@ -112,9 +112,10 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     def unplugged(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(LabelFreeRivals, "on_train_end", unplugged)
-        main([*arguments, str(tmp_path / "cut")])
+        with pytest.raises(SystemExit):
+            main([*arguments, str(tmp_path / "cut")])
     (resumed,) = main([*arguments, str(tmp_path / "cut")]).runs
     assert resumed.column("step") == whole.column("step")
     assert resumed.column("aopc/lrp") == whole.column("aopc/lrp")

@@ -1,0 +1,1 @@
+"""How heatmaps are compared: by their areas, their complexity, and as pictures."""

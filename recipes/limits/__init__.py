@@ -1,0 +1,1 @@
+"""The runs of `label_free_limits` and what they show."""

@@ -1,0 +1,1 @@
+"""What `training_progress` writes."""

@@ -1,0 +1,1 @@
+"""The networks of the recipes, their training, and what is measured beside a monitor."""

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from aopc_monitor import heatmaps
+from recipes.comparison.heatmap_study import (
+    FAMILIES,
+    OF_THE_PAPER,
+    Study,
+    add_study_arguments,
+    chosen_heatmaps,
+    digest,
+    family,
+    known_names,
+    spread_over_classes,
+)
+from recipes.data import datasets
+from recipes.data.labelled_images import ImageData
+
+
+def tiny(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
+    data = datasets.digits(train_size=64, test_size=40)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
+    return data
+
+
+def options_of(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_study_arguments(parser, num_images=20)
+    quick = ["--max-epochs", "1", "--accelerator", "cpu", "--devices", "1"]
+    return parser.parse_args([*quick, *arguments])
+
+
+def test_every_heatmap_of_the_library_can_be_asked_for() -> None:
+    names = known_names()
+    assert {*heatmaps.names(), *OF_THE_PAPER} - {"random"} == set(names)
+    chosen = chosen_heatmaps(names, ([0.0] * 3, [1.0] * 3))
+    assert list(chosen) == names
+    assert chosen["lrp_epsilon_100"] == heatmaps.LRPEpsilon(epsilon=100.0)
+    assert chosen["deep_taylor"] == heatmaps.DeepTaylor(data_range=([0.0] * 3, [1.0] * 3))
+
+
+def test_families_hold_the_heatmaps_of_the_paper() -> None:
+    assert {family(name) for name in OF_THE_PAPER} == set(FAMILIES) - {"random"}
+    assert family("deeplift") is None
+
+
+def test_images_are_spread_and_a_larger_count_begins_alike() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 10 + [2] * 3)
+    rows = spread_over_classes(labels, 12, seed=1)
+    assert labels[rows].bincount().tolist() == [5, 4, 3]
+    assert len(set(rows.tolist())) == 12
+    assert spread_over_classes(labels, 30, seed=1)[:12].tolist() == rows.tolist()
+    assert spread_over_classes(labels, 12, seed=2).tolist() != rows.tolist()
+    assert sorted(spread_over_classes(labels, 1000, seed=1).tolist()) == list(range(63))
+
+
+def test_digest_tells_things_apart() -> None:
+    network = nn.Linear(2, 2)
+    before = digest(network, torch.zeros(2), "text")
+    assert digest(network, torch.zeros(2), "text") == before
+    assert digest(network, torch.tensor([0.0, 1e-30]), "text") != before
+    assert digest(network, torch.zeros(2), "texts") != before
+    network.bias.data[0] += 1e-3
+    assert digest(network, torch.zeros(2), "text") != before
+
+
+def test_a_network_of_ones_own_is_trained_once(
+    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [
+        "--network", "tests.recipes.test_heatmap_study:tiny", "--output", str(tmp_path)
+    ]  # fmt: skip
+    first = Study.of(options_of(*arguments), "study")
+    assert len(first.rows) == 20
+    assert first.folder == tmp_path / "study" / "digits-on-clutter"
+    monkeypatch.setattr("pytorch_lightning.Trainer.fit", lambda *args: pytest.fail("trained again"))
+    second = Study.of(options_of(*arguments), "study")
+    assert digest(second.network) == digest(first.network)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        Study.of(options_of(*arguments, "--seed", "1"), "study")
+
+
+def test_no_images_are_named() -> None:
+    with pytest.raises(ValueError, match="--num-images must be at least 1; got 0"):
+        Study.of(options_of("--num-images", "0"), "study")
