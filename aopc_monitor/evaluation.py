@@ -5,13 +5,13 @@ No arithmetic of AOPC is here (see `functional`), and nothing of trainers (see `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.functional import CleanForward, perturbation_results
+from aopc_monitor.functional import AOPCResult, CleanForward, perturbation_results
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.isolation import untouched
 from aopc_monitor.memory import ChunkSizes, proceed
@@ -55,6 +55,11 @@ class Evaluation:
     def num_images(self) -> int:
         """Number of images looked at."""
         return int(next(iter(self.sums.values()))[0, 0])
+
+    @property
+    def has_lerf(self) -> bool:
+        """Whether the least relevant regions were perturbed first, too."""
+        return any(name.endswith("_lerf_curve") for name in self.sums)
 
     def curve(self, name: str) -> Tensor:
         """(D,) mean of a quantity over the images that have it; NaN where none has."""
@@ -112,6 +117,7 @@ def evaluate(
     seed: int,
     chunks: ChunkSizes | None = None,
     before_each: Callable[[], None] = proceed,
+    lerf: bool = False,
 ) -> Evaluation:
     """Look at one batch.
 
@@ -128,11 +134,14 @@ def evaluate(
         chunks: images at once; smaller afterwards where memory was short. Those of the protocol if
             not given.
         before_each: called before each chunk; raises to stop.
+        lerf: also perturb the least relevant regions first. All other numbers stay what they are.
 
     Returns:
         An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
         random order), "NAME_curve"; of "random", "random_curve"; of "confidence" (probability of
-        the predicted class) and, given labels, "accuracy".
+        the predicted class) and, given labels, "accuracy". With `lerf` also, for each heatmap,
+        "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus that, image
+        by image: the symmetric relevance gain of Bluecher et al. 2024) and "NAME_lerf_curve".
     """
     chunks = chunks or ChunkSizes.of(protocol.chunk_size)
     with untouched(model, seed):
@@ -143,24 +152,50 @@ def evaluate(
             )
             for name, make in heatmaps.items()
         }
-        orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         nothing = torch.zeros_like(clean.images[:, 0])
+        orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
+        orders.append((nothing, "random"))
+        if lerf:
+            orders += [(relevance, "lerf") for relevance in maps.values()]
         generator = generator_for(images, seed)
         results = perturbation_results(
-            model, clean, protocol, [*orders, (nothing, "random")], generator, chunks, before_each
+            model, clean, protocol, orders, generator, chunks, before_each
         )
-    random = results[-1]
-    values = _of_clean_images(clean, labels)
-    values |= {"random": random.per_image, "random_curve": random.curves}
-    for name, result in zip(maps, results, strict=False):
+    values = _of_clean_images(clean, labels) | _of_orders(list(maps), results)
+    return Evaluation.of(values, results[0].forwards)
+
+
+def _of_orders(names: Sequence[str], results: Sequence[AOPCResult]) -> dict[str, Tensor]:
+    """From results in the order: each heatmap, the random order, each heatmap reversed or none."""
+    random, reversed_ones = results[len(names)], results[len(names) + 1 :]
+    values = {"random": random.per_image, "random_curve": random.curves}
+    for name, result in zip(names, results, strict=False):
         values[name] = result.per_image
         values[f"{name}_gain"] = result.per_image - random.per_image
         values[f"{name}_curve"] = result.curves
-    return Evaluation.of(values, random.forwards)
+    for name, result in zip(names, reversed_ones, strict=False):
+        values[f"{name}_lerf"] = result.per_image
+        values[f"{name}_srg"] = values[name] - result.per_image
+        values[f"{name}_lerf_curve"] = result.curves
+    return values
+
+
+def num_orders(num_heatmaps: int, lerf: bool = False) -> int:
+    """Orders that an evaluation perturbs each image in, the random one included.
+
+    Example:
+        >>> num_orders(2), num_orders(2, lerf=True)
+        (3, 5)
+    """
+    return 1 + num_heatmaps * (2 if lerf else 1)
 
 
 def plan(
-    images: Tensor, names: Collection[str], protocol: PerturbationProtocol, range_read_off: bool
+    images: Tensor,
+    names: Collection[str],
+    protocol: PerturbationProtocol,
+    range_read_off: bool,
+    lerf: bool = False,
 ) -> str:
     """One line for people: what an evaluation of these images looks at, and what it costs.
 
@@ -170,7 +205,7 @@ def plan(
         >>> print(line)  # doctest: +ELLIPSIS
         8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
     """
-    forwards = protocol.forwards(len(images), len(names) + 1)
+    forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
     sampled = protocol.strata.count
     steps = f"{protocol.steps} steps"
     if sampled < protocol.steps:
@@ -178,7 +213,8 @@ def plan(
     line = (
         f"{len(images)} images of {images.shape[2]} x {images.shape[3]}, regions of "
         f"{protocol.region_size} x {protocol.region_size}, {steps}, "
-        f"{', '.join(names)} and a random order: {forwards:,} forwards an evaluation"
+        f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
+        f"{forwards:,} forwards an evaluation"
     )
     if not range_read_off or protocol.data_range is None:
         return line

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aopc_monitor import area_over_perturbation_curve, heatmaps
-from aopc_monitor.evaluation import Evaluation, evaluate
+from aopc_monitor.evaluation import Evaluation, evaluate, plan
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
 from tests.modules import small_network
@@ -65,3 +65,36 @@ def test_parts_add_up_and_travel_as_a_vector() -> None:
 
 def test_single_image_has_no_standard_error() -> None:
     assert "a_sem" not in Evaluation.of({"a": torch.rand(1)}, 1).summary()
+
+
+def test_least_relevant_first_is_measured_and_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    model = small_network().eval()
+    without = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3)
+    found = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3, lerf=True)
+    assert all(torch.equal(found.sums[name], sums) for name, sums in without.sums.items())
+    assert found.forwards == 10 + 5 * 10 * 6
+    kinds = ("lerf", "srg", "lerf_curve")
+    new = {f"{name}_{kind}" for name in NAMED for kind in kinds}
+    assert set(found.sums) - set(without.sums) == new
+    areas = {
+        order: area_over_perturbation_curve(
+            model, IMAGES, heatmaps.get("sensitivity_l2")(model, IMAGES, model(IMAGES).argmax(1)),
+            region_size=4, steps=6, data_range=(0.0, 1.0), order=order,  # type: ignore[arg-type]
+            generator=generator_for(IMAGES, 3),
+        )
+        for order in ("morf", "lerf")
+    }  # fmt: skip
+    gain = areas["morf"].per_image - areas["lerf"].per_image
+    expected = {"lerf": areas["lerf"].per_image, "srg": gain}
+    for kind, values in expected.items():
+        name = f"sensitivity_l2_{kind}"
+        assert found.mean(name) == pytest.approx(float(values.mean()), abs=1e-9)
+        assert found.sem(name) == pytest.approx(float(values.std() / 10**0.5), abs=1e-9)
+    curve = found.curve("sensitivity_l2_lerf_curve")
+    torch.testing.assert_close(curve, areas["lerf"].curve)
+
+
+def test_plan_counts_the_least_relevant_first() -> None:
+    line = plan(IMAGES, list(NAMED), PROTOCOL, range_read_off=False, lerf=True)
+    assert "lrp, sensitivity_l2 (also least relevant first) and a random order: 310 for" in line

@@ -7,7 +7,17 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from aopc_monitor.figures import Line, heatmap_gallery, training_progress
+from matplotlib.image import imread
+
+from aopc_monitor.figures import (
+    DASHBOARD,
+    Line,
+    heatmap_gallery,
+    perturbation_curves,
+    rendered,
+    training_progress,
+    write_png,
+)
 
 
 def test_both_axes_show_what_they_were_given(tmp_path: Path) -> None:
@@ -57,3 +67,52 @@ def test_gallery_shows_zero_as_white_and_signs_as_colours() -> None:
 def test_gallery_of_a_heatmap_of_zeros_can_be_drawn(tmp_path: Path) -> None:
     figure = heatmap_gallery(np.zeros((1, 4, 4, 3)), {"nothing": np.zeros((1, 4, 4))}, ["cat"])
     figure.savefig(tmp_path / "figure.png")
+
+
+def test_steps_are_spaced_by_their_logarithm_only_where_most_lie_early() -> None:
+    for steps, scale in (([0, 1, 3, 10, 100], "symlog"), ([0, 10, 20, 30], "linear")):
+        line = Line([0.1] * len(steps))
+        figure = training_progress(steps, {"lrp": line}, [0.5] * len(steps), "")
+        assert figure.axes[0].get_xscale() == scale
+
+
+def test_a_single_evaluation_can_be_drawn() -> None:
+    line = Line([0.1], [float("nan")])
+    figure = training_progress([0], {"lrp": line}, [0.5], "", style=DASHBOARD)
+    assert rendered(figure).shape == (352, 480, 3)
+
+
+def test_values_that_are_missing_are_bridged() -> None:
+    line = Line([0.1, float("nan"), 0.3], [0.01, float("nan"), 0.01])
+    figure = training_progress([0, 1, 2], {"lrp": line}, [0.5] * 3, "")
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0.0, 0.1], [2.0, 0.3]]
+
+
+def test_three_panels_leave_the_fourth_place_empty() -> None:
+    curves = {"most relevant first": Line([1.0, 0.5]), "random": Line([1.0, 0.8], is_control=True)}
+    figure = perturbation_curves(dict.fromkeys("abc", curves), "probability", "step 5")
+    assert [axis.axison for axis in figure.axes] == [True, True, True, False]
+    assert [axis.get_xlabel() for axis in figure.axes[:3]] == ["", *["regions perturbed"] * 2]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(curves)
+
+
+def test_small_galleries_cut_names_that_would_run_into_each_other() -> None:
+    maps = {"guided_backpropagation_of_everything": np.zeros((1, 4, 4))}
+    figure = heatmap_gallery(
+        np.zeros((1, 4, 4, 3)), maps, ["a long-haired cat\n91%"], "t", DASHBOARD
+    )
+    assert figure.axes[0].get_title() == "a long-ha…\n91%"
+    assert figure.axes[1].get_ylabel() == "guided_\nbackpropagatio…\nof_\neverything"
+
+
+def test_few_colours_are_close_to_the_true_ones(tmp_path: Path) -> None:
+    lines = {"lrp": Line([0.0, 0.3], [0.1, 0.1])}
+    figure = training_progress([0, 1], lines, [0.1, 0.5], "title", style=DASHBOARD)
+    pixels = rendered(figure)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) <= 256
+    figure.savefig(tmp_path / "true.png")
+    write_png(pixels, tmp_path / "folder" / "few.png")
+    few, true = (imread(tmp_path / name) for name in ("folder/few.png", "true.png"))
+    # No colour becomes another: bands differ by little.
+    assert np.abs(few - true[:, :, :3]).max() < 0.06

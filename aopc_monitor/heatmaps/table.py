@@ -47,8 +47,8 @@ HEATMAPS: dict[str, Callable[[], Heatmap]] = {
 }
 
 
-RESERVED_NAMES = ("confidence", "accuracy", "seconds", "overhead", "failures")
-RESERVED_ENDINGS = ("_gain", "_sem", "_curve")
+RESERVED_NAMES = ("confidence", "accuracy", "seconds", "overhead", "failures", "figures_seconds")
+RESERVED_ENDINGS = ("_gain", "_sem", "_curve", "_lerf", "_srg")
 
 
 def names() -> list[str]:

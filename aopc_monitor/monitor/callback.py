@@ -1,32 +1,27 @@
-"""AOPCMonitor: translates Lightning's hooks. No arithmetic of AOPC is here."""
+"""AOPCMonitor: what people give it, ask it, and keep of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aopc_monitor.checks import check_images, check_positive, checked_seed
 from aopc_monitor.evaluation import Evaluation
+from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.monitor.drawing import BLOCK_SIZE
-from aopc_monitor.monitor.loggers import publish
+from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.overhead import check_max_overhead
-from aopc_monitor.monitor.preview import Estimate, expected_share, measured
+from aopc_monitor.monitor.preview import Estimate, measured
 from aopc_monitor.monitor.probe import Probe, images_of, named_sources
-from aopc_monitor.monitor.schedule import check_schedule, is_due
+from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
-from aopc_monitor.monitor.trainers import check_forward, check_strategy, validation_loaders
 from aopc_monitor.monitor.watch import Watch
 from aopc_monitor.protocol import SUGGESTED_SAMPLED_STEPS, suggested_protocol
 
-if TYPE_CHECKING:
-    from pytorch_lightning import Callback
-else:
-    from aopc_monitor.monitor.lightning_base import Callback
 
-
-class AOPCMonitor(Callback):
+class AOPCMonitor(Hooks):
     """Logs, while a network trains, how strongly its predictions rest on located evidence.
 
     For a fixed probe of images, labels not needed, it logs the AOPC of one or several heatmaps
@@ -34,16 +29,20 @@ class AOPCMonitor(Callback):
     `every_n_steps` optimizer steps, and at each validation. Training is bit-identical to training
     without it.
 
-    Logged, the first four in units of the score (by default probability, from -1 to 1):
+    Logged, the first six in units of the score (by default probability, from -1 to 1):
 
     - `aopc/HEATMAP`: AOPC of the probe;
     - `aopc/random`: AOPC of a random order of the same images under the same noise;
     - `aopc/HEATMAP_gain`: their difference, what the heatmap knows more than chance;
     - `aopc/HEATMAP_sem`: standard error of `aopc/HEATMAP` over images;
+    - `aopc/HEATMAP_lerf`: area with the least relevant regions first, only with `lerf`;
+    - `aopc/HEATMAP_srg`: `aopc/HEATMAP` minus that, the symmetric relevance gain (Bluecher et al.
+      2024), only with `lerf`;
     - `aopc/confidence`: mean probability of the predicted class on the clean images;
     - `aopc/accuracy`: share of correct predictions on the probe, only if it has labels;
     - `aopc/seconds`: wall time of the evaluation;
-    - `aopc/overhead`: share of the wall time of this run that evaluations took so far;
+    - `aopc/figures_seconds`: wall time of its figures, if there are any;
+    - `aopc/overhead`: share of the wall time of this run that evaluations and figures took so far;
     - `aopc/failures`: evaluations that failed so far, once one has.
 
     Args:
@@ -73,11 +72,21 @@ class AOPCMonitor(Callback):
             first of a tuple or list, or under a usual key of a dict.
         model_fn: from the LightningModule to the network to look at, if that is not the module
             itself: `lambda module: module.student`.
-        max_overhead: leave out evaluations that would make all of them take more than this share
-            of the wall time, such as 0.05; the first and the last are always made.
+        max_overhead: leave out evaluations and figures that would make all of them take more than
+            this share of the wall time, such as 0.05; the first and the last are always made.
         prefix: first part of the log keys; give each of several monitors one of its own.
         on_error: "warn" to go on training after a failed evaluation, without the monitor after
             three in a row; "raise" to stop. Settings that cannot work raise when training starts.
+        lerf: also perturb the least relevant regions first, at half as many forwards again or
+            more; the other numbers stay what they are.
+        figures: draw pictures, at the first and last look and at those of validations: AOPC and
+            accuracy so far, perturbation curves (for which this look also perturbs the least
+            relevant regions first), and a few images of the probe with their heatmaps. They go to
+            TensorBoard, W&B and MLflow as `aopc/figures/...`, else to PNG files in the folder
+            `aopc_figures` of the log folder. Needs matplotlib.
+        figures_every_n_steps: draw every so many optimizer steps instead, or at the steps of an
+            increasing sequence; each such step is also evaluated.
+        custom_scalars: write a layout to TensorBoard that has AOPC and accuracy in one chart.
 
     Attributes:
         history: one dict per evaluation of this training: "step", the keys above, and the standard
@@ -87,6 +96,7 @@ class AOPCMonitor(Callback):
 
     Raises:
         ValueError: for unknown names and impossible values.
+        ModuleNotFoundError: for figures without matplotlib.
 
     Example:
         >>> monitor = AOPCMonitor("lrp", every_n_steps=500, data_range=(0.0, 1.0))
@@ -114,10 +124,15 @@ class AOPCMonitor(Callback):
         max_overhead: float | None = None,
         prefix: str = "aopc",
         on_error: str = "warn",
+        lerf: bool = False,
+        figures: bool = False,
+        figures_every_n_steps: int | Sequence[int] | None = None,
+        custom_scalars: bool = False,
     ) -> None:
         super().__init__()
         if every_n_steps is not None:
             check_schedule(every_n_steps)
+        _check_figures(figures, figures_every_n_steps)
         check_positive("num_images", num_images)
         check_max_overhead(max_overhead)
         seed = checked_seed(seed)
@@ -136,6 +151,7 @@ class AOPCMonitor(Callback):
         suggested_protocol(None, **choices)  # what can be checked without images is, now
         self.every_n_steps = every_n_steps
         self.at_validation = at_validation
+        self.figures_every_n_steps = figures_every_n_steps
         self.settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -147,6 +163,9 @@ class AOPCMonitor(Callback):
             max_overhead=max_overhead,
             prefix=prefix,
             on_error=on_error,
+            lerf=lerf,
+            figures=figures,
+            custom_scalars=custom_scalars,
         )
         self._watch = Watch(self.settings)
         self._last_step = 0
@@ -190,92 +209,6 @@ class AOPCMonitor(Callback):
         """Go on with the history, under the same data range."""
         self._watch.restore(state_dict)
 
-    # When: Lightning's hooks
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse what cannot be looked at, and begin a new history for a new training."""
-        check_strategy(trainer)
-        if self.settings.model_fn is None:
-            check_forward(pl_module)
-        if stage == "fit" and trainer.global_step == 0:
-            # A new training, and not the checkpoint that may be loaded next.
-            self._watch = Watch(self.settings)
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the probe, and look at the network as it starts or go on with a history."""
-        self._last_step = trainer.global_step
-        self._watch.start(
-            trainer,
-            pl_module,
-            validation_loaders(trainer, pl_module),
-            lambda cost: expected_share(trainer, self.every_n_steps, self.at_validation, cost),
-            lambda step: self._is_due(step, trainer.global_step),
-        )
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Look at the network if a step of the schedule was passed."""
-        due = self._is_due(self._last_step, trainer.global_step)
-        self._last_step = trainer.global_step
-        if due:
-            self._watch.look(trainer, pl_module)
-
-    def _is_due(self, last_step: int, step: int) -> bool:
-        return self.every_n_steps is not None and is_due(self.every_n_steps, last_step, step)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the network as training leaves it."""
-        self._watch.look(trainer, pl_module, is_last=True)
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the probe of a validation outside training."""
-        if trainer.state.fn != "fit" and self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.val_dataloaders)
-
-    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the network when it is validated."""
-        if not self.at_validation or trainer.sanity_checking:
-            return
-        if trainer.state.fn == "fit":
-            self._watch.look(trainer, pl_module)
-        else:
-            self._log(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Callbacks that average weights have put the others back by now."""
-        if trainer.state.fn == "fit":
-            self._watch.validation_ended(trainer, pl_module)
-
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the probe of a test."""
-        if self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.test_dataloaders)
-
-    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the network when it is tested."""
-        if self.at_validation:
-            self._log(trainer, pl_module)
-
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the probe of a prediction."""
-        if self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.predict_dataloaders)
-
-    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the network when it predicts."""
-        if self.at_validation:
-            # Lightning has no logging of modules here.
-            publish(trainer, self._watch.evaluate_alone(trainer, pl_module))
-
-    def _log(self, trainer: Any, pl_module: Any) -> None:
-        """Into what `trainer.validate` and `trainer.test` return."""
-        metrics = self._watch.evaluate_alone(trainer, pl_module)
-        # The same on every process already, but for the wall time.
-        pl_module.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=False)
-
-    # What people call
-
     def estimate(self, model: Any, batch: Any) -> Estimate:
         """What an evaluation will cost, measured on a training batch; the model is left as it was.
 
@@ -297,3 +230,15 @@ class AOPCMonitor(Callback):
         part = settings.measurement(Probe(images[:BLOCK_SIZE], None))
         every = self.every_n_steps if isinstance(self.every_n_steps, int) else None
         return measured(network, images, part, settings.num_images, every)
+
+
+def _check_figures(figures: bool, every_n_steps: Any) -> None:
+    if every_n_steps is not None:
+        check_schedule(every_n_steps, "figures_every_n_steps")
+        if not figures:
+            raise ValueError(
+                f"figures_every_n_steps={every_n_steps!r} draws nothing without figures=True: give "
+                "that, too, or leave it out"
+            )
+    if figures:
+        check_installed()

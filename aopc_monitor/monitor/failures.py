@@ -1,4 +1,4 @@
-"""What a failed evaluation leads to: a count, and after several in a row the end of the monitor."""
+"""What a failure leads to: a count, and after several in a row the end of what fails."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ class Failures:
         total: of this training, runs before a resume included.
         in_a_row: since the last success.
         last_step: where the last one was.
-        is_off: whether the monitor has given up.
+        is_off: whether what fails has been given up.
+        task: what fails, for people.
+        without: what it then goes on without.
     """
 
     total: int = 0
     in_a_row: int = 0
     last_step: int = -1
     is_off: bool = False
+    task: str = "evaluate"
+    without: str = "the monitor"
 
     def succeeded(self) -> None:
         """Begin the row anew."""
@@ -41,5 +45,5 @@ class Failures:
         # Once is enough: each further look would change the training again.
         modified = outcome is Outcome.MODEL_MODIFIED
         self.is_off = modified or self.in_a_row >= MOST_IN_A_ROW
-        ending = ", from here on without the monitor" if self.is_off else ""
-        return f"could not evaluate at step {step}; training goes on{ending}. {reason}"
+        ending = f", from here on without {self.without}" if self.is_off else ""
+        return f"could not {self.task} at step {step}; training goes on{ending}. {reason}"

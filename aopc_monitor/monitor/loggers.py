@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,10 @@ import torch
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.monitor.messages import warn
 from aopc_monitor.monitor.processes import text_of
+
+LERF_ENDINGS = ("_lerf", "_srg")
+# What a monitor tells of itself.
+OWN_KINDS = ("seconds", "figures_seconds", "overhead", "failures")
 
 
 def key(prefix: str, probe: str, kind: str) -> str:
@@ -31,20 +36,45 @@ def record_of(prefix: str, evaluations: Mapping[str, Evaluation]) -> dict[str, f
     }
 
 
-def public_part(
-    record: Mapping[str, float], prefix: str, probes: Sequence[str], heatmaps: Sequence[str]
-) -> dict[str, float]:
-    """The documented keys of an evaluation, without the standard errors of the rest.
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one monitor.
 
-    Example:
-        >>> public_part({"aopc/lrp": 0.3, "aopc/lrp_gain_sem": 0.1}, "aopc", [""], ["lrp"])
-        {'aopc/lrp': 0.3}
+    Attributes:
+        prefix: first part of all.
+        probes: names of the probes, "" for the only one.
+        heatmaps: names of the heatmaps.
+        lerf: whether the least relevant regions are perturbed first, too.
     """
-    kinds = [f"{name}{end}" for name in heatmaps for end in ("", "_gain", "_sem")]
-    kinds += ["random", "confidence", "accuracy"]
-    keys = [key(prefix, probe, kind) for probe in probes for kind in kinds]
-    keys += [key(prefix, "", kind) for kind in ("seconds", "overhead", "failures")]
-    return {name: record[name] for name in keys if name in record}
+
+    prefix: str
+    probes: Sequence[str]
+    heatmaps: Sequence[str]
+    lerf: bool
+
+    def public_part(self, record: Mapping[str, float]) -> dict[str, float]:
+        """The documented keys of an evaluation, without the standard errors of the rest.
+
+        Example:
+            >>> keys = Keys("aopc", [""], ["lrp"], lerf=False)
+            >>> keys.public_part({"aopc/lrp": 0.3, "aopc/lrp_gain_sem": 0.1})
+            {'aopc/lrp': 0.3}
+        """
+        endings = ("", "_gain", "_sem", *(LERF_ENDINGS if self.lerf else ()))
+        kinds = [f"{name}{ending}" for name in self.heatmaps for ending in endings]
+        kinds += ["random", "confidence", "accuracy"]
+        keys = [key(self.prefix, probe, kind) for probe in self.probes for kind in kinds]
+        keys += [key(self.prefix, "", kind) for kind in OWN_KINDS]
+        return {name: record[name] for name in keys if name in record}
+
+    def on_progress_bar(self) -> list[str]:
+        """The AOPC of each probe and heatmap."""
+        return [key(self.prefix, probe, name) for probe in self.probes for name in self.heatmaps]
+
+    def are_in(self, record: Mapping[str, float]) -> bool:
+        """Whether a record has the values of all probes, heatmaps and orders."""
+        endings = ("", "_srg") if self.lerf else ("",)
+        return all(f"{name}{end}" in record for name in self.on_progress_bar() for end in endings)
 
 
 def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()) -> None:
@@ -61,8 +91,7 @@ def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[s
         progress_bar: keys that the progress bar shows.
     """
     remind(trainer, metrics, progress_bar)
-    # Not a public name of Lightning; with one optimizer global_step is at most one away.
-    step = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
+    step = step_of(trainer)
     for logger in trainer.loggers:
         try:
             logger.log_metrics(dict(metrics), step=step)
@@ -71,6 +100,13 @@ def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[s
                 f"{type(logger).__name__} did not take the values at step {step}; training goes "
                 f"on. {text_of(error)}"
             )
+
+
+def step_of(trainer: Any) -> int:
+    """The x of what is logged now: that of Lightning's own validation metrics."""
+    # Not a public name of Lightning; with one optimizer global_step is at most one away.
+    step: int = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
+    return step
 
 
 def remind(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()) -> None:

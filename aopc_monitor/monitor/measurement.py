@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aopc_monitor.evaluation import Evaluation, evaluate
+from aopc_monitor.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.isolation import ModelModifiedError, unwritten
 from aopc_monitor.memory import ChunkSizes
@@ -40,17 +40,21 @@ class Measurement:
         protocol: how to perturb them.
         heatmaps: the heatmaps by name.
         seed: seed of ties, sampled steps and noise.
+        lerf: whether the least relevant regions are also perturbed first. Not among `settings`: it
+            changes no other number.
     """
 
     probe: Probe
     protocol: PerturbationProtocol
     heatmaps: Mapping[str, Heatmap]
     seed: int
+    lerf: bool = False
 
     @property
     def forwards(self) -> int:
         """Images that an evaluation sends through the network."""
-        return self.protocol.forwards(len(self.probe.images), len(self.heatmaps) + 1)
+        orders = num_orders(len(self.heatmaps), self.lerf)
+        return self.protocol.forwards(len(self.probe.images), orders)
 
     @property
     def cost(self) -> int:
@@ -124,7 +128,7 @@ def _own_share(
     chunks: ChunkSizes,
 ) -> Evaluation:
     probe, precision = measurement.probe, trainer.precision_plugin
-    device = _device_of(network, pl_module)
+    device = device_of(network, pl_module)
     share = list(probe.blocks(trainer.global_rank, trainer.world_size))
     # As many forwards on each process as on any other, in case they talk to each other in them; and
     # a process without images still has to know which sums there are.
@@ -144,13 +148,14 @@ def _own_share(
                     measurement.seed,
                     chunks,
                     before_each=lambda: stop_if_asked(trainer),
+                    lerf=measurement.lerf,
                 )
             )
     counted = parts[: len(share)] or [parts[0].emptied()]
     return reduce(add, counted)
 
 
-def _device_of(network: nn.Module, pl_module: Any) -> torch.device:
+def device_of(network: nn.Module, pl_module: Any) -> torch.device:
     """Of a part that `model_fn` chose; of the whole for one that hides what it is made of."""
     tensors = chain(network.parameters(), network.buffers())
     device: torch.device = pl_module.device
@@ -188,7 +193,7 @@ def _checked(
     trainer: Any, pl_module: Any, network: nn.Module, measurement: Measurement
 ) -> tuple[str, bool]:
     precision, data_range = trainer.precision_plugin, measurement.protocol.data_range
-    images = measurement.probe.images[:CHECKED_IMAGES].to(_device_of(network, pl_module))
+    images = measurement.probe.images[:CHECKED_IMAGES].to(device_of(network, pl_module))
     with without_logging(pl_module), precision.forward_context():
         reports = [
             check(

@@ -27,7 +27,7 @@ class Overhead:
 
     Attributes:
         clock: seconds from some moment on.
-        spent: seconds of evaluations so far.
+        spent: seconds of evaluations and their figures so far.
         last: seconds of the last one.
     """
 
@@ -48,6 +48,17 @@ class Overhead:
         finally:
             self.last = self.clock() - begin
             self.spent += self.last
+
+    @contextmanager
+    def extended(self) -> Iterator[None]:
+        """Count what is done inside as part of the last evaluation, also if it fails."""
+        begin = self.clock()
+        try:
+            yield
+        finally:
+            seconds = self.clock() - begin
+            self.last += seconds
+            self.spent += seconds
 
     def share(self) -> float:
         """Share of the wall time so far that went into evaluations, 0 to 1."""

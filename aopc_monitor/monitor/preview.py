@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.evaluation import evaluate, plan
+from aopc_monitor.evaluation import evaluate, num_orders, plan
 from aopc_monitor.isolation import untouched
 from aopc_monitor.monitor.measurement import FORWARDS_PER_BACKWARD_PASS, Measurement
 from aopc_monitor.scores import class_outputs
@@ -23,7 +23,7 @@ def plan_of(
     """What is measured and what it costs, in a line for people."""
     lines = []
     for name, m in measurements.items():
-        line = plan(m.probe.images, m.heatmaps, m.protocol, range_read_off)
+        line = plan(m.probe.images, m.heatmaps, m.protocol, range_read_off, m.lerf)
         lines.append(f"{name}: {line}" if name else line)
     if share is not None:
         lines.append(f"evaluations will take about {share:.1%} of the training time")
@@ -100,7 +100,7 @@ def measured(
     heatmaps, protocol, seed = measurement.heatmaps, measurement.protocol, measurement.seed
 
     def look() -> None:
-        evaluate(model, part, None, heatmaps, protocol, seed).summary()
+        evaluate(model, part, None, heatmaps, protocol, seed, lerf=measurement.lerf).summary()
 
     def step() -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -110,7 +110,7 @@ def measured(
 
     with untouched(model):
         seconds, step_seconds = _seconds(look, images), _seconds(step, images)
-    forwards = protocol.forwards(total, len(heatmaps) + 1)
+    forwards = protocol.forwards(total, num_orders(len(heatmaps), measurement.lerf))
     return Estimate(forwards, seconds * total / len(part), step_seconds, every_n_steps)
 
 

@@ -10,23 +10,21 @@ from typing import Any, TypeAlias
 Schedule: TypeAlias = "int | Sequence[int]"
 
 
-def check_schedule(every_n_steps: Any) -> None:
+def check_schedule(every_n_steps: Any, name: str = "every_n_steps") -> None:
     """Raise ValueError unless `every_n_steps` is a number >= 1 or increasing steps."""
     if isinstance(every_n_steps, int) and not isinstance(every_n_steps, bool):
         if every_n_steps < 1:
-            raise ValueError(f"every_n_steps={every_n_steps} must be at least 1")
+            raise ValueError(f"{name}={every_n_steps} must be at least 1")
         return
     if not isinstance(every_n_steps, Sequence) or isinstance(every_n_steps, str):
         raise ValueError(
-            f"every_n_steps={every_n_steps!r} must be a number of steps or an increasing sequence "
-            "of steps"
+            f"{name}={every_n_steps!r} must be a number of steps or an increasing sequence of steps"
         )
     steps = list(every_n_steps)
     increasing = all(a < b for a, b in pairwise(steps))
     if not steps or not all(isinstance(s, int) and s >= 0 for s in steps) or not increasing:
         raise ValueError(
-            f"every_n_steps={every_n_steps!r} must hold at least one step, whole numbers that "
-            "increase"
+            f"{name}={every_n_steps!r} must hold at least one step, whole numbers that increase"
         )
 
 

@@ -16,11 +16,13 @@ from aopc_monitor.protocol import suggested_protocol
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """The arguments of `AOPCMonitor` that tell what is measured.
+    """The arguments of `AOPCMonitor` that tell what is measured and shown.
 
     Attributes:
         sources: loaders or images by the name of the probe; none for the trainer's loader.
         choices: arguments of `suggested_protocol`.
+        figures: whether pictures are drawn.
+        custom_scalars: whether TensorBoard gets a layout.
     """
 
     heatmaps: Mapping[str, Heatmap]
@@ -33,6 +35,9 @@ class MonitorSettings:
     max_overhead: float | None
     prefix: str
     on_error: str
+    lerf: bool
+    figures: bool
+    custom_scalars: bool
 
     def network(self, pl_module: Any) -> nn.Module:
         """The network to look at."""
@@ -42,4 +47,4 @@ class MonitorSettings:
     def measurement(self, probe: Probe, **changes: Any) -> Measurement:
         """The measurement of a probe, with what is not given chosen to fit its images."""
         protocol = suggested_protocol(probe.images, **{**self.choices, **changes})
-        return Measurement(probe, protocol, self.heatmaps, self.seed)
+        return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)

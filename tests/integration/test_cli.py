@@ -22,6 +22,10 @@ trainer:
         heatmap: [lrp, sensitivity_l2]
         every_n_steps: [10, 100]
         data_range: [0.0, [1.0, 1.0, 2.0]]
+        lerf: true
+        figures: true
+        figures_every_n_steps: [10, 50]
+        custom_scalars: true
 """
 
 
@@ -62,3 +66,7 @@ def test_yaml(package: str, tmp_path: Path) -> None:
     )
     assert list(monitor.heatmaps) == ["lrp", "sensitivity_l2"]
     assert monitor.every_n_steps == [10, 100]
+    assert monitor.figures_every_n_steps == [10, 50]
+    assert monitor.settings.lerf
+    assert monitor.settings.figures
+    assert monitor.settings.custom_scalars

@@ -47,3 +47,19 @@ def test_a_failure_costs_time_too() -> None:
 def test_wrong_shares_are_named(wrong: object) -> None:
     with pytest.raises(ValueError, match="max_overhead="):
         AOPCMonitor(max_overhead=wrong)  # type: ignore[arg-type]
+
+
+def test_what_belongs_to_an_evaluation_is_counted_with_it() -> None:
+    clock = Clock()
+    overhead = Overhead(clock)
+    with overhead.timed():
+        clock.now += 2.0
+
+    def fail() -> None:
+        with overhead.extended():
+            clock.now += 1.0
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert overhead.last == overhead.spent == 3.0

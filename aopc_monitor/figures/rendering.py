@@ -1,0 +1,49 @@
+"""Figures to pixels and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_installed() -> None:
+    """Raise ModuleNotFoundError, with what to do, where matplotlib is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'figures need matplotlib ({error}): pip install "aopc-monitor[figures]", or '
+            '"matplotlib>=3.8"'
+        ) from error
+
+
+def rendered(figure: Any) -> NDArray[np.uint8]:
+    """The pixels of a matplotlib figure, (H, W, 3), in at most 256 colours.
+
+    So few make a PNG file half as large, and are not seen to be missing.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> rendered(Figure(figsize=(2, 1), dpi=50)).shape
+        (50, 100, 3)
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image  # matplotlib needs it, too
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # The method that keeps the pale colours of bands apart.
+    few = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return np.array(few.convert("RGB"))
+
+
+def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write (H, W, 3) pixels to a PNG file, in a folder that is made if need be."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,146 @@
+"""The pictures of a monitor: when they are due, and drawing them without harm to the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aopc_monitor.evaluation import Evaluation
+from aopc_monitor.figures import rendered
+from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.monitor.custom_scalars import layout_of, write_layout
+from aopc_monitor.monitor.failures import Failures
+from aopc_monitor.monitor.loggers import key, step_of
+from aopc_monitor.monitor.measurement import Measurement
+from aopc_monitor.monitor.messages import warn
+from aopc_monitor.monitor.panels import curves_panel, heatmaps_panel, progress_panel
+from aopc_monitor.monitor.pictures import Picture, hand_over
+from aopc_monitor.monitor.processes import (
+    ConfigurationError,
+    EvaluationError,
+    Outcome,
+    text_of,
+    together,
+)
+from aopc_monitor.monitor.sample import Sample, class_names, sample_of
+from aopc_monitor.monitor.settings import MonitorSettings
+
+NOT_OURS = (Outcome.MODEL_MODIFIED, Outcome.STOPPED)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to draw, by the name of the probe.
+
+    Attributes:
+        sources: loaders or images of the probes.
+        measurements: what is measured.
+        evaluations: what was found, with the least relevant regions first.
+        history: one record per evaluation, at least one.
+        chunks: images at once.
+    """
+
+    sources: Mapping[str, Any]
+    measurements: Mapping[str, Measurement]
+    evaluations: Mapping[str, Evaluation]
+    history: Sequence[Mapping[str, float]]
+    chunks: ChunkSizes
+
+
+class Dashboard:
+    """Draws what was found at a look.
+
+    Attributes:
+        settings: what the user gave.
+    """
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self.settings = settings
+        self._failures = Failures(task="draw figures", without="figures")
+        self._last_step = -1
+        self._refused: set[str] = set()
+
+    def start(self, trainer: Any, probes: Sequence[str]) -> None:
+        """Begin anew, also after a resume."""
+        self._failures = Failures(task="draw figures", without="figures")
+        self._last_step = -1
+        if self.settings.custom_scalars:
+            layout = layout_of(self.settings.prefix, probes, list(self.settings.heatmaps))
+            write_layout(trainer, layout)
+
+    def may_draw(self, step: int) -> bool:
+        """Whether figures are wanted, work, and were not drawn at this step yet."""
+        has_tried = self._last_step == step
+        return self.settings.figures and not self._failures.is_off and not has_tried
+
+    def draw(self, trainer: Any, pl_module: Any, found: Found) -> None:
+        """Draw all pictures and hand them on; by all processes, of which one draws.
+
+        Raises:
+            EvaluationError: on every process, if the parameters changed, or the process was asked
+                to end. Whatever else fails costs the pictures, and nothing else.
+        """
+        self._last_step = trainer.global_step
+        # Asks all processes. A dry run leaves no files.
+        folder = None if trainer.fast_dev_run else trainer.log_dir
+        try:
+            samples = together(trainer, lambda: self._samples(trainer, pl_module, found))
+            together(trainer, lambda: self._draw(trainer, pl_module, found, samples, folder))
+        except (ConfigurationError, EvaluationError) as error:
+            outcome = getattr(error, "outcome", Outcome.MISCONFIGURED)
+            if outcome in NOT_OURS:
+                raise
+            text = self._failures.failed(trainer.global_step, text_of(error), outcome)
+            is_news = self._failures.is_off or self._failures.total == 1
+            if is_news and trainer.is_global_zero:
+                warn(text)
+        else:
+            self._failures.succeeded()
+
+    def _samples(self, trainer: Any, pl_module: Any, found: Found) -> dict[str, Sample]:
+        network = self.settings.network(pl_module)
+        return {
+            probe: sample_of(trainer, pl_module, network, measurement, found.chunks)
+            for probe, measurement in found.measurements.items()
+        }
+
+    def _draw(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        found: Found,
+        samples: Mapping[str, Sample],
+        folder: str | None,
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        pictures: dict[str, Picture] = {}
+        for probe, sample in samples.items():
+            names = class_names(pl_module, found.sources.get(probe), sample.num_classes)
+            pictures |= self._pictures(probe, found, sample, names)
+        for logger, problem in hand_over(trainer, pictures, step_of(trainer), folder).items():
+            if logger not in self._refused:
+                warn(f"{logger} did not take a figure; training goes on. {problem}")
+            self._refused.add(logger)
+
+    def _pictures(
+        self, probe: str, found: Found, sample: Sample, names: Sequence[str] | None
+    ) -> dict[str, Picture]:
+        settings, step = self.settings, int(found.history[-1]["step"])
+        heatmaps = list(found.measurements[probe].heatmaps)
+        score = settings.choices["score"]
+        unit = score.replace("_", " ") if isinstance(score, str) else "score"
+        figures = {
+            "training_progress": progress_panel(
+                found.history, settings.prefix, probe, heatmaps, unit
+            ),
+            "perturbation_curves": curves_panel(
+                found.evaluations[probe], probe, heatmaps, unit, step
+            ),
+            "heatmaps": heatmaps_panel(sample, probe, names, step),
+        }
+        return {
+            key(settings.prefix, probe, f"figures/{kind}"): rendered(figure)
+            for kind, figure in figures.items()
+        }

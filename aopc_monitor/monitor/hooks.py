@@ -1,0 +1,126 @@
+"""Lightning's hooks, translated: when there is something to do. No arithmetic of AOPC is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aopc_monitor.monitor.loggers import publish
+from aopc_monitor.monitor.preview import expected_share
+from aopc_monitor.monitor.schedule import is_due
+from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.monitor.trainers import check_forward, check_strategy, validation_loaders
+from aopc_monitor.monitor.watch import Watch
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+else:
+    from aopc_monitor.monitor.lightning_base import Callback
+
+
+class Hooks(Callback):
+    """The part of `AOPCMonitor` that the trainer calls.
+
+    Attributes:
+        settings: what the user gave.
+        every_n_steps: the schedule in optimizer steps.
+        at_validation: whether to look at the network whenever it is validated or tested.
+        figures_every_n_steps: the schedule of figures; None for validations.
+    """
+
+    settings: MonitorSettings
+    every_n_steps: int | Sequence[int] | None
+    at_validation: bool
+    figures_every_n_steps: int | Sequence[int] | None
+    _watch: Watch
+    _last_step: int
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse what cannot be looked at, and begin a new history for a new training."""
+        check_strategy(trainer)
+        if self.settings.model_fn is None:
+            check_forward(pl_module)
+        if stage == "fit" and trainer.global_step == 0:
+            # A new training, and not the checkpoint that may be loaded next.
+            self._watch = Watch(self.settings)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take the probe, and look at the network as it starts or go on with a history."""
+        self._last_step = trainer.global_step
+        self._watch.start(
+            trainer,
+            pl_module,
+            validation_loaders(trainer, pl_module),
+            lambda cost: expected_share(trainer, self.every_n_steps, self.at_validation, cost),
+            self._was_due(trainer.global_step),
+        )
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the network if a step of the schedule was passed."""
+        due = self._is_due(self._last_step, trainer.global_step)
+        draw = self._figures_are_due(self._last_step, trainer.global_step)
+        self._last_step = trainer.global_step
+        if due or draw:
+            self._watch.look(trainer, pl_module, draw=draw)
+
+    def _was_due(self, step: int) -> Callable[[int], bool]:
+        return lambda last: self._is_due(last, step) or self._figures_are_due(last, step)
+
+    def _is_due(self, last_step: int, step: int) -> bool:
+        return self.every_n_steps is not None and is_due(self.every_n_steps, last_step, step)
+
+    def _figures_are_due(self, last_step: int, step: int) -> bool:
+        every = self.figures_every_n_steps
+        return every is not None and is_due(every, last_step, step)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the network as training leaves it."""
+        self._watch.look(trainer, pl_module, draw=True, is_last=True)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take the probe of a validation outside training."""
+        if trainer.state.fn != "fit" and self.at_validation:
+            self._watch.prepare_alone(trainer, pl_module, trainer.val_dataloaders)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the network when it is validated."""
+        if not self.at_validation or trainer.sanity_checking:
+            return
+        if trainer.state.fn == "fit":
+            self._watch.look(trainer, pl_module, draw=self.figures_every_n_steps is None)
+        else:
+            self._log(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Callbacks that average weights have put the others back by now."""
+        if trainer.state.fn == "fit":
+            self._watch.validation_ended(trainer, pl_module)
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take the probe of a test."""
+        if self.at_validation:
+            self._watch.prepare_alone(trainer, pl_module, trainer.test_dataloaders)
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the network when it is tested."""
+        if self.at_validation:
+            self._log(trainer, pl_module)
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take the probe of a prediction."""
+        if self.at_validation:
+            self._watch.prepare_alone(trainer, pl_module, trainer.predict_dataloaders)
+
+    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the network when it predicts."""
+        if self.at_validation:
+            # Lightning has no logging of modules here.
+            publish(trainer, self._watch.evaluate_alone(trainer, pl_module))
+
+    def _log(self, trainer: Any, pl_module: Any) -> None:
+        """Into what `trainer.validate` and `trainer.test` return."""
+        metrics = self._watch.evaluate_alone(trainer, pl_module)
+        # The same on every process already, but for the wall time.
+        pl_module.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=False)
