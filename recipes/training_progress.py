@@ -44,6 +44,7 @@ from recipes.training.networks import SMALL
 
 # Before it, even a fast learner is at chance.
 FIRST_STEP = 20
+LOOKS_PER_FIGURE = 3
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -142,15 +143,17 @@ def _train(
     )
     steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
     # The first evaluation is made before the first step.
-    monitor.every_n_steps = log_spaced_steps(
-        steps, options.evaluations - 1, min(FIRST_STEP, steps // 2)
-    )
+    schedule = log_spaced_steps(steps, options.evaluations - 1, min(FIRST_STEP, steps // 2))
+    monitor.every_n_steps = schedule
+    monitor.figures_every_n_steps = schedule[::LOOKS_PER_FIGURE]
     model = new_classifier(data, network)
     trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
-    return [
-        {"aopc/overhead": 0.0, **point, **beside}  # there is none before the first step
-        for point, beside in zip(monitor.history, rivals.points, strict=True)
+    points = [
+        {**point, **beside} for point, beside in zip(monitor.history, rivals.points, strict=True)
     ]
+    # Looks with figures find more than the others.
+    keys = [key for key in points[-1] if all(key in point for point in points)]
+    return [{key: point[key] for key in keys} for point in points]
 
 
 def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMonitor:
@@ -164,6 +167,8 @@ def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMon
         data_range=normalized_data_range(data.mean, data.std),
         seed=seed,
         on_error="raise",
+        figures=True,
+        custom_scalars=True,
     )
 
 

@@ -119,6 +119,7 @@ def perturbation_curves(
         handles = _draw_lines(axis, steps, lines, style, vary_dashes=True)
         axis.set_title(name, fontsize=style.label)
         axis.set_xlim(0, max(steps))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=style.legend)
         axis.grid(alpha=0.25)
     for axis in list(axes.flat)[len(panels) :]:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.figures import (
     DASHBOARD,
@@ -16,8 +19,11 @@ from aopc_monitor.figures import (
 )
 from aopc_monitor.monitor.loggers import key
 from aopc_monitor.monitor.sample import Sample
+from aopc_monitor.precision import standard_error
 
 MOST_PANELS = 4
+# A point of a curve that rests on fewer says more of these images than of the network.
+FEWEST_IMAGES = 64
 RANDOM = "random order"
 
 Record = Mapping[str, float]
@@ -78,8 +84,7 @@ def curves_panel(
     """
 
     def line(name: str, is_control: bool = False) -> Line:
-        curve = f"{name}_curve"
-        values, errors = evaluation.curve(curve), evaluation.curve_sem(curve)
+        values, errors = pooled_curve(evaluation.sums[f"{name}_curve"])
         return Line(values.tolist(), errors.tolist(), is_control)
 
     random = line("random", is_control=True)
@@ -95,6 +100,42 @@ def curves_panel(
     if len(heatmaps) > MOST_PANELS:
         title += f" (first {MOST_PANELS} of {len(heatmaps)} heatmaps)"
     return perturbation_curves(panels, score, title, DASHBOARD)
+
+
+def pooled_curve(sums: Tensor, fewest_images: int = FEWEST_IMAGES) -> tuple[Tensor, Tensor]:
+    """A curve in which neighbouring steps share a point, until it rests on enough images.
+
+    Where steps are sampled, each of them was evaluated for other images, and few.
+
+    Args:
+        sums: (3, L+1) count, sum and sum of squares at each step, as an `Evaluation` keeps them.
+        fewest_images: that a point rests on; all images of the first step, if those are fewer.
+
+    Returns:
+        (L+1,) means and (L+1,) standard errors: of a group of steps, at the step where the mean of
+        its evaluations lies; NaN at the others.
+
+    Example:
+        >>> sums = torch.tensor([[4, 2, 2, 4], [4.0, 1.4, 0.6, 0.8], [4.0, 1.0, 0.2, 0.2]])
+        >>> pooled_curve(sums)[0]
+        tensor([1.0000,    nan, 0.5000, 0.2000])
+    """
+    fewest = min(fewest_images, int(sums[0, 0]))
+    groups: list[list[int]] = [[]]
+    for step in range(sums.shape[1]):
+        groups[-1].append(step)
+        if sums[0, groups[-1]].sum() >= fewest:
+            groups.append([])
+    unfinished = groups.pop()
+    groups[-1] += unfinished
+    values, errors = torch.full_like(sums[:2], torch.nan)
+    for group in groups:
+        counts = sums[0, group]
+        centre = round(float((counts * torch.tensor(group).to(counts)).sum() / counts.sum()))
+        total = sums[:, group].sum(dim=1)
+        values[centre] = total[1] / total[0]
+        errors[centre] = standard_error(*total)
+    return values, errors
 
 
 def heatmaps_panel(sample: Sample, probe: str, names: Sequence[str] | None, step: int) -> Any:

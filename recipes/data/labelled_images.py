@@ -38,6 +38,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         mean: mean of each channel, in units of the 0..1 range.
         std: standard deviation of each channel, in the same units.
         augment: maps a uint8 batch (n, 3, H, W) to one of the same shape, anew at every access.
+        classes: names of the classes in the order of the labels, which the monitor shows.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         mean: Sequence[float],
         std: Sequence[float],
         augment: Callable[[Tensor], Tensor] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
+        self.classes = tuple(classes)
         self.images, self.labels, self.augment = images, labels.long(), augment
         self.mean, self.std = tuple(mean), tuple(std)
         self._normalise = v2.Compose(
@@ -75,7 +78,8 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         augment = self.augment if augmented else None
         is_decoded = isinstance(self.images, Tensor)
         images = self.images[rows] if is_decoded else self.images.part(rows)
-        return LabelledImages(images, self.labels[rows], self.mean, self.std, augment)
+        labels = self.labels[rows]
+        return LabelledImages(images, labels, self.mean, self.std, augment, self.classes)
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,8 @@ def assemble(
     mean, std = _channel_moments(train[0][some])
     return ImageData(
         name=name,
-        train=LabelledImages(*train, mean, std, augment),
-        test=LabelledImages(*test, mean, std),
+        train=LabelledImages(*train, mean, std, augment, classes),
+        test=LabelledImages(*test, mean, std, classes=classes),
         classes=classes,
         mean=mean,
         std=std,

@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("matplotlib")
 
 from aopc_monitor.evaluation import Evaluation
-from aopc_monitor.monitor.panels import curves_panel, progress_panel
+from aopc_monitor.monitor.panels import curves_panel, pooled_curve, progress_panel
 
 RECORD = {"aopc/lrp": 0.2, "aopc/lrp_sem": 0.01, "aopc/random": 0.1, "aopc/random_sem": 0.01}
 
@@ -50,6 +50,28 @@ def test_curves_bridge_steps_without_images() -> None:
     assert labels == ["most relevant first", "least relevant first", "random order"]
     for line in axis.lines:
         assert line.get_xydata().flatten().tolist() == pytest.approx([0, 0.8, 1, 0.5, 3, 0.2])
+
+
+def test_points_of_a_sampled_curve_rest_on_enough_images() -> None:
+    """Of 100 images each was evaluated at one of ten steps."""
+    curves = torch.full((100, 11), float("nan"), dtype=torch.float64)
+    curves[:, 0] = 1.0
+    steps = torch.arange(100) % 10 + 1
+    curves[torch.arange(100), steps] = torch.rand(100, dtype=torch.float64) / steps
+    sums = Evaluation.of({"curve": curves}, 0).sums["curve"]
+    values, errors = pooled_curve(sums, fewest_images=30)
+    known = values.isfinite().nonzero().flatten().tolist()
+    assert known == [0, 2, 5, 8]  # steps 1 to 3, 4 to 6, and 7 to 10, the last with what is left
+    last = curves[:, 7:][curves[:, 7:].isfinite()]
+    assert float(values[8]) == pytest.approx(float(last.mean()))
+    assert float(errors[8]) == pytest.approx(float(last.std()) / 40**0.5)
+
+
+def test_curves_of_all_steps_are_drawn_as_they_are() -> None:
+    curves = torch.rand(5, 7, dtype=torch.float64)
+    values, errors = pooled_curve(Evaluation.of({"curve": curves}, 0).sums["curve"])
+    torch.testing.assert_close(values, curves.mean(dim=0))
+    torch.testing.assert_close(errors, curves.std(dim=0) / 5**0.5)
 
 
 def test_curves_of_many_heatmaps_say_which_are_left_out() -> None:
