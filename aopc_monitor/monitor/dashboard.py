@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,33 +58,44 @@ class Dashboard:
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
         self._failures = Failures(task="draw figures", without="figures")
-        self._last_step = -1
+        self._drawn = 0  # looks there were when figures were last drawn
         self._refused: set[str] = set()
 
     def start(self, trainer: Any, probes: Sequence[str]) -> None:
         """Begin anew, also after a resume."""
         self._failures = Failures(task="draw figures", without="figures")
-        self._last_step = -1
+        self._drawn = 0
         if self.settings.custom_scalars:
             layout = layout_of(self.settings.prefix, probes, list(self.settings.heatmaps))
             write_layout(trainer, layout)
 
-    def may_draw(self, step: int) -> bool:
-        """Whether figures are wanted, work, and were not drawn at this step yet."""
-        has_tried = self._last_step == step
-        return self.settings.figures and not self._failures.is_off and not has_tried
+    @property
+    def is_on(self) -> bool:
+        """Whether figures are wanted, and can be drawn."""
+        return self.settings.figures and not self._failures.is_off
 
-    def draw(self, trainer: Any, pl_module: Any, found: Found) -> None:
+    def has_drawn(self, looks: int) -> bool:
+        """Whether what so many looks found was drawn, or tried to be."""
+        return self._drawn == looks
+
+    def draw(self, trainer: Any, pl_module: Any, looks: int, gather: Callable[[], Found]) -> None:
         """Draw all pictures and hand them on; by all processes, of which one draws.
+
+        Args:
+            trainer: the Lightning trainer.
+            pl_module: its module.
+            looks: how many there were, with this one.
+            gather: finds what there is to draw, on all processes.
 
         Raises:
             EvaluationError: on every process, if the parameters changed, or the process was asked
                 to end. Whatever else fails costs the pictures, and nothing else.
         """
-        self._last_step = trainer.global_step
+        self._drawn = looks
         # Asks all processes. A dry run leaves no files.
         folder = None if trainer.fast_dev_run else trainer.log_dir
         try:
+            found = gather()
             samples = together(trainer, lambda: self._samples(trainer, pl_module, found))
             together(trainer, lambda: self._draw(trainer, pl_module, found, samples, folder))
         except (ConfigurationError, EvaluationError) as error:

@@ -27,13 +27,15 @@ class Overhead:
 
     Attributes:
         clock: seconds from some moment on.
-        spent: seconds of evaluations and their figures so far.
-        last: seconds of the last one.
+        spent: seconds of evaluations and figures so far.
+        last: seconds of the last evaluation.
+        last_figures: seconds of the last figures.
     """
 
     clock: Callable[[], float] = time.perf_counter
     spent: float = 0.0
     last: float = 0.0
+    last_figures: float = 0.0
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,34 +52,33 @@ class Overhead:
             self.spent += self.last
 
     @contextmanager
-    def extended(self) -> Iterator[None]:
-        """Count what is done inside as part of the last evaluation, also if it fails."""
+    def drawing(self) -> Iterator[None]:
+        """Count what is done inside as figures, also if it fails."""
         begin = self.clock()
         try:
             yield
         finally:
-            seconds = self.clock() - begin
-            self.last += seconds
-            self.spent += seconds
+            self.last_figures = self.clock() - begin
+            self.spent += self.last_figures
 
     def share(self) -> float:
         """Share of the wall time so far that went into evaluations, 0 to 1."""
         elapsed = self.clock() - self.started
         return self.spent / elapsed if elapsed > 0 else 0.0
 
-    def allows_another(self, max_overhead: float) -> bool:
-        """Whether evaluations stay under a share of the wall time if one more is made now.
+    def allows(self, seconds: float, max_overhead: float) -> bool:
+        """Whether all of it stays under a share of the wall time if so many seconds are added now.
 
         Example:
             >>> now = [0.0]
             >>> overhead = Overhead(clock=lambda: now[0])
             >>> with overhead.timed():
             ...     now[0] += 2.0
-            >>> overhead.allows_another(0.1)
+            >>> overhead.allows(overhead.last, max_overhead=0.1)
             False
             >>> now[0] = 40.0
-            >>> overhead.allows_another(0.1)
+            >>> overhead.allows(overhead.last, max_overhead=0.1)
             True
         """
         elapsed = self.clock() - self.started
-        return self.spent + self.last <= max_overhead * (elapsed + self.last)
+        return self.spent + seconds <= max_overhead * (elapsed + seconds)

@@ -18,15 +18,19 @@ from aopc_monitor.scores import class_outputs
 
 
 def plan_of(
-    measurements: Mapping[str, Measurement], range_read_off: bool, share: float | None = None
+    measurements: Mapping[str, Measurement],
+    range_read_off: bool,
+    share: float | None = None,
+    figures: bool = False,
 ) -> str:
-    """What is measured and what it costs, in a line for people."""
+    """What is measured and what it costs, in a line for people; figures cost more than that."""
     lines = []
     for name, m in measurements.items():
         line = plan(m.probe.images, m.heatmaps, m.protocol, range_read_off, m.lerf)
         lines.append(f"{name}: {line}" if name else line)
     if share is not None:
-        lines.append(f"evaluations will take about {share:.1%} of the training time")
+        line = f"evaluations will take about {share:.1%} of the training time"
+        lines.append(f"{line}, figures not counted" if figures else line)
     return "; ".join(lines)
 
 

@@ -49,6 +49,7 @@ class Watch:
         self._overhead = Overhead()
         self._dashboard = Dashboard(settings)
         self._first_step = 0
+        self._measured_weights: tuple[int, ...] = ()
         # Those that need no evaluation any more at the step of the last one.
         self._known_weights: set[tuple[int, ...]] = set()
         self._said: set[str] = set()
@@ -89,24 +90,19 @@ class Watch:
             was_due: whether an evaluation was due after a step, and not after now.
         """
         self._overhead, self._first_step = Overhead(), trainer.global_step
+        self.measurements = {}
         self._attempts.begin_anew()
         before = self._compared
         self._preparation.check(pl_module, loaders)
-        if not self._attempts.make(trainer, pl_module, self._prepare_training, is_start=True):
+        prepare = partial(self._prepare_training, share_of=share_of)
+        if not self._attempts.make(trainer, pl_module, prepare, is_start=True):
             self._attempts.refuse_if_awaited(trainer, self.settings.prefix, self.history)
             return
-        measurements = list(self.measurements.values())
-        share = share_of(sum(measurement.cost for measurement in measurements))
-        self._say(
-            trainer, plan_of(self.measurements, self._preparation.read_off_range is not None, share)
-        )
-        preflight(trainer, pl_module, self.settings.network, measurements[0])
-        self._dashboard.start(trainer, list(self.measurements))
         if self.history:
             self._go_on(trainer, pl_module, before)
             if self._keys().are_in(self.history[-1]) and not was_due(int(self.history[-1]["step"])):
                 return
-        first_look = partial(self._evaluate_and_publish, draw=self._may_draw(trainer))
+        first_look = partial(self._evaluate_and_publish, draw=self._dashboard.is_on)
         if not self._attempts.make(trainer, pl_module, first_look, is_start=True):
             self._attempts.refuse_if_awaited(trainer, self.settings.prefix, self.history)
 
@@ -119,35 +115,47 @@ class Watch:
             draw: whether figures are due, if there are any.
             is_last: whether this is the end of the training, which is always looked at.
         """
-        done = self._is_done(trainer, pl_module)
-        draw = draw and self._may_draw(trainer)
+        draw = draw and self._dashboard.is_on
+        done = self._is_done(trainer, pl_module, to_be_drawn=draw)
+        draw = draw and not (done and self._dashboard.has_drawn(len(self.history)))
         failed = self._attempts.failures.last_step == trainer.global_step  # would fail again
         is_idle = (done and not draw) or (trainer.fast_dev_run and self.history)
         if self._attempts.failures.is_off or failed or is_idle:
             return
-        if is_last or self._can_afford(trainer):
-            work = self._draw if done else partial(self._evaluate_and_publish, draw=draw)
+        seconds = 0.0 if done else self._overhead.last
+        # Figures that are too dear do not cost the numbers.
+        draw = draw and (
+            is_last or self._can_afford(trainer, seconds + self._overhead.last_figures)
+        )
+        if not done and (draw or is_last or self._can_afford(trainer, seconds)):
+            work = partial(self._evaluate_and_publish, draw=draw)
             self._attempts.make(trainer, pl_module, work)
+        elif draw:
+            self._attempts.make(trainer, pl_module, self._draw)
 
-    def _is_done(self, trainer: Any, pl_module: Any) -> bool:
+    def _is_done(self, trainer: Any, pl_module: Any, to_be_drawn: bool) -> bool:
         if not self.history or self.history[-1]["step"] != trainer.global_step:
             return False
         # Averaging of weights puts others in place between a step and its validation; on some
         # process alone, for all that is known here.
-        known = fingerprint(pl_module) in self._known_weights
+        weights = fingerprint(pl_module)
+        known = weights in self._known_weights
+        if to_be_drawn:  # with the numbers of the very same weights
+            known = weights == self._measured_weights
         done: bool = trainer.strategy.reduce_boolean_decision(known, all=True)
         return done
-
-    def _may_draw(self, trainer: Any) -> bool:
-        return self._dashboard.may_draw(trainer.global_step)
 
     def validation_ended(self, trainer: Any, pl_module: Any) -> None:
         """Averaged weights were looked at; what is back in place needs no look of its own."""
         if self.history and self.history[-1]["step"] == trainer.global_step:
             self._known_weights.add(fingerprint(pl_module))
 
+    def _remember_weights(self, pl_module: Any) -> None:
+        self._measured_weights = fingerprint(pl_module)
+        self._known_weights = {self._measured_weights}
+
     def _go_on(self, trainer: Any, pl_module: Any, before: Mapping[str, Mapping[str, Any]]) -> None:
-        self._known_weights = {fingerprint(pl_module)}
+        self._remember_weights(pl_module)
         keys = self._keys()
         # Other callbacks have forgotten the last value; the next one comes when it is due.
         remind(trainer, keys.public_part(self.history[-1]), keys.on_progress_bar())
@@ -158,12 +166,12 @@ class Watch:
                 f"before and after step {trainer.global_step} do not compare"
             )
 
-    def _can_afford(self, trainer: Any) -> bool:
+    def _can_afford(self, trainer: Any, seconds: float) -> bool:
         limit = self.settings.max_overhead
         if limit is None or not self.history:
             return True
         # Clocks differ between processes: one of them decides.
-        allows: bool = trainer.strategy.broadcast(self._overhead.allows_another(limit))
+        allows: bool = trainer.strategy.broadcast(self._overhead.allows(seconds, limit))
         if not allows:
             self._say(
                 trainer,
@@ -172,9 +180,20 @@ class Watch:
             )
         return allows
 
-    def _prepare_training(self, trainer: Any, pl_module: Any) -> None:
+    def _prepare_training(
+        self, trainer: Any, pl_module: Any, share_of: Callable[[int], float | None] | None = None
+    ) -> None:
         self._prepare(trainer, pl_module)
         self._compared = {name: m.settings() for name, m in self.measurements.items()}
+        measurements = list(self.measurements.values())
+        cost = sum(measurement.cost for measurement in measurements)
+        self._say(trainer, self._plan(share_of(cost) if share_of else None))
+        preflight(trainer, pl_module, self.settings.network, measurements[0])
+        self._dashboard.start(trainer, list(self.measurements))
+
+    def _plan(self, share: float | None = None) -> str:
+        read_off = self._preparation.read_off_range is not None
+        return plan_of(self.measurements, read_off, share, self.settings.figures)
 
     def _evaluate_and_publish(self, trainer: Any, pl_module: Any, draw: bool) -> None:
         if not self.measurements:
@@ -185,7 +204,7 @@ class Watch:
         if trainer.global_step > self._first_step:  # before, there is nothing to compare with
             record[self._key("overhead")] = self._overhead.share()
         self.history.append({"step": trainer.global_step, **record})
-        self._known_weights = {fingerprint(pl_module)}
+        self._remember_weights(pl_module)
         keys = self._keys()
         publish(trainer, keys.public_part(record), keys.on_progress_bar())
         if draw:
@@ -193,21 +212,19 @@ class Watch:
 
     def _draw(self, trainer: Any, pl_module: Any) -> None:
         """Draw what was found at this step."""
-        if not all(evaluation.has_lerf for evaluation in self.evaluations.values()):
-            self._evaluate(trainer, pl_module, lerf=True)
-        before = self._overhead.last
-        with self._overhead.extended():
-            found = Found(
-                self._preparation.sources,
-                self.measurements,
-                self.evaluations,
-                self.history,
-                self._chunks,
+        with self._overhead.drawing():
+            self._dashboard.draw(
+                trainer, pl_module, len(self.history), lambda: self._found(trainer, pl_module)
             )
-            self._dashboard.draw(trainer, pl_module, found)
-        seconds = {self._key("figures_seconds"): self._overhead.last - before}
+        seconds = {self._key("figures_seconds"): self._overhead.last_figures}
         self.history[-1].update(seconds)
         publish(trainer, seconds)
+
+    def _found(self, trainer: Any, pl_module: Any) -> Found:
+        if not all(evaluation.has_lerf for evaluation in self.evaluations.values()):
+            self.evaluations = self._measured(trainer, pl_module, lerf=True)
+        sources, history = self._preparation.sources, self.history
+        return Found(sources, self.measurements, self.evaluations, history, self._chunks)
 
     # In a validation, test or prediction
 
@@ -216,9 +233,7 @@ class Watch:
         self._attempts.begin_anew()
         self._preparation.check(pl_module, loaders)
         if self._attempts.make(trainer, pl_module, self._prepare, is_start=True):
-            self._say(
-                trainer, plan_of(self.measurements, self._preparation.read_off_range is not None)
-            )
+            self._say(trainer, self._plan())
 
     def evaluate_alone(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Evaluate at the end of such a run: numbers to log, the failures if it failed."""
@@ -235,19 +250,22 @@ class Watch:
         self.measurements = self._preparation.measurements(trainer, pl_module)
 
     def _evaluate(self, trainer: Any, pl_module: Any, lerf: bool = False) -> None:
+        with self._overhead.timed():
+            self.evaluations = self._measured(trainer, pl_module, lerf)
+
+    def _measured(self, trainer: Any, pl_module: Any, lerf: bool) -> dict[str, Evaluation]:
         """Evaluate; where figures are due with the least relevant regions first, too."""
         measurements = {
             name: replace(m, lerf=m.lerf or lerf) for name, m in self.measurements.items()
         }
-        with self._overhead.timed():
-            found = evaluate_on_all_processes(
-                trainer, pl_module, self.settings.network, measurements, self._chunks
-            )
+        found = evaluate_on_all_processes(
+            trainer, pl_module, self.settings.network, measurements, self._chunks
+        )
         bad = [k for k, value in record_of("", found).items() if not math.isfinite(value)]
         if bad:  # such a number would stop EarlyStopping
             reason = f"{', '.join(bad)} came out NaN or infinite"
             raise EvaluationError(reason, Outcome.CIRCUMSTANCES)
-        self.evaluations = found
+        return found
 
     def _say(self, trainer: Any, line: str) -> None:
         """Print a line, once."""

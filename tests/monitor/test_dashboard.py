@@ -16,6 +16,8 @@ pytest.importorskip("matplotlib")
 
 from aopc_monitor import AOPCMonitor
 from aopc_monitor.monitor import dashboard
+from aopc_monitor.monitor.processes import EvaluationError, Outcome
+from aopc_monitor.monitor.watch import Watch
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
 SETTINGS: dict[str, Any] = {
@@ -112,13 +114,78 @@ def test_a_look_without_figures_does_not_pay_for_them(tmp_path: Path) -> None:
     assert watch.evaluations[""].forwards == 260
 
 
-def test_time_of_figures_is_published_and_counted(tmp_path: Path) -> None:
-    watch = monitor()
+@pytest.mark.parametrize("settings", [{}, {"every_n_steps": 6}], ids=["drawn", "evaluated before"])
+def test_time_of_figures_is_published_and_counted(tmp_path: Path, settings: dict[str, Any]) -> None:
+    watch = monitor(**settings)
     metrics = fit(tmp_path, watch).callback_metrics
     assert float(metrics["aopc/figures_seconds"]) > 0
     overhead = watch._watch._overhead
     spent = sum(r["aopc/seconds"] + r["aopc/figures_seconds"] for r in watch.history)
     assert overhead.spent == pytest.approx(spent)
+
+
+class Averages(pl.Callback):
+    """Puts other weights in place while the trainer validates, and at the end."""
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end = at_end
+
+    def shift(self, pl_module: Any, by: float) -> None:
+        with torch.no_grad():
+            for parameter in pl_module.parameters():
+                parameter += by
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.sanity_checking and not self.at_end:
+            self.shift(pl_module, 0.25)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.sanity_checking and not self.at_end:
+            self.shift(pl_module, -0.25)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.at_end:
+            self.shift(pl_module, 0.25)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_figures_show_the_weights_of_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_end: bool
+) -> None:
+    told: list[tuple[float, float]] = []
+    original = dashboard.curves_panel
+
+    def spy(evaluation: Any, *args: Any) -> Any:
+        told.append((watch.history[-1]["aopc/confidence"], evaluation.mean("confidence")))
+        return original(evaluation, *args)
+
+    monkeypatch.setattr(dashboard, "curves_panel", spy)
+    watch = monitor(figures_every_n_steps=100)
+    fit(tmp_path, Averages(at_end), watch)
+    # At the start, and of the network that the training leaves.
+    assert len(told) == 2
+    assert all(in_history == drawn for in_history, drawn in told)
+    last = [record["aopc/confidence"] for record in watch.history if record["step"] == 12]
+    assert len(last) == 2
+    assert told[-1][0] == last[-1] != last[0]
+
+
+def test_an_evaluation_for_figures_alone_that_fails_costs_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Watch._measured
+
+    def fails(self: Watch, trainer: Any, pl_module: Any, lerf: bool) -> Any:
+        if lerf and trainer.global_step > 0:
+            raise EvaluationError("no memory for more", Outcome.CIRCUMSTANCES)
+        return made(self, trainer, pl_module, lerf)
+
+    monkeypatch.setattr(Watch, "_measured", fails)
+    watch = monitor(every_n_steps=6)
+    with pytest.warns(UserWarning, match="no memory for more"):
+        metrics = fit(tmp_path, watch).callback_metrics
+    assert [record["step"] for record in watch.history] == [0, 6, 12]
+    assert "aopc/failures" not in metrics
 
 
 def test_several_heatmaps_probes_and_no_labels(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_share_never_exceeds_the_limit_when_asked_before_each() -> None:
     made = 0
     for step in range(1000):
         clock.now += 1.0
-        if step % 10 == 0 and (made == 0 or overhead.allows_another(0.05)):
+        if step % 10 == 0 and (made == 0 or overhead.allows(overhead.last, 0.05)):
             with overhead.timed():
                 clock.now += 2.0
             made += 1
@@ -49,17 +49,17 @@ def test_wrong_shares_are_named(wrong: object) -> None:
         AOPCMonitor(max_overhead=wrong)  # type: ignore[arg-type]
 
 
-def test_what_belongs_to_an_evaluation_is_counted_with_it() -> None:
+def test_figures_are_counted_beside_evaluations() -> None:
     clock = Clock()
     overhead = Overhead(clock)
     with overhead.timed():
         clock.now += 2.0
 
     def fail() -> None:
-        with overhead.extended():
+        with overhead.drawing():
             clock.now += 1.0
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert overhead.last == overhead.spent == 3.0
+    assert (overhead.last, overhead.last_figures, overhead.spent) == (2.0, 1.0, 3.0)
