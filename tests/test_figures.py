@@ -7,17 +7,21 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+import matplotlib
 from matplotlib.image import imread
 
 from aopc_monitor.figures import (
     DASHBOARD,
+    PAGE,
     Line,
+    Style,
     heatmap_gallery,
     perturbation_curves,
     rendered,
     training_progress,
     write_png,
 )
+from aopc_monitor.figures.gallery import pooled
 
 
 def test_both_axes_show_what_they_were_given(tmp_path: Path) -> None:
@@ -116,3 +120,62 @@ def test_few_colours_are_close_to_the_true_ones(tmp_path: Path) -> None:
     few, true = (imread(tmp_path / name) for name in ("folder/few.png", "true.png"))
     # No colour becomes another: bands differ by little.
     assert np.abs(few - true[:, :, :3]).max() < 0.06
+
+
+@pytest.mark.parametrize("style", [DASHBOARD, PAGE], ids=["dashboard", "page"])
+def test_one_column_of_a_large_heatmap_is_seen_wherever_it_is(style: Style) -> None:
+    blank, _ = red_of(np.zeros((224, 224)), style)
+    assert blank == 0
+    for column in (0, 1, 2, 50, 111, 112, 113, 222, 223):
+        heatmap = np.zeros((224, 224))
+        heatmap[:, column] = 1.0
+        count, place = red_of(heatmap, style)
+        assert count > 40
+        assert place == pytest.approx(column / 224, abs=0.03)
+
+
+def red_of(heatmap: np.ndarray, style: Style) -> tuple[int, float]:
+    """How many pixels of a drawn heatmap are red, and where, from 0 (left) to 1."""
+    black = np.zeros((1, *heatmap.shape, 3))
+    figure = heatmap_gallery(black, {"lrp": heatmap[None]}, ["cat\n91%"], "title", style)
+    pixels = rendered(figure).astype(int)
+    box = figure.axes[1].get_window_extent()
+    _, x = np.nonzero(pixels[:, :, 0] - pixels[:, :, 2] > 30)
+    return len(x), float((x.mean() - box.x0) / box.width) if len(x) else 0.0
+
+
+def test_blocks_are_averaged_whatever_the_size() -> None:
+    image = np.random.default_rng(0).random((7, 10, 3)).astype(np.float32)
+    few = pooled(image, side=4)
+    assert few.shape == (3, 4, 3)
+    np.testing.assert_allclose(few[0, 0], image[:3, :3].mean(axis=(0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(few[2, 3], image[6, 9], rtol=1e-6)
+    assert pooled(image, side=10) is image
+
+
+def test_settings_of_the_user_break_no_picture() -> None:
+    names = {"$^$": np.eye(4)[None]}
+    line = {"$^$": Line([0.0, 0.1])}
+
+    def pictures() -> list[np.ndarray]:
+        figures = (
+            heatmap_gallery(np.zeros((1, 4, 4, 3)), names, ["$a$^"], "$^$", DASHBOARD),
+            training_progress([0, 1], line, [0.1, 0.2], "$^$", "$^$", "$^$", DASHBOARD),
+            training_progress([0, 1], line, [0.1, 0.2], "$^$"),
+            perturbation_curves({"$^$": line}, "$^$", "$^$", DASHBOARD),
+            perturbation_curves({"$^$": line, "$_$": line}, "$^$", "$^$", DASHBOARD),
+        )
+        return [rendered(figure) for figure in figures]
+
+    plain = pictures()
+    mine = {"text.usetex": True, "font.size": 40.0, "axes.facecolor": "black"}
+    with matplotlib.rc_context(mine):
+        for picture, expected in zip(pictures(), plain, strict=True):
+            assert np.array_equal(picture, expected)
+        assert all(matplotlib.rcParams[name] == value for name, value in mine.items())
+
+
+def test_texts_are_shown_as_they_are() -> None:
+    figure = heatmap_gallery(np.zeros((1, 4, 4, 3)), {"lrp": np.eye(4)[None]}, ["$a$^"])
+    assert figure.axes[0].get_title() == "$a$^"
+    assert not figure.axes[0].title.get_parse_math()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aopc_monitor.figures.rendering import own_settings
 from aopc_monitor.figures.style import ACCURACY_COLOUR, COLOURS, CONTROL_COLOUR, PAGE, Style
 
 
@@ -28,6 +29,7 @@ class Line:
     is_control: bool = False
 
 
+@own_settings()
 def training_progress(
     steps: Sequence[int],
     lines: Mapping[str, Line],
@@ -71,21 +73,25 @@ def training_progress(
     )
     _space(left, steps)
     left.set_xlabel("training step", fontsize=style.label)
-    left.set_ylabel(left_name, fontsize=style.label)
-    right.set_ylabel(right_name, color=ACCURACY_COLOUR, fontsize=style.label)
+    left.set_ylabel(left_name, fontsize=style.label, parse_math=False)
+    right.set_ylabel(right_name, color=ACCURACY_COLOUR, fontsize=style.label, parse_math=False)
     right.set_ylim(0, 1)
     right.tick_params(axis="y", colors=ACCURACY_COLOUR)
     for axis in (left, right):
         axis.tick_params(labelsize=style.legend if style.is_small else style.label)
     left.grid(alpha=0.25)
-    left.set_title(title, fontsize=style.label)
+    left.set_title(title, fontsize=style.label, parse_math=False)
     if style.is_small:
         _legend_below(figure, handles, style)
     else:
-        left.legend(handles=handles, loc="upper left", fontsize=style.legend, framealpha=0.9)
+        legend = left.legend(
+            handles=handles, loc="upper left", fontsize=style.legend, framealpha=0.9
+        )
+        _take_literally(legend)
     return figure
 
 
+@own_settings()
 def perturbation_curves(
     panels: Mapping[str, Mapping[str, Line]], score: str, title: str, style: Style = PAGE
 ) -> Any:
@@ -117,7 +123,7 @@ def perturbation_curves(
     for axis, (name, lines) in zip(axes.flat, panels.items(), strict=False):
         steps = range(max(len(line.values) for line in lines.values()))
         handles = _draw_lines(axis, steps, lines, style, vary_dashes=True)
-        axis.set_title(name, fontsize=style.label)
+        axis.set_title(name, fontsize=style.label, parse_math=False)
         axis.set_xlim(0, max(steps))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=style.legend)
@@ -128,11 +134,12 @@ def perturbation_curves(
         axis.set_xlabel("regions perturbed", fontsize=style.label)
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"{score} ± SEM", fontsize=style.label)
+        axis.set_ylabel(f"{score} ± SEM", fontsize=style.label, parse_math=False)
     if len(panels) == 1:
-        axes[0, 0].set_title(f"{next(iter(panels))}, {title}", fontsize=style.label)
+        above = f"{next(iter(panels))}, {title}"
+        axes[0, 0].set_title(above, fontsize=style.label, parse_math=False)
     else:
-        figure.suptitle(title, fontsize=style.label)
+        figure.suptitle(title, fontsize=style.label, parse_math=False)
     _legend_below(figure, handles, style)
     return figure
 
@@ -179,10 +186,16 @@ def _space(axis: Any, steps: Sequence[int]) -> None:
 
 def _legend_below(figure: Any, handles: list[Any], style: Style) -> None:
     # Not too wide: names of heatmaps are long.
-    figure.legend(
+    legend = figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=min(len(handles), 2 if style.is_small else 3),
         fontsize=style.legend,
         frameon=False,
     )
+    _take_literally(legend)
+
+
+def _take_literally(legend: Any) -> None:
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,27 @@ def check_installed() -> None:
         ) from error
 
 
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Matplotlib as it comes, whatever the user's settings say.
+
+    A user's LaTeX, missing font or large text must not break a picture in a training. Matplotlib
+    reads settings when things are made and when they are drawn: both belong in here.
+
+    Example:
+        >>> import matplotlib
+        >>> with matplotlib.rc_context({"text.usetex": True}), own_settings():
+        ...     matplotlib.rcParams["text.usetex"]
+        False
+    """
+    import matplotlib.style
+
+    # This leaves the backend alone.
+    with matplotlib.style.context("default"):
+        yield
+
+
+@own_settings()
 def rendered(figure: Any) -> NDArray[np.uint8]:
     """The pixels of a matplotlib figure, (H, W, 3), in at most 256 colours.
 

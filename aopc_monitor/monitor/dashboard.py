@@ -9,7 +9,7 @@ from typing import Any
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.figures import rendered
 from aopc_monitor.memory import ChunkSizes
-from aopc_monitor.monitor.custom_scalars import layout_of, write_layout
+from aopc_monitor.monitor.custom_scalars import write_layout
 from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import key, step_of
 from aopc_monitor.monitor.measurement import Measurement
@@ -61,13 +61,13 @@ class Dashboard:
         self._drawn = 0  # looks there were when figures were last drawn
         self._refused: set[str] = set()
 
-    def start(self, trainer: Any, probes: Sequence[str]) -> None:
+    def start(self, trainer: Any) -> None:
         """Begin anew, also after a resume."""
         self._failures = Failures(task="draw figures", without="figures")
         self._drawn = 0
+        self._refused = set()
         if self.settings.custom_scalars:
-            layout = layout_of(self.settings.prefix, probes, list(self.settings.heatmaps))
-            write_layout(trainer, layout)
+            write_layout(trainer)
 
     @property
     def is_on(self) -> bool:
@@ -92,8 +92,8 @@ class Dashboard:
                 to end. Whatever else fails costs the pictures, and nothing else.
         """
         self._drawn = looks
-        # Asks all processes. A dry run leaves no files.
-        folder = None if trainer.fast_dev_run else trainer.log_dir
+        # Asks all processes. A dry run leaves no files. Many loggers have no folder.
+        folder = None if trainer.fast_dev_run else trainer.log_dir or trainer.default_root_dir
         try:
             found = gather()
             samples = together(trainer, lambda: self._samples(trainer, pl_module, found))

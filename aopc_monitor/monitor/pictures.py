@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def hand_over(
 ) -> dict[str, str]:
     """Give pictures to all loggers of a trainer; to files for loggers that take none, or without.
 
-    A logger that fails costs its pictures, and nothing else.
+    A picture that a logger refuses costs that picture, and nothing else.
 
     Args:
         trainer: the Lightning trainer.
@@ -33,20 +33,34 @@ def hand_over(
         folder: where files go, in a folder `aopc_figures` of their own; None for nowhere.
 
     Returns:
-        What went wrong, by the kind of logger.
+        The first thing that went wrong with each logger, by its class and place.
     """
-    ways = [_way_to(logger) for logger in trainer.loggers]
-    takers = [way for way in ways if way is not None]
+    loggers = trainer.loggers
+    ways = [_way_to(logger) for logger in loggers]
+    takers = {_name_of(loggers, i): way for i, way in enumerate(ways) if way is not None}
     if folder is not None and (not ways or None in ways):
-        takers.append((FOLDER, partial(_to_file, folder)))
-    problems = {}
-    for name, take in takers:
-        try:
-            for tag, picture in pictures.items():
+        takers[FOLDER] = partial(_to_file, folder)
+    problems: dict[str, str] = {}
+    for name, take in takers.items():
+        for tag, picture in pictures.items():
+            try:
                 take(tag, picture, step)
-        except Exception as error:  # a full disk, a server that is gone
-            problems[name] = text_of(error)
+            except Exception as error:  # a full disk, a server that is gone
+                problems.setdefault(name, f"{tag}: {text_of(error)}")
     return problems
+
+
+def tag_in(logger: Any, tag: str) -> str:
+    """What a logger makes of a tag of numbers: Lightning's loggers may have a prefix of their own.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> tag_in(SimpleNamespace(_prefix="run1", LOGGER_JOIN_CHAR="-"), "aopc/lrp")
+        'run1-aopc/lrp'
+    """
+    # No public names of Lightning; a logger without them changes no tag.
+    prefix = getattr(logger, "_prefix", None)
+    return f"{prefix}{getattr(logger, 'LOGGER_JOIN_CHAR', '-')}{tag}" if prefix else tag
 
 
 def is_a(logger: Any, name: str) -> bool:
@@ -54,24 +68,31 @@ def is_a(logger: Any, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(logger).__mro__)
 
 
-def _way_to(logger: Any) -> tuple[str, Callable[[str, Picture, int], None]] | None:
+def _name_of(loggers: Sequence[Any], place: int) -> str:
+    name = type(loggers[place]).__name__
+    return name if len(loggers) == 1 else f"{name} (trainer.loggers[{place}])"
+
+
+def _way_to(logger: Any) -> Callable[[str, Picture, int], None] | None:
     for name, take in WAYS.items():
         if is_a(logger, name):
-            return name, partial(take, logger)
+            return partial(take, logger)
     return None
 
 
 def _to_tensorboard(logger: Any, tag: str, picture: Picture, step: int) -> None:
-    logger.experiment.add_image(tag, picture, global_step=step, dataformats="HWC")
+    name = tag_in(logger, tag)
+    logger.experiment.add_image(name, picture, global_step=step, dataformats="HWC")
 
 
 def _to_wandb(logger: Any, tag: str, picture: Picture, step: int) -> None:
+    # Which puts the prefix of the logger before the tag.
     logger.log_image(tag, [picture], step=step)
 
 
 def _to_mlflow(logger: Any, tag: str, picture: Picture, step: int) -> None:
     # MLflow refuses other characters.
-    key = re.sub(r"[^\w\-./ ]", "_", tag, flags=re.ASCII)
+    key = re.sub(r"[^\w\-./ ]", "_", tag_in(logger, tag), flags=re.ASCII)
     logger.experiment.log_image(logger.run_id, picture, key=key, step=step)
 
 
@@ -80,6 +101,11 @@ def _to_nowhere(logger: Any, tag: str, picture: Picture, step: int) -> None:
 
 
 def _to_file(folder: str, tag: str, picture: Picture, step: int) -> None:
+    if "://" in folder:
+        raise ValueError(
+            f"the folder {folder!r} is not on this machine: give the trainer a first logger that "
+            "writes here, or only loggers that take pictures"
+        )
     # Of one length, so that files stand in the order of the training.
     name = re.sub(r"[^\w.-]+", "_", tag)
     write_png(picture, Path(folder) / FOLDER / f"{name}-{step:08d}.png")

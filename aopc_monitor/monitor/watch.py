@@ -189,7 +189,7 @@ class Watch:
         cost = sum(measurement.cost for measurement in measurements)
         self._say(trainer, self._plan(share_of(cost) if share_of else None))
         preflight(trainer, pl_module, self.settings.network, measurements[0])
-        self._dashboard.start(trainer, list(self.measurements))
+        self._dashboard.start(trainer)
 
     def _plan(self, share: float | None = None) -> str:
         read_off = self._preparation.read_off_range is not None

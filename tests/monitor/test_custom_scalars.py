@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from aopc_monitor import AOPCMonitor
 from aopc_monitor.monitor.custom_scalars import layout_of
+from aopc_monitor.monitor.pictures import tag_in
 from tests.modules import Classifier, loaders, trainer
 
 
@@ -28,32 +30,80 @@ from tests.modules import Classifier, loaders, trainer
     ],
 )
 def test_chart_shows_aopc_and_any_accuracy(tag: str, is_shown: bool) -> None:
-    _, patterns = layout_of("aopc", [""], ["lrp"])["aopc"]["AOPC and accuracy"]
-    # As TensorBoard joins and matches them.
-    assert bool(re.compile("|".join(f"({p})" for p in patterns)).match(tag)) == is_shown
+    (patterns,) = patterns_of([monitor().settings])
+    assert is_matched(patterns, tag) == is_shown
 
 
 def test_every_probe_has_a_chart() -> None:
-    charts = layout_of("aopc", ["val", "target"], ["lrp"])["aopc"]
+    probes = monitor(dataloader={"val": [], "target": []})
+    charts = layout_of([probes.settings])["aopc"]
     assert list(charts) == ["AOPC and accuracy, val", "AOPC and accuracy, target"]
     assert "aopc/target/lrp$" in charts["AOPC and accuracy, target"][1]
 
 
-def test_layout_is_written_once_and_to_tensorboard_only(tmp_path: Path) -> None:
+def test_a_chart_leaves_other_monitors_to_theirs() -> None:
+    others = [monitor(prefix="b").settings, monitor(prefix="c", custom_scalars=False).settings]
+    layout = layout_of([monitor().settings, *others])
+    assert list(layout) == ["aopc", "b"]
+    first, second = patterns_of([monitor().settings, *others])
+    assert is_matched(first, "aopc/accuracy")
+    assert not is_matched(second, "aopc/accuracy")
+    for tag, is_shown in (("b/accuracy", False), ("c/accuracy", False), ("val_acc", True)):
+        assert is_matched(first, tag) == is_shown
+
+
+def test_a_prefix_of_the_logger_is_part_of_the_tags() -> None:
+    logger = TensorBoardLogger("unused", prefix="run1")
+    (patterns,) = patterns_of([monitor().settings], partial(tag_in, logger))
+    assert is_matched(patterns, "run1-aopc/lrp")
+    assert is_matched(patterns, "run1-val_acc")
+    assert not is_matched(patterns, "run1-aopc/other/accuracy")
+    assert not is_matched(patterns, "aopc/lrp")
+
+
+def monitor(**changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "num_images": 8, "region_size": 4, "steps": 4, "data_range": (0.0, 1.0),
+        "custom_scalars": True,
+    }  # fmt: skip
+    return AOPCMonitor(**(settings | changes))
+
+
+def patterns_of(*arguments: Any) -> list[list[str]]:
+    return [chart[1] for charts in layout_of(*arguments).values() for chart in charts.values()]
+
+
+def is_matched(patterns: list[str], tag: str) -> bool:
+    """As TensorBoard joins and matches them."""
+    return bool(re.compile("|".join(f"({p})" for p in patterns)).match(tag))
+
+
+def layouts_in(logger: TensorBoardLogger) -> list[Any]:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    logger = TensorBoardLogger(tmp_path)
-    watch: Any = AOPCMonitor(
-        num_images=8, region_size=4, steps=4, data_range=(0.0, 1.0), custom_scalars=True
-    )
-    made = trainer(tmp_path, watch, logger=[CSVLogger(tmp_path), logger], max_epochs=1)
-    made.fit(Classifier(), *loaders())
     events = accumulator.EventAccumulator(logger.log_dir, size_guidance={"tensors": 0}).Reload()
-    (written,) = events.Tensors("custom_scalars__config__")
-    layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+    assert not events.Tags()["images"]
+    written = events.Tensors("custom_scalars__config__")
+    return [layout_pb2.Layout.FromString(w.tensor_proto.string_val[0]) for w in written]
+
+
+def test_layout_is_written_once_and_to_tensorboard_only(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    made = trainer(tmp_path, monitor(), logger=[CSVLogger(tmp_path), logger], max_epochs=1)
+    made.fit(Classifier(), *loaders())
+    (layout,) = layouts_in(logger)
     (category,) = layout.category
     assert category.title == "aopc"
     assert [chart.title for chart in category.chart] == ["AOPC and accuracy"]
     assert list(category.chart[0].multiline.tag)[:2] == ["aopc/lrp$", "aopc/random$"]
-    assert not events.Tags()["images"]
+
+
+def test_the_layout_of_one_monitor_does_not_erase_that_of_another(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, prefix="run1")
+    made = trainer(tmp_path, monitor(), monitor(prefix="b"), logger=logger, max_epochs=1)
+    made.fit(Classifier(), *loaders())
+    first, second = layouts_in(logger)
+    assert first == second
+    assert [category.title for category in first.category] == ["aopc", "b"]
+    assert first.category[1].chart[0].multiline.tag[0] == "run1\\-b/lrp$"

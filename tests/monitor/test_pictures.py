@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 
 pytest.importorskip("matplotlib")
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.pictures import FOLDER, is_a
+from aopc_monitor.monitor.pictures import FOLDER, hand_over, is_a
 from tests.modules import Classifier, loaders, trainer
 
 TAGS = [f"aopc/figures/{k}" for k in ("heatmaps", "perturbation_curves", "training_progress")]
@@ -77,14 +83,14 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    logger = MLFlowLogger(tracking_uri=(tmp_path / "runs").as_uri())
+    logger = MLFlowLogger(tracking_uri=(tmp_path / "runs").as_uri(), prefix="run1")
     fit(tmp_path, logger, prefix="aopc, mine")
     found = [a.path for a in logger.experiment.list_artifacts(logger.run_id, "images")]
     pictures = sorted(path for path in found if path.endswith(".png"))
     assert len(pictures) == 9
     for kind in ("heatmaps", "perturbation_curves", "training_progress"):
         of_kind = [path for path in pictures if kind in path]
-        assert all("aopc_ mine" in path for path in of_kind)
+        assert all("run1-aopc_ mine" in path for path in of_kind)
         assert sorted(int(path.split("step")[1].split("time")[0][1:-1]) for path in of_kind) == [
             0, 5, 11,
         ]  # fmt: skip
@@ -119,3 +125,85 @@ def test_loggers_of_both_lightnings_are_known(package: str, tmp_path: Path) -> N
 
     assert is_a(Mine(tmp_path), "TensorBoardLogger")
     assert not is_a(loggers.CSVLogger(tmp_path), "TensorBoardLogger")
+
+
+def test_pictures_have_the_prefix_of_the_logger_as_numbers_do(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = TensorBoardLogger(tmp_path, prefix="run1")
+    fit(tmp_path, logger)
+    tags = accumulator.EventAccumulator(logger.log_dir).Reload().Tags()
+    assert "run1-aopc/lrp" in tags["scalars"]
+    assert sorted(tags["images"]) == [f"run1-{tag}" for tag in TAGS]
+
+
+class Remembers(Logger):
+    """A logger of the user's own, which has no folder and takes no pictures."""
+
+    name, version = "mine", 0
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    log_hyperparams = log_metrics
+
+
+class Elsewhere(Remembers):
+    save_dir = "s3://bucket/runs"
+
+
+def test_with_a_logger_without_a_folder_files_go_to_the_root_folder(tmp_path: Path) -> None:
+    made = fit(tmp_path, Remembers())
+    assert made.log_dir is None
+    assert files(tmp_path) == [f"{FOLDER}/{name}" for name in FILES]
+
+
+def test_a_folder_that_is_not_on_this_machine_is_refused_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="'s3://bucket/runs' is not on this machine") as caught:
+        fit(tmp_path, Elsewhere())
+    assert sum("not on this machine" in str(w.message) for w in caught) == 1
+    assert files(tmp_path) == []
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_a_refused_picture_costs_that_picture_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (TensorBoardLogger(tmp_path, version=version) for version in "ab")
+    taken: list[str] = []
+
+    def takes(tag: str, *args: Any, **kwargs: Any) -> None:
+        if tag == "large":
+            raise ValueError("too large")
+        taken.append(tag)
+
+    monkeypatch.setattr(second.experiment, "add_image", takes)
+    made = trainer(tmp_path, logger=[first, second])
+    pictures = dict.fromkeys(("a", "large", "z"), np.zeros((4, 4, 3), np.uint8))
+    problems = hand_over(made, pictures, 0, None)
+    assert taken == ["a", "z"]
+    assert problems == {"TensorBoardLogger (trainer.loggers[1])": "large: ValueError: too large"}
+
+
+def test_each_logger_is_warned_of_once_in_each_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> None:
+        raise OSError("disk is full")
+
+    monkeypatch.setitem(hand_over.__globals__["WAYS"], "CSVLogger", broken)
+    loggers = [CSVLogger(tmp_path, name) for name in "ab"]
+    watch = AOPCMonitor(
+        num_images=20, region_size=4, steps=4, data_range=(0.0, 1.0), figures=True
+    )  # fmt: skip
+    made = trainer(tmp_path, watch, logger=loggers, max_epochs=1)
+    for epochs in (1, 2):
+        made.fit_loop.max_epochs = epochs
+        with pytest.warns(UserWarning, match="did not take a figure") as caught:
+            made.fit(Classifier(), *loaders())
+        texts = [str(w.message) for w in caught if "disk is full" in str(w.message)]
+        assert len(texts) == 2
+        assert "(trainer.loggers[0])" in texts[0]
+        assert "(trainer.loggers[1])" in texts[1]
