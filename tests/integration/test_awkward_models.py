@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.measurement import _device_of
+from aopc_monitor.monitor.measurement import device_of
 from tests.modules import Classifier, Quadrants, loaders, small_network, trainer
 
 SETTINGS: dict[str, Any] = {
@@ -215,10 +215,10 @@ def test_attributes_that_a_forward_writes_to(tmp_path: Path) -> None:
 
 def test_the_device_is_that_of_the_part_that_is_looked_at() -> None:
     assert (
-        _device_of(nn.Sequential(nn.ReLU(), nn.Linear(2, 2, device="meta")), Classifier()).type
+        device_of(nn.Sequential(nn.ReLU(), nn.Linear(2, 2, device="meta")), Classifier()).type
         == "meta"
     )
-    assert _device_of(nn.BatchNorm2d(2, affine=False, device="meta"), Classifier()).type == "meta"
+    assert device_of(nn.BatchNorm2d(2, affine=False, device="meta"), Classifier()).type == "meta"
 
 
 def test_images_go_to_the_device_of_the_part(tmp_path: Path) -> None:
