@@ -51,15 +51,35 @@ def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None
     )
 
 
-def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how Lightning trains: epochs, devices, precision, seed."""
+def add_trainer_arguments(parser: argparse.ArgumentParser, has_seeds: bool = False) -> None:
+    """Add how Lightning trains: epochs, devices, precision, seed.
+
+    Args:
+        parser: the parser.
+        has_seeds: whether `--seeds` has the seeds of the trainings, so that `--seed` is only that
+            of the drawn digits; then call `check_seed_of_digits`.
+    """
     trainer = parser.add_argument_group("trainer")
     trainer.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
     trainer.add_argument("--accelerator", default="auto")
     trainer.add_argument("--devices", default="auto")
     trainer.add_argument("--strategy", default="auto")
     trainer.add_argument("--precision", default="32-true")
-    trainer.add_argument("--seed", type=int, default=0)
+    if has_seeds:
+        text = "of the drawn digits only, 0 if not given; those of the trainings are --seeds"
+        parser.add_argument("--seed", type=int, help=text)
+    else:
+        trainer.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+
+def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse a `--seed` that would change nothing; 0 where it was not given."""
+    if options.seed is not None and (options.image_folder or options.dataset != "digits"):
+        parser.error(
+            f"--seed {options.seed} is the seed of the drawn digits, and these images are not "
+            "drawn: leave it out; the seeds of the trainings are --seeds"
+        )
+    options.seed = options.seed or 0
 
 
 def data_folder(parent: Path, data: ImageData) -> Path:

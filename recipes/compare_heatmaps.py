@@ -56,6 +56,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(f"--heatmaps {' '.join(options.heatmaps)}: a comparison needs at least two")
     if options.reference not in options.heatmaps:
         parser.error(f"--reference {options.reference} is not among --heatmaps: add it there")
+    if options.repeats > 1 and options.sampled_steps is not None:
+        parser.error(
+            f"--repeats {options.repeats} and --sampled-steps {options.sampled_steps} do not go "
+            "together: each draw of noise would evaluate other steps, and the curves averaged over "
+            "draws no longer tell how often each step was evaluated; leave one of them out"
+        )
     if options.block_size < 1:
         parser.error(f"--block-size must be at least 1; got {options.block_size}")
     return options

@@ -107,7 +107,6 @@ class Complexity:
             Of the single part "values" (N, heatmaps, 3), in the order of `MEASURES`, and
             "predicted" (N,), the explained classes.
         """
-        images = images.clone()  # one that was made in inference mode takes no gradient
         predicted = predicted_classes(network, images)
         values = []
         for make in self.heatmaps.values():

@@ -97,7 +97,6 @@ class Explanation:
         Returns:
             By part "relevance" (N, H, W), or "predicted" (N,).
         """
-        images = images.clone()  # one that was made in inference mode takes no gradient
         predicted = predicted_classes(network, images)
         found = {}
         for part in parts:

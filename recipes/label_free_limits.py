@@ -22,6 +22,7 @@ from aopc_monitor import heatmaps
 from recipes.arguments import (
     add_data_arguments,
     add_trainer_arguments,
+    check_seed_of_digits,
     chosen_data,
     command_line,
     data_folder,
@@ -62,11 +63,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         choices=list(TITLES),
         help=f"{CORRUPTED} trains the network of {FIXED} first",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="of the trainings", default=[0, 1, 2], metavar="SEED"
+    )
     _add_monitor_arguments(parser)
-    add_trainer_arguments(parser)
+    add_trainer_arguments(parser, has_seeds=True)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
+    check_seed_of_digits(parser, options)
     if options.evaluations < FEWEST_EVALUATIONS:
         parser.error(
             f"--evaluations {options.evaluations}: for correlations over a whole training and "
@@ -121,8 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> LimitsStudy:
 
 def settings_of(options: argparse.Namespace) -> dict[str, str]:
     """What two runs must share to belong together."""
-    elsewhere = ("output", "regimes", "seeds", "accelerator", "devices", "strategy")
+    elsewhere = ("output", "regimes", "seeds", "accelerator", "strategy")
     return {key: str(value) for key, value in vars(options).items() if key not in elsewhere}
+
+
+def regime_of(regime: str) -> str:
+    """How the network of a run is trained, as text."""
+    return str(REGIMES[FIXED if regime == CORRUPTED else regime])
 
 
 @dataclass
@@ -144,7 +153,8 @@ class Runs:
     def get(self, regime: str, seed: int) -> LimitsRun:
         """The run of a regime and seed."""
         if (regime, seed) not in self._made:
-            folder = RunFolder(self._path(regime, seed), settings_of(self.options))
+            settings = settings_of(self.options) | {"regime": regime_of(regime)}
+            folder = RunFolder(self._path(regime, seed), settings)
             points = folder.read_points()
             if points is None:
                 folder.begin()

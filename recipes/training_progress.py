@@ -30,6 +30,7 @@ from aopc_monitor.monitor.schedule import log_spaced_steps
 from recipes.arguments import (
     add_data_arguments,
     add_trainer_arguments,
+    check_seed_of_digits,
     chosen_data,
     command_line,
     data_folder,
@@ -39,11 +40,16 @@ from recipes.progress.figures import figure_of_run
 from recipes.progress.report import Run, Study
 from recipes.reporting.run_folder import RunFolder
 from recipes.training.beside import LabelFreeRivals
-from recipes.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier, new_trainer
+from recipes.training.fitting import (
+    FIRST_STEP,
+    TEST_BATCH_SIZE,
+    EpochSeeds,
+    loaders,
+    new_classifier,
+    new_trainer,
+)
 from recipes.training.networks import SMALL
 
-# Before it, even a fast learner is at chance.
-FIRST_STEP = 20
 LOOKS_PER_FIGURE = 3
 
 
@@ -62,7 +68,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="NAME",
         help=f"{', '.join(SMALL)}, classification models of torchvision, or module:function",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="of the trainings", default=[0], metavar="SEED"
+    )
     monitor = parser.add_argument_group("monitor")
     monitor.add_argument(
         "--heatmaps",
@@ -82,9 +90,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=500,
         help="labelled images held out of the training, for average thresholded confidence",
     )
-    add_trainer_arguments(parser)
+    add_trainer_arguments(parser, has_seeds=True)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
+    check_seed_of_digits(parser, options)
     if options.evaluations < 3:
         parser.error(f"--evaluations {options.evaluations}: a correlation needs at least 3")
     return options
@@ -120,7 +129,7 @@ def _finished(
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """What two runs must share to belong together."""
-    elsewhere = ("output", "networks", "seeds", "accelerator", "devices", "strategy")
+    elsewhere = ("output", "networks", "seeds", "accelerator", "strategy")
     return {k: str(v) for k, v in vars(options).items() if k not in elsewhere}
 
 
@@ -137,7 +146,7 @@ def _train(
         options,
         data.plan.max_epochs,
         logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
-        callbacks=[monitor, rivals, _checkpoint(folder)],
+        callbacks=[EpochSeeds(seed), monitor, rivals, _checkpoint(folder)],
         enable_checkpointing=True,
         log_every_n_steps=20,
     )

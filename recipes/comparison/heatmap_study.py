@@ -103,7 +103,8 @@ class Study:
         rows = spread_over_classes(data.test.labels, options.num_images, options.seed)
         found = chosen_heatmaps(options.heatmaps, normalized_data_range(data.mean, data.std))
         folder = data_folder(options.output / name, data)
-        return cls(data, _network(data, options, folder), rows, found, folder)
+        network = _network(data, options, folder)
+        return cls(data, network, rows, found, folder / _folder_name(options))
 
     @property
     def title(self) -> str:
@@ -136,11 +137,26 @@ class Study:
         }
 
 
+def _folder_name(options: argparse.Namespace) -> str:
+    """What keeps the reports of two networks on the same images apart."""
+    endings = [
+        ending
+        for ending, is_used in (
+            ("-pretrained", options.pretrained),
+            # Only one of the studies has a choice.
+            ("-dropout", getattr(options, "dropout", "off") == "active"),
+        )
+        if is_used
+    ]
+    return "".join([options.network.replace(":", "."), *endings])
+
+
 def _network(data: ImageData, options: argparse.Namespace, folder: Path) -> nn.Module:
     if options.weights is None:
         # A study that is started again shall not have to train again.
-        images = (data.name, data.image_size, len(data.train))
-        training = digest(*images, options.network, options.seed, options.max_epochs)
+        images = (data.name, data.image_size, len(data.train), data.classes, data.mean, data.std)
+        how = (options.network, options.seed, options.max_epochs, options.precision)
+        training = digest(*images, *how)
         path = folder / f"weights_{training}.pt"
         options = argparse.Namespace(**{**vars(options), "weights": path})
     return trained_network(data, options)

@@ -27,7 +27,8 @@ def area_by_step(curves: Tensor, strata: Strata) -> Tensor:
     """AOPC as a function of the last step, eq. 12 with L = 1 ... `strata.steps`.
 
     Args:
-        curves: (..., L+1) f(x^(0)) ... f(x^(L)), NaN at steps that were not evaluated.
+        curves: (..., L+1) f(x^(0)) ... f(x^(L)), NaN at steps that were not evaluated. Means over
+            draws of noise only if all draws evaluated the same steps.
         strata: which steps stand for which others.
 
     Returns:

@@ -38,7 +38,7 @@ class ImageFiles:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The images of these rows, uint8 (n, 3, image_size, image_size)."""
-        return torch.stack([self._decoded(self.paths[row]) for row in rows.tolist()])
+        return self._decoded([self.paths[row] for row in rows.tolist()])
 
     def part(self, rows: Tensor) -> ImageFiles:
         """The files of these rows, not decoded yet."""
@@ -46,14 +46,23 @@ class ImageFiles:
 
     def in_memory(self, title: str) -> Tensor:
         """All of them."""
+        return self._decoded(self.paths, title)
+
+    def _decoded(self, paths: Sequence[str], title: str | None = None) -> Tensor:
+        """The images of these files; with a progress bar if it has a title."""
+        size = self.image_size
+        images = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
+
+        def decode(place: int) -> None:
+            fitted = ImageOps.fit(self.load(paths[place]), (size, size))
+            images[place] = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
+
         # Decoding leaves the interpreter's lock, so that threads share the work.
         with ThreadPoolExecutor() as pool:
-            decoded = pool.map(self._decoded, self.paths)
-            return torch.stack(list(tqdm(decoded, title, len(self.paths), leave=False)))
-
-    def _decoded(self, path: str) -> Tensor:
-        fitted = ImageOps.fit(self.load(path), (self.image_size, self.image_size))
-        return torch.from_numpy(np.asarray(fitted).transpose(2, 0, 1).copy())
+            done = pool.map(decode, range(len(paths)))
+            for _ in tqdm(done, title, len(paths), leave=False, disable=title is None):
+                pass  # an error of a thread is raised here
+        return images
 
 
 def image_folder(path: Path, image_size: int = 32) -> ImageData:

@@ -23,8 +23,8 @@ class Agreement:
         late_pearson: correlation from the accuracy peak on.
         late_spearman: rank correlation from the accuracy peak on.
         accuracy_lost: best accuracy minus that at the signal's maximum, 0 to 1.
-        points: how many there are.
-        late_points: how many from the peak on.
+        points: how many have a value of the signal.
+        late_points: how many of them from the peak on.
     """
 
     pearson: float
@@ -42,7 +42,7 @@ class Agreement:
         """Compare a signal with accuracy.
 
         Args:
-            signal: one value per point; NaN for none.
+            signal: one value per point; NaN for none, and then the point does not count.
             accuracy: at the same points, 0 to 1.
             is_training: whether the points follow each other, so that there is a before and after
                 the accuracy peak, and a point to stop at.
@@ -61,15 +61,17 @@ class Agreement:
                 "per point"
             )
         values, truth = np.asarray(signal, float), np.asarray(accuracy, float)
+        known = np.isfinite(values)
+        points = int(known.sum())
         pearson, spearman = correlations(values, truth)
         if not is_training:
-            return cls(pearson, spearman, math.nan, math.nan, math.nan, len(values), 0)
+            return cls(pearson, spearman, math.nan, math.nan, math.nan, points, 0)
         peak = int(truth.argmax())
         late = correlations(values[peak:], truth[peak:])
         lost = math.nan
-        if np.isfinite(values).any():
-            lost = float(truth[peak] - truth[np.nanargmax(values)])
-        return cls(pearson, spearman, *late, lost, len(values), len(values) - peak)
+        if points >= FEWEST_POINTS:
+            lost = float(truth[peak] - truth[np.where(known, values, -np.inf).argmax()])
+        return cls(pearson, spearman, *late, lost, points, int(known[peak:].sum()))
 
 
 def correlations(values: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 
 from aopc_monitor import figures
 from recipes.data.corruptions import CORRUPTIONS, SEVERITIES
-from recipes.limits.regimes import FIRST_STEP
-from recipes.limits.study import CORRUPTED, TITLES, LimitsRun, LimitsStudy, mean_of
+from recipes.limits.study import CORRUPTED, TITLES, LimitsRun, LimitsStudy
 from recipes.training.beside import ACCURACY
+from recipes.training.fitting import FIRST_STEP
 
 # On the axis of corruptions: one place for each severity and a gap after each corruption.
 _PLACES = len(SEVERITIES) + 1
@@ -126,7 +127,8 @@ def figure_of_correlations(study: LimitsStudy) -> Any:
     columns += [(regime, "late_spearman") for regime, _ in columns if regime != CORRUPTED]
     values = np.array(
         [
-            [mean_of([vars(a)[field] for a in study.agreements(r, signal)]) for r, field in columns]
+            # One seed without a value leaves none, so that all cells are means over all seeds.
+            [fmean(vars(a)[field] for a in study.agreements(r, signal)) for r, field in columns]
             for signal in study.signals
         ]
     )
@@ -147,6 +149,7 @@ def figure_of_correlations(study: LimitsStudy) -> Any:
             axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(shown, label="rank correlation with test accuracy, mean over seeds", shrink=0.6)
     figure.suptitle(
-        f"{study.title}:\nwhich signals follow accuracy (empty: too few points)", fontsize=10
+        f"{study.title}:\nwhich signals follow accuracy (empty: no value in at least one seed)",
+        fontsize=10,
     )
     return figure

@@ -45,8 +45,9 @@ class NormalizedAOPC:
         """Means over the images that any order changes.
 
         Returns:
-            For each heatmap `normalized/HEATMAP`, its AOPC from 0 (the least possible) to 1 (the
-            greatest), and `normalized/HEATMAP_srg`, that minus the same with the least relevant
+            For each heatmap `normalized/HEATMAP`, its AOPC from 0 (the least that was found) to 1
+            (the greatest that was found; the search is greedy, so that a value may lie a little
+            outside), and `normalized/HEATMAP_srg`, that minus the same with the least relevant
             regions first.
         """
         size = min(self.images.shape[2:]) // REGIONS_PER_SIDE

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from aopc_monitor.monitor.schedule import log_spaced_steps
 from recipes.data.labelled_images import ImageData, LabelledImages, hold_out
-
-# Before it, even a fast learner is at chance.
-FIRST_STEP = 20
+from recipes.training.fitting import FIRST_STEP
 
 
 @dataclass(frozen=True)

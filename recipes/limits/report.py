@@ -15,7 +15,8 @@ and Spearman's rank correlation): the mean over seeds, then the least and the gr
 peak" are the points from the best accuracy on, at least 4; it is empty where there are fewer.
 "Accuracy lost" is the best accuracy of the run minus that of the point at which the signal is
 greatest: what it costs to choose the checkpoint by it. `step` is a control: whatever rises or
-falls steadily has a rank correlation as large after the peak. On corrupted images the points do not
+falls steadily has a rank correlation as large after the peak. Points at which a signal has no value
+do not count, and with fewer than 4 its statistics are empty. On corrupted images the points do not
 follow each other, so that there is neither a peak nor a checkpoint to choose."""
 
 PROTOCOL = """\
@@ -81,7 +82,9 @@ def report_of(study: LimitsStudy, command: str, settings: Mapping[str, str]) -> 
         "## All regimes at a glance",
         "![rank correlations](correlations.png)",
         "## Definitions",
-        "A signal should be high where accuracy is high; which way that is was fixed beforehand.",
+        "A signal should be high where accuracy is high; which way that is was fixed beforehand. "
+        f"But {len(study.signals)} signals are compared, so that the best of them over a few seeds "
+        "is the best partly by luck.",
         definitions,
         PROTOCOL.format(normalized=measured),
         "## Settings",

@@ -21,7 +21,13 @@ from recipes.data.labelled_images import ImageData, LabelledImages
 from recipes.limits.normalized import NormalizedAOPC, RivalsAndNormalized
 from recipes.limits.regimes import Regime, data_of_regime, look_steps
 from recipes.reporting.run_folder import RunFolder
-from recipes.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier, new_trainer
+from recipes.training.fitting import (
+    TEST_BATCH_SIZE,
+    EpochSeeds,
+    loaders,
+    new_classifier,
+    new_trainer,
+)
 
 # What the monitor says of itself; wall times differ from run to run.
 _OF_THE_MONITOR = ("aopc/seconds", "aopc/overhead", "aopc/failures")
@@ -97,7 +103,7 @@ def train_and_watch(
     trainer = new_trainer(
         options,
         regime.max_epochs or data.plan.max_epochs,
-        callbacks=[monitor, rivals, *_endings(regime, folder)],
+        callbacks=[EpochSeeds(seed), monitor, rivals, *_endings(regime, folder)],
         enable_checkpointing=True,
     )
     steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)

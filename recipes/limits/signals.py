@@ -3,7 +3,8 @@
 Which way a signal should go is fixed here beforehand and not fitted: each should be high where
 accuracy is high. A network that treats images it was trained on and images it was not trained on
 alike should be accurate on both, so what compares the two is validation divided by training, or
-validation minus training.
+validation minus training. Early in a training AOPC is hardly more than noise, and a ratio would be
+noise divided by noise: it has no value (NaN) there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 
 Point = Mapping[str, float]
 Quantity = Callable[[Point, str], float]
+
+
+# Standard errors that AOPC of the training images must be above, for a ratio to have a value.
+LEAST_Z = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def _of_probabilities() -> list[Signal]:
         "atc_entropy": "the same with negative entropy as the score",
     }
     rivals = [Signal(name, text, _reads(f"rivals/{name}")) for name, text in kinds.items()]
-    return rivals + _comparisons("confidence", "confidence", _plain("confidence"))
+    return rivals + _comparisons("confidence", "confidence", _plain("confidence"), "confidence")
 
 
 def _of_orders(name: str, text: str) -> list[Signal]:
@@ -84,8 +89,8 @@ def _of_orders(name: str, text: str) -> list[Signal]:
     return [
         Signal(name, f"AOPC of {text}", _reads(f"aopc/validation/{name}")),
         Signal(f"{name}_relative", f"AOPC of {text} / f(x)", lambda p: relative(p, "validation")),
-        *_comparisons(name, f"AOPC of {text}", _plain(name)),
-        *_comparisons(f"{name}_relative", f"AOPC of {text} / f(x)", relative),
+        *_comparisons(name, f"AOPC of {text}", _plain(name), name),
+        *_comparisons(f"{name}_relative", f"AOPC of {text} / f(x)", relative, name),
     ]
 
 
@@ -122,13 +127,15 @@ def _normalized(name: str) -> list[Signal]:
     ]
 
 
-def _comparisons(name: str, text: str, quantity: Quantity) -> list[Signal]:
-    """A quantity on validation images beside the same on training images."""
+def _comparisons(name: str, text: str, quantity: Quantity, kind: str) -> list[Signal]:
+    """A quantity, made of the measured `kind`, on validation beside that on training images."""
+    what = kind if kind == "confidence" else f"AOPC of {kind}"
     return [
         Signal(
             f"{name}_ratio",
-            f"{text}: validation / training images",
-            lambda p: quotient(quantity(p, "validation"), quantity(p, "train")),
+            f"{text}: validation / training images; no value unless {what} of the training "
+            f"images is above {LEAST_Z:g} of its standard errors",
+            lambda p: _ratio(p, quantity, kind),
         ),
         Signal(
             f"{name}_difference",
@@ -136,6 +143,14 @@ def _comparisons(name: str, text: str, quantity: Quantity) -> list[Signal]:
             lambda p: quantity(p, "validation") - quantity(p, "train"),
         ),
     ]
+
+
+def _ratio(point: Point, quantity: Quantity, kind: str) -> float:
+    measured, sem = point[f"aopc/train/{kind}"], point[f"aopc/train/{kind}_sem"]
+    # The other part of a relative quantity, f(x), is never near zero.
+    if not measured > LEAST_Z * sem:
+        return math.nan
+    return quotient(quantity(point, "validation"), quantity(point, "train"))
 
 
 def _reads(key: str) -> Callable[[Point], float]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from recipes.limits.agreement import Agreement
 from recipes.limits.corruption_looks import NAMES
 from recipes.limits.regimes import REGIMES
 from recipes.limits.signals import Signal
 from recipes.reporting.markdown import markdown_table
+from recipes.reporting.spread import spread
 from recipes.training.beside import ACCURACY
 
 CORRUPTED = "corruptions"
@@ -134,35 +133,6 @@ class LimitsStudy:
             f"Test accuracy {peak} at its peak, {end} at the end, where {training} of the training "
             f"probe are predicted as labelled; {points} points, {late} of them from the peak on."
         )
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """Mean of the values that there are; NaN for none.
-
-    Example:
-        >>> mean_of([1.0, math.nan, 2.0])
-        1.5
-    """
-    known = [value for value in values if math.isfinite(value)]
-    return fmean(known) if known else math.nan
-
-
-def spread(values: Sequence[float]) -> str:
-    """The mean, with several values also the least and the greatest; nothing where there is none.
-
-    Example:
-        >>> spread([0.5]), spread([0.25, 0.75]), spread([math.nan])
-        ('0.500', '0.500 (0.250 to 0.750)', '')
-        >>> spread([0.25, math.nan, 0.75])
-        '0.500 (0.250 to 0.750, 2 of 3 seeds)'
-    """
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return ""
-    if len(values) == 1:
-        return f"{known[0]:.3f}"
-    missing = f", {len(known)} of {len(values)} seeds" if len(known) < len(values) else ""
-    return f"{fmean(known):.3f} ({min(known):.3f} to {max(known):.3f}{missing})"
 
 
 def _range_of(counts: Sequence[int]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 from scipy.stats import pearsonr, spearmanr
 
 from recipes.progress.figures import figure_of_run, figure_of_study
 from recipes.reporting.markdown import markdown_table, write_csv
+from recipes.reporting.spread import spread
 from recipes.training.beside import ACCURACY
 
 RIVALS = ("confidence", "negative_entropy", "atc_confidence", "atc_entropy")
@@ -123,15 +123,3 @@ def row_of(runs: Sequence[Run], key: str) -> list[str]:
         least = min(point[key] / sem for point, sem in zip(last, sems, strict=True))
         z = f"{least:.1f}"
     return [spread(pearson), spread(spearman), end, z]
-
-
-def spread(values: Sequence[float]) -> str:
-    """The mean, and the range if there are several.
-
-    Example:
-        >>> spread([0.5]), spread([0.9, 0.8, 1.0])
-        ('0.500', '0.900 (0.800 to 1.000)')
-    """
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"

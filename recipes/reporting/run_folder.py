@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,15 @@ class RunFolder:
             ]
 
     def begin(self) -> None:
-        """Remember the settings."""
+        """Remember the settings, unless they are known already."""
+        file = self.path / "settings.json"
+        if file.exists():
+            return
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "settings.json").write_text(json.dumps(dict(self.settings), indent=1))
+        # Another process may read the file at any time.
+        unfinished = self.path / f"settings.{os.getpid()}"
+        unfinished.write_text(json.dumps(dict(self.settings), indent=1))
+        unfinished.replace(file)
 
     def write_points(self, points: Sequence[Mapping[str, float]]) -> None:
         """Keep what the run found, one row per point: from now on it is finished."""

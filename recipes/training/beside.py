@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -101,28 +102,43 @@ def scores_of_images(
     Args:
         trainer: the Lightning trainer.
         pl_module: its module, which returns logits (N, classes).
-        loader: batches of (images, labels), the same ones on every process.
+        loader: batches of (images, labels) of a data set in its order, the same on every process.
 
     Returns:
         "correct" (0 or 1), "confidence" and "negative_entropy", (N,) each: the same on every
         process.
     """
-    parts = []
+    found = torch.zeros(3, len(loader.dataset), device=pl_module.device)  # type: ignore[arg-type]
     precision, strategy = trainer.precision_plugin, trainer.strategy
     with untouched(pl_module), torch.no_grad(), precision.forward_context():
-        for index, batch in enumerate(loader):
+        for rows, batch in own_batches(loader, trainer.global_rank, trainer.world_size):
             images, labels = strategy.batch_to_device(batch)
-            part = torch.zeros(3, len(labels), device=pl_module.device)
-            if index % trainer.world_size == trainer.global_rank:
-                logits = pl_module(precision.convert_input(images)).float()
-                probabilities = logits.softmax(dim=1)
-                part[0] = logits.argmax(dim=1) == labels
-                part[1] = confidence(probabilities)
-                part[2] = negative_entropy(probabilities)
-            parts.append(part)
+            logits = pl_module(precision.convert_input(images)).float()
+            probabilities = logits.softmax(dim=1)
+            found[0, rows] = (logits.argmax(dim=1) == labels).float()
+            found[1, rows] = confidence(probabilities)
+            found[2, rows] = negative_entropy(probabilities)
     # What other processes looked at is zero here, so that the sum is what all of them saw.
-    correct, certainty, entropy = strategy.reduce(torch.cat(parts, dim=1), reduce_op="sum")
+    correct, certainty, entropy = strategy.reduce(found, reduce_op="sum")
     return {"correct": correct, "confidence": certainty, "negative_entropy": entropy}
+
+
+def own_batches(
+    loader: DataLoader[Any], rank: int, processes: int
+) -> Iterator[tuple[list[int], Any]]:
+    """Every so many batches of a loader; the images of the others are not even decoded.
+
+    Args:
+        loader: of a data set in its order.
+        rank: of the process, from 0.
+        processes: how many there are.
+
+    Yields:
+        The rows of a batch, and the batch.
+    """
+    rows = list(loader.batch_sampler or ())[rank::processes]
+    own = DataLoader(loader.dataset, batch_sampler=rows, collate_fn=loader.collate_fn)
+    yield from zip(rows, own, strict=True)
 
 
 def rivals(target: dict[str, Tensor], source: dict[str, Tensor] | None) -> dict[str, float]:

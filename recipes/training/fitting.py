@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,35 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from recipes.data.labelled_images import ImageData
 from recipes.training.classifier import ImageClassifier
 from recipes.training.pretrained import pretrained
 
 TEST_BATCH_SIZE = 250
+# Of looks at a training: before it, even a fast learner is at chance.
+FIRST_STEP = 20
+
+
+class EpochSeeds(pl.Callback):
+    """Makes the random numbers of each epoch depend on a seed and the epoch only.
+
+    So a resumed training has the order of images, augmentation and dropout that it would have had
+    without the interruption. The training loader must be one of `loaders`.
+
+    Args:
+        seed: of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the random numbers of the epoch."""
+        torch.manual_seed(random.Random(f"{self.seed} {trainer.current_epoch}").getrandbits(63))
 
 
 def new_classifier(data: ImageData, network: str, **settings: Any) -> ImageClassifier:
@@ -32,7 +54,14 @@ def loaders(data: ImageData) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Shuffled training batches, and test batches."""
     size = data.plan.batch_size
     return (
-        DataLoader(data.train, batch_size=size, shuffle=True, drop_last=True),
+        DataLoader(
+            data.train,
+            batch_size=size,
+            sampler=RandomSampler(data.train),
+            drop_last=True,
+            # A new iterator draws a number, sometimes before and sometimes after `EpochSeeds`.
+            generator=torch.Generator(),
+        ),
         DataLoader(data.test, batch_size=TEST_BATCH_SIZE),
     )
 
@@ -77,6 +106,7 @@ def trained_network(
             raise ValueError(
                 f"weights {str(path)!r} do not fit {options.network}: {error}"
             ) from error
+        rank_zero_only(print)(f"weights  {path}: read, nothing is trained")
         return model.network.eval()
     train, test = loaders(data)
     trainer = new_trainer(options, data.plan.max_epochs, callbacks=list(callbacks))

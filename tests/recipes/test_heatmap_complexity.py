@@ -51,7 +51,7 @@ def report_of(**means: float) -> Report:
 def test_numbers_are_those_of_the_library(few: ImageData, tmp_path: Path) -> None:
     report = main(arguments_of(tmp_path))
     assert report is not None
-    folder = tmp_path / "heatmap_complexity" / "digits-on-clutter"
+    folder = tmp_path / "heatmap_complexity" / "digits-on-clutter" / "small_cnn"
     assert {"complexity.csv", "fig5.png", "report.md"} <= {path.name for path in folder.iterdir()}
     with (folder / "complexity.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["heatmap"] == "lrp"]
@@ -71,7 +71,7 @@ def test_a_second_run_measures_nothing(
     few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main(arguments_of(tmp_path))
-    report = tmp_path / "heatmap_complexity" / "digits-on-clutter" / "report.md"
+    report = tmp_path / "heatmap_complexity" / "digits-on-clutter" / "small_cnn" / "report.md"
     before = report.read_text()
     monkeypatch.setattr(Complexity, "__call__", lambda *args: pytest.fail("measured again"))
     main(arguments_of(tmp_path))

@@ -30,7 +30,7 @@ def test_picture_and_report_are_written_and_nothing_is_done_twice(
 ) -> None:
     arguments = [*ARGUMENTS, "--output", str(tmp_path)]
     folder = main(arguments)
-    assert folder == tmp_path / "heatmap_gallery" / "digits-on-clutter"
+    assert folder == tmp_path / "heatmap_gallery" / "digits-on-clutter" / "small_cnn"
     before = (folder / "gallery.png").read_bytes()
     text = (folder / "report.md").read_text()
     assert "60 test images of digits on clutter" in text

@@ -91,6 +91,7 @@ def test_files_hold_what_the_study_says(study: tuple[LimitsStudy, Path]) -> None
     assert points[-1]["corruption"] == "JPEG"
     assert float(points[-1]["signal/lrp"]) == lrp.of(found.runs[-1].points[-1])
     report = (folder / "report.md").read_text()
+    assert f"But {len(found.signals)} signals are compared" in report
     assert all(f"`{signal.name}`" in report for signal in found.signals)
     assert all(signal.definition in report for signal in found.signals)
     assert "python -m recipes.label_free_limits --max-epochs 4" in report
@@ -134,11 +135,14 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     with pytest.raises(RuntimeError, match="power cut"):
         run(tmp_path, "--regimes", "clean")
     folder = tmp_path / "label_free_limits" / "colours" / "small_cnn" / "clean" / "seed_0"
-    assert json.loads((folder / "settings.json").read_text())["network"] == "small_cnn"
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["network"], settings["devices"]) == ("small_cnn", "1")
+    assert "title='clean training'" in settings["regime"]
     assert not (folder / "points.csv").exists()
     resumed = run(tmp_path, "--regimes", "clean")
     assert interrupt.epochs == [0, 1, 2, 2, 3]
-    assert resumed.runs[0].column("step") == study[0].runs[0].column("step")
+    for key in ("step", "aopc/validation/lrp"):
+        assert resumed.runs[0].column(key) == study[0].runs[0].column(key)
 
 
 class Interrupt:
@@ -169,6 +173,8 @@ def test_two_processes_find_what_one_finds_on_corrupted_images(tmp_path: Path) -
     launch([*arguments, "--regimes", "clean", "--devices", "1", "--output", str(one)])
     # The second command has the trained network of the first.
     shutil.copytree(one, tmp_path / "two")
+    settings = tmp_path / "two" / folder / "clean" / "seed_0" / "settings.json"
+    settings.write_text(settings.read_text().replace('"devices": "1"', '"devices": "2"'))
     for devices, output in (("1", one), ("2", tmp_path / "two")):
         more = ["--strategy", "ddp"] if devices == "2" else []
         launch([*arguments, "--regimes", "corruptions", "small_set", "--devices", devices, *more,
@@ -199,6 +205,17 @@ def write_images(root: Path) -> None:
             folder = root / split / str(int(label))
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+
+
+@pytest.mark.parametrize("images", [["--image-folder", "DIR"], ["--dataset", "cifar10"]])
+def test_a_seed_of_digits_is_refused_for_photographs(
+    images: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments([*images, "--seed", "0"])
+    assert "--seed 0 is the seed of the drawn digits" in capsys.readouterr().err
+    assert parse_arguments(images).seed == 0
+    assert parse_arguments(["--seed", "3"]).seed == 3
 
 
 def test_too_few_evaluations_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,40 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert resumed.column("aopc/lrp") == whole.column("aopc/lrp")
 
 
+def test_a_training_cut_between_epochs_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second epoch takes the images in the order in which it would have taken them."""
+    few = digits(train_size=64 * 10 + 500, test_size=20)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: few)
+    arguments = [*QUICK, "--max-epochs", "2", "--output"]
+    (whole,) = main([*arguments, str(tmp_path / "whole")]).runs
+
+    def unplugged(module: ImageClassifier) -> None:
+        if module.current_epoch == 1:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassifier, "on_train_epoch_start", unplugged)
+        with pytest.raises(RuntimeError, match="power cut"):
+            main([*arguments, str(tmp_path / "cut")])
+    (resumed,) = main([*arguments, str(tmp_path / "cut")]).runs
+    assert resumed.column("step") == whole.column("step")
+    assert resumed.points[-1]["aopc/lrp"] == whole.points[-1]["aopc/lrp"]
+    assert resumed.points[-1]["rivals/confidence"] == whole.points[-1]["rivals/confidence"]
+
+
+@pytest.mark.parametrize("images", [["--image-folder", "DIR"], ["--dataset", "cifar10"]])
+def test_a_seed_of_digits_is_refused_for_photographs(
+    images: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments([*images, "--seed", "0"])
+    assert "--seed 0 is the seed of the drawn digits" in capsys.readouterr().err
+    assert parse_arguments(images).seed == 0
+    assert parse_arguments(["--seed", "3"]).seed == 3
+
+
 def test_too_few_evaluations_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(["--evaluations", "2"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,19 +77,29 @@ def test_digest_tells_things_apart() -> None:
 
 
 def test_a_network_of_ones_own_is_trained_once(
-    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: ImageData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = [
-        "--network", "tests.recipes.test_heatmap_study:tiny", "--output", str(tmp_path)
+        "--network", f"{__name__}:tiny", "--output", str(tmp_path)
     ]  # fmt: skip
     first = Study.of(options_of(*arguments), "study")
     assert len(first.rows) == 20
-    assert first.folder == tmp_path / "study" / "digits-on-clutter"
+    images = tmp_path / "study" / "digits-on-clutter"
+    assert first.folder == images / f"{__name__}.tiny"
     monkeypatch.setattr("pytorch_lightning.Trainer.fit", lambda *args: pytest.fail("trained again"))
     second = Study.of(options_of(*arguments), "study")
     assert digest(second.network) == digest(first.network)
+    (weights,) = images.glob("weights_*.pt")
+    assert f"weights  {weights}: read" in capsys.readouterr().out
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         Study.of(options_of(*arguments, "--seed", "1"), "study")
+    other = replace(few, mean=(0.1,) * 3)
+    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: other)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        Study.of(options_of(*arguments), "study")
 
 
 def test_no_images_are_named() -> None:

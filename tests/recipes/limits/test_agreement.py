@@ -44,7 +44,16 @@ def test_points_without_a_value_are_left_out() -> None:
     found = Agreement.of([math.nan, *RISING[1:]], ACCURACY)
     assert found.spearman == pytest.approx(spearmanr(RISING[1:], ACCURACY[1:])[0])
     assert found.accuracy_lost == pytest.approx(0.3)
+    assert (found.points, found.late_points) == (5, 4)
+    assert Agreement.of([*RISING[:4], math.nan, math.inf], ACCURACY).late_points == 2
     assert math.isnan(Agreement.of([math.nan] * 6, ACCURACY).accuracy_lost)
+
+
+def test_three_points_with_a_value_are_too_few() -> None:
+    found = Agreement.of([math.nan] * 3 + RISING[3:], ACCURACY)
+    assert (found.points, found.late_points) == (3, 3)
+    assert math.isnan(found.spearman)
+    assert math.isnan(found.accuracy_lost)
 
 
 def test_what_never_changes_does_not_correlate() -> None:
@@ -69,10 +78,11 @@ def test_ranges(pairs: list[tuple[int, int]]) -> None:
     found = Agreement.of(signal, accuracy)
     for value in (found.pearson, found.spearman, found.late_pearson, found.late_spearman):
         assert math.isnan(value) or abs(value) <= 1 + 1e-9
-    assert 0 <= found.accuracy_lost <= 1
+    assert math.isnan(found.accuracy_lost) == (len(pairs) < 4)
+    assert len(pairs) < 4 or 0 <= found.accuracy_lost <= 1
     # No rising map of a signal changes ranks or the checkpoint that it chooses.
     mapped = Agreement.of([s**3 + 7 for s in signal], accuracy)
-    assert mapped.accuracy_lost == found.accuracy_lost
+    assert mapped.accuracy_lost == pytest.approx(found.accuracy_lost, nan_ok=True)
     assert mapped.spearman == pytest.approx(found.spearman, nan_ok=True)
 
 

@@ -11,6 +11,7 @@ POINT = {
     "step": 300,
     "aopc/train/lrp": 0.5, "aopc/validation/lrp": 0.3,
     "aopc/train/random": 0.4, "aopc/validation/random": 0.2,
+    "aopc/train/lrp_sem": 0.01, "aopc/train/random_sem": 0.01, "aopc/train/confidence_sem": 0.01,
     "aopc/train/confidence": 1.0, "aopc/validation/confidence": 0.8,
     "aopc/validation/lrp_gain": 0.1, "aopc/validation/lrp_srg": 0.16,
     "normalized/lrp": 0.7, "normalized/lrp_srg": 0.5,
@@ -63,5 +64,12 @@ def test_the_control_has_no_value_where_nothing_is_trained() -> None:
     assert math.isnan(by_name(["lrp"])["step"].of({}))
 
 
-def test_a_ratio_to_nothing_has_no_value() -> None:
-    assert math.isnan(by_name(["lrp"])["lrp_ratio"].of({**POINT, "aopc/train/lrp": 0.0}))
+@pytest.mark.parametrize(("measured", "has_value"), [(0.021, True), (0.02, False), (-0.5, False)])
+def test_a_ratio_to_noise_has_no_value(measured: float, has_value: bool) -> None:
+    point = {**POINT, "aopc/train/lrp": measured}
+    for name in ("lrp_ratio", "lrp_relative_ratio"):
+        signal = by_name(["lrp"])[name]
+        assert math.isfinite(signal.of(point)) == has_value
+        assert "no value unless AOPC of lrp of the training images is above 2" in signal.definition
+    assert math.isfinite(by_name(["lrp"])["lrp_difference"].of(point))
+    assert math.isfinite(by_name(["lrp"])["random_ratio"].of(point))

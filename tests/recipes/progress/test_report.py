@@ -50,6 +50,13 @@ def test_several_seeds_have_a_mean_and_a_range() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_undefined_is_empty() -> None:
+    constant = [{**point, "aopc/lrp": 0.1} for point in POINTS]
+    with pytest.warns(RuntimeWarning, match="constant"):
+        rows = rows_of(Study("t", ["lrp"], [Run("small_cnn", 0, constant)]).text())
+    assert rows["aopc/lrp"] == ["", "", "0.100 ± 0.010", ""]
+
+
 def test_files(tmp_path: Path) -> None:
     runs = [Run(name, seed, POINTS) for name in ("small_cnn", "other") for seed in (0, 1)]
     Study("title", ["lrp"], runs).write(tmp_path, "python -m recipes.training_progress")

@@ -26,6 +26,14 @@ def test_what_was_written_in_part_does_not_count(tmp_path: Path) -> None:
     assert folder.read_points() is None
 
 
+def test_settings_are_written_once_and_whole(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"steps": "4"}).begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    before = (tmp_path / "settings.json").read_text()
+    RunFolder(tmp_path, {"steps": "8"}).begin()
+    assert (tmp_path / "settings.json").read_text() == before
+
+
 def test_other_settings_are_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {"steps": "4", "seed": "0"})
     folder.begin()

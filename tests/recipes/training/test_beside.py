@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from recipes.training.beside import ACCURACY, LabelFreeRivals
+from recipes.training.beside import ACCURACY, LabelFreeRivals, own_batches
 from recipes.training.label_free import average_thresholded_confidence
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
@@ -101,6 +101,22 @@ def test_a_new_training_begins_without_points(tmp_path: Path) -> None:
     for _ in range(2):
         fit(tmp_path, monitor, beside, max_epochs=1)
     assert [point["step"] for point in beside.points] == [0, 4, 6]
+
+
+def test_each_process_reads_its_own_images_only() -> None:
+    class Remembers(Quadrants):
+        def __getitem__(self, index: int) -> Any:
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    everything = []
+    for rank in range(2):
+        images = Remembers(37, seed=2)
+        images.read = []
+        rows = [row for row, _ in own_batches(DataLoader(images, batch_size=8), rank, 2)]
+        assert images.read == [index for of_batch in rows for index in of_batch]
+        everything += images.read
+    assert sorted(everything) == list(range(37))
 
 
 def test_two_processes_get_the_points_of_one(tmp_path: Path) -> None:
