@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images, check_positive
-from aopc_monitor.functional import CleanForward
+from aopc_monitor.clean import CleanForward
+from aopc_monitor.execution import Execution
 from aopc_monitor.isolation import untouched
 from aopc_monitor.memory import ChunkSizes, in_chunks
 from aopc_monitor.perturbations import DataRange, Replacement, get_replacement
@@ -17,7 +18,7 @@ from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
 from aopc_monitor.regions import Grid, rank_map
-from aopc_monitor.scores import Score, checked_scores, class_outputs
+from aopc_monitor.scores import Score, checked_scores
 from aopc_monitor.wrappers import network_of
 
 
@@ -99,7 +100,12 @@ def aopc_bounds(
     check_images(images)
     check_positive("beam_size", beam_size)
     protocol = PerturbationProtocol(
-        region_size, steps, data_range, replacement, score=score, chunk_size=chunk_size
+        region_size,
+        steps,
+        data_range,
+        replacement,
+        score=score,
+        execution=Execution(chunk_size),
     )
     grid, chunks = protocol.grid(images), ChunkSizes.of(chunk_size)
     low, high = protocol.range_on(images)
@@ -110,7 +116,7 @@ def aopc_bounds(
         )
         results = []
         for n in range(len(images)):
-            scores = _scores_of_sets(network, clean, n, replaced[n], grid, chunks)
+            scores = _scores_of_sets(clean, n, replaced[n], grid, chunks)
             results.append([_search(scores, grid, steps, beam_size, sign) for sign in (1, -1)])
     sums = torch.stack([torch.stack([total for total, _ in pair]) for pair in results])
     sums = sums.to(clean.scores.device)
@@ -120,7 +126,6 @@ def aopc_bounds(
 
 
 def _scores_of_sets(
-    model: nn.Module,
     clean: CleanForward,
     n: int,
     replaced: Tensor,
@@ -138,9 +143,7 @@ def _scores_of_sets(
 
         def work(start: int, end: int) -> None:
             perturbed = sets[start:end][:, region_of][:, None]
-            outputs = class_outputs(
-                model(torch.where(perturbed, replaced, clean.images[n])), end - start
-            )
+            outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]))
             target = clean.target[n].expand(end - start)
             found[start:end] = checked_scores(clean.score, outputs, target)
 

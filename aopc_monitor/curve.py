@@ -7,16 +7,26 @@ over images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aopc_monitor.imputation import Imputation
-from aopc_monitor.memory import ChunkSize, in_chunks, proceed
+from aopc_monitor.memory import ChunkSize, Timed, in_chunks, proceed
 from aopc_monitor.perturbations import Replacement
 from aopc_monitor.precision import accumulator_dtype
+
+# Triples are made in blocks, whose draws have a seed of their own: so noise does not depend on the
+# chunk size. On a CPU, a block is to stay in the cache; elsewhere, to be worth its calls.
+MOST_TRIPLES = 64
+NUMBERS_IN_CACHE = 2**18
+# On a CPU larger chunks are not looked for: nothing warns before memory is full.
+MOST_BYTES_ON_CPU = 64 * 2**20
+MOST_IMAGES = 4096
+# Seeds of blocks: 2**64 divided by the golden ratio, whose multiples have no bits in common.
+_APART = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -46,61 +56,102 @@ class Perturber:
         """Number of (image, repeat, step) triples, the step running fastest."""
         return self.steps.numel()
 
-    def fixed_replacements(self) -> Tensor | None:
-        """Replacements that need no draw per triple: (N * repeats, C, H, W), or None."""
-        if self.replacement.is_random and self.replacement.fresh_each_step:
-            return None
-        return self._draw(self.images.repeat_interleave(self.repeats, dim=0))
+    @property
+    def block_size(self) -> int:
+        """Triples that share a seed: a power of two, which depends on the shape of images only."""
+        if self.generator.device.type != "cpu":
+            return MOST_TRIPLES
+        fitting = max(1, NUMBERS_IN_CACHE // self.images[0].numel())
+        return int(min(MOST_TRIPLES, 2 ** (fitting.bit_length() - 1)))
 
-    def chunk(self, triples: Tensor, fixed: Tensor | None) -> Chunk:
-        """Images, replacements and steps of some triples.
+    def draws(self) -> Draws:
+        """The replacements of all triples, each drawn when it is needed."""
+        if not (self.replacement.is_random and self.replacement.fresh_each_step):
+            repeated = self.images.repeat_interleave(self.repeats, dim=0)
+            return Draws(self, self.generator, self.drawn(repeated, self.generator))
+        device = self.generator.device
+        seed = torch.randint(2**62, (), generator=self.generator, device=device)
+        return Draws(self, torch.Generator(device), seed=int(seed))
 
-        Args:
-            triples: (M,) positions among all triples.
-            fixed: what `fixed_replacements` returned.
-        """
-        image_and_repeat = triples // self.steps.shape[1]
-        image = image_and_repeat // self.repeats
-        clean = self.images[image]
-        replaced = self._draw(clean) if fixed is None else fixed[image_and_repeat]
-        return Chunk(image, self.steps.flatten()[triples], clean, replaced, self._replace)
-
-    def _draw(self, clean: Tensor) -> Tensor:
-        return self.replacement(clean, self.low, self.high, self.generator)
-
-    def _replace(self, clean: Tensor, perturbed: Tensor, replaced: Tensor) -> Tensor:
-        if isinstance(self.replacement, Imputation):
-            return self.replacement.impute(clean, perturbed, replaced, self.low, self.high)
-        return torch.where(perturbed, replaced, clean)
+    def drawn(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """What the replacement makes of clean images (M, C, H, W)."""
+        return self.replacement(clean, self.low, self.high, generator)
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Draws:
+    """The replacements of all triples of a batch; the same however often they are asked for.
+
+    Attributes:
+        perturber: the batch and how to perturb it.
+        generator: where they come from; seeded anew for each block of triples, unless they are
+            fixed.
+        fixed: (N * repeats, C, H, W) replacements that all steps share, if they do.
+        seed: of the first block.
+    """
+
+    perturber: Perturber
+    generator: torch.Generator
+    fixed: Tensor | None = None
+    seed: int = 0
+
+    def blocks(self, start: int, end: int) -> Iterator[Block]:
+        """The triples from a start to an end, in blocks."""
+        size = self.perturber.block_size
+        for first in range(start - start % size, end, size):
+            last = min(first + size, self.perturber.num_triples)
+            block = self._block(first, last)
+            yield block.part(max(start - first, 0), min(end, last) - first)
+
+    def _block(self, first: int, last: int) -> Block:
+        perturber = self.perturber
+        triples = torch.arange(first, last, device=perturber.images.device)
+        image_and_repeat = triples // perturber.steps.shape[1]
+        image = image_and_repeat // perturber.repeats
+        if self.fixed is None:
+            self.generator.manual_seed((self.seed + first * _APART) % 2**63)
+            replaced = perturber.drawn(perturber.images.index_select(0, image), self.generator)
+        else:
+            replaced = self.fixed.index_select(0, image_and_repeat)
+        return Block(perturber, image, perturber.steps.flatten()[triples], replaced)
+
+
+@dataclass(frozen=True)
+class Block:
     """Some triples, ready to be perturbed by any order of the same images.
 
     Attributes:
+        perturber: the batch and how to perturb it.
         image: (M,) which image each triple is of.
         step: (M,) k of each triple, from 1 to L.
-        clean: (M, C, H, W).
         replaced: (M, C, H, W) what the replacement returned, which knows no order.
-        replace: from clean, which pixels are perturbed (M, 1, H, W), and replaced to images.
     """
 
+    perturber: Perturber
     image: Tensor
     step: Tensor
-    clean: Tensor
     replaced: Tensor
-    replace: Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    def perturbed(self, rank_map: Tensor) -> Tensor:
-        """x^(k) under the order of a (N, 1, H, W) rank map: (M, C, H, W)."""
-        perturbed = rank_map[self.image] < self.step[:, None, None, None]
-        return self.replace(self.clean, perturbed, self.replaced)
+    def part(self, start: int, end: int) -> Block:
+        """The triples from a start to an end."""
+        rows = slice(start, end)
+        return Block(self.perturber, self.image[rows], self.step[rows], self.replaced[rows])
 
-    def occluded(self, rank_map: Tensor) -> Tensor:
-        """The images with nothing replaced but the k-th region of the order: (M, C, H, W)."""
-        perturbed = rank_map[self.image] == self.step[:, None, None, None] - 1
-        return self.replace(self.clean, perturbed, self.replaced)
+    def perturbed(self, rank_map: Tensor, out: Tensor) -> None:
+        """Write x^(k) under the order of a (N, 1, H, W) rank map into (M, C, H, W)."""
+        self._write(rank_map.index_select(0, self.image) < self.step[:, None, None, None], out)
+
+    def occluded(self, rank_map: Tensor, out: Tensor) -> None:
+        """Write the images with nothing replaced but the k-th region of the order."""
+        self._write(rank_map.index_select(0, self.image) == self.step[:, None, None, None] - 1, out)
+
+    def _write(self, perturbed: Tensor, out: Tensor) -> None:
+        of, replaced = self.perturber, self.replaced
+        clean = of.images.index_select(0, self.image)
+        if isinstance(of.replacement, Imputation):
+            out.copy_(of.replacement.impute(clean, perturbed, replaced, of.low, of.high))
+        else:
+            torch.where(perturbed, replaced.to(clean.dtype), clean, out=out)
 
 
 def perturbed_scores(
@@ -109,7 +160,8 @@ def perturbed_scores(
     rank_maps: Sequence[Tensor],
     chunk_size: ChunkSize,
     before_each: Callable[[], None] = proceed,
-    perturb: Callable[[Chunk, Tensor], Tensor] = Chunk.perturbed,
+    perturb: Callable[[Block, Tensor, Tensor], None] = Block.perturbed,
+    new_images: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Scores of all perturbed images.
 
@@ -117,35 +169,78 @@ def perturbed_scores(
     paired.
 
     Args:
-        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,).
+        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,). The
+            images are overwritten afterwards.
         perturber: the batch and how to perturb it.
         rank_maps: one (N, 1, H, W) map per order.
-        chunk_size: images per forward. Halved, down to one, for as long as memory does not suffice.
+        chunk_size: images per forward. Halved, down to one, for as long as memory does not suffice;
+            where it has a search, a faster one is looked for.
         before_each: called before each chunk; raises to stop.
-        perturb: from a chunk and a rank map to images.
+        perturb: writes a block under a rank map into images.
+        new_images: from a number and images of their kind to room for so many; contiguous if not
+            given.
 
     Returns:
         (orders, N, repeats, J).
 
     Raises:
-        torch.OutOfMemoryError: if memory does not suffice for a single image.
+        NotEnoughMemoryError: if memory does not suffice for a single image.
     """
-    device = perturber.images.device
-    total = perturber.num_triples
-    scores = torch.empty(len(rank_maps), total, dtype=accumulator_dtype(device), device=device)
-    fixed = perturber.fixed_replacements()
+    images, total = perturber.images, perturber.num_triples
+    scores = torch.empty(
+        len(rank_maps), total, dtype=accumulator_dtype(images.device), device=images.device
+    )
+    draws = perturber.draws()
+    room = Room(images, new_images or _contiguous)
 
     def work(start: int, end: int) -> None:
-        state = perturber.generator.get_state()
-        try:
-            chunk = perturber.chunk(torch.arange(start, end, device=device), fixed)
-            for row, rank_map in zip(scores, rank_maps, strict=True):
-                row[start:end] = score(perturb(chunk, rank_map), chunk.image)
-        except BaseException:
-            # A smaller chunk that is tried next gets the same draws.
-            perturber.generator.set_state(state)
-            raise
+        chunk = room.of(end - start)
+        blocks: Iterable[Block] = draws.blocks(start, end)
+        if len(rank_maps) > 1:  # which all need the same draws
+            blocks = list(blocks)
+        for row, rank_map in zip(scores, rank_maps, strict=True):
+            done, of_image = 0, []
+            for block in blocks:
+                perturb(block, rank_map, chunk[done : done + len(block.image)])
+                done += len(block.image)
+                of_image.append(block.image)
+            row[start:end] = score(chunk, torch.cat(of_image))
 
-    in_chunks(total, chunk_size, work, before_each)
-    shape = (len(rank_maps), len(perturber.images), perturber.repeats, perturber.steps.shape[1])
+    in_chunks(total, chunk_size, work, before_each, _timed(images))
+    shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.view(shape)
+
+
+class Room:
+    """Room for the images of a chunk, used again for the next one.
+
+    New memory for each would cost a CPU as much as the perturbation itself.
+
+    Args:
+        like: images (N, C, H, W) of their kind.
+        new_images: from a number and images of their kind to room for so many.
+    """
+
+    def __init__(self, like: Tensor, new_images: Callable[[int, Tensor], Tensor]) -> None:
+        self._like, self._new_images = like, new_images
+        self._images = new_images(0, like)
+
+    def of(self, count: int) -> Tensor:
+        """(count, C, H, W), with anything in it."""
+        if len(self._images) < count:
+            self._images = self._new_images(0, self._like)  # before there is room for both
+            self._images = self._new_images(count, self._like)
+        return self._images[:count]
+
+
+def _contiguous(count: int, like: Tensor) -> Tensor:
+    return like.new_empty(count, *like.shape[1:])
+
+
+def _timed(images: Tensor) -> Timed:
+    device = images.device
+    if device.type == "cpu":
+        most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
+        return Timed(most)
+    wait = torch.cuda.synchronize if device.type == "cuda" else proceed
+    return Timed(MOST_IMAGES, wait)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.functional import AOPCResult, CleanForward, perturbation_results
+from aopc_monitor.clean import CleanForward
+from aopc_monitor.functional import AOPCResult, perturbation_results
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.isolation import untouched
 from aopc_monitor.memory import ChunkSizes, proceed
@@ -143,7 +144,7 @@ def evaluate(
         "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus that, image
         by image: the symmetric relevance gain of Bluecher et al. 2024) and "NAME_lerf_curve".
     """
-    chunks = chunks or ChunkSizes.of(protocol.chunk_size)
+    chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size)
     with untouched(model, seed):
         clean = CleanForward.of(model, images, protocol, chunks, before_each=before_each)
         maps = {
@@ -158,9 +159,7 @@ def evaluate(
         if lerf:
             orders += [(relevance, "lerf") for relevance in maps.values()]
         generator = generator_for(images, seed)
-        results = perturbation_results(
-            model, clean, protocol, orders, generator, chunks, before_each
-        )
+        results = perturbation_results(clean, protocol, orders, generator, chunks, before_each)
     values = _of_clean_images(clean, labels) | _of_orders(list(maps), results)
     return Evaluation.of(values, results[0].forwards)
 

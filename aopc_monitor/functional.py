@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.checks import NotFiniteError, check_heatmaps, check_images, check_target
+from aopc_monitor.checks import NotFiniteError, check_heatmaps, check_images
+from aopc_monitor.clean import CleanForward
 from aopc_monitor.curve import Perturber, perturbed_scores
+from aopc_monitor.execution import Execution
 from aopc_monitor.isolation import untouched
-from aopc_monitor.memory import ChunkSizes, in_chunks, proceed
+from aopc_monitor.memory import ChunkSizes, proceed
 from aopc_monitor.perturbations import DataRange, Replacement, get_replacement
 from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.randomness import generator_for
 from aopc_monitor.regions import Order, perturbation_order, rank_map, region_relevance
-from aopc_monitor.scores import Score, checked_scores, class_outputs, score_function
+from aopc_monitor.scores import Score, checked_scores
 from aopc_monitor.wrappers import network_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def area_over_perturbation_curve(
     score: Score = "probability",
     target: Tensor | None = None,
     chunk_size: int | None = None,
+    channels_last: bool | None = None,
+    autocast: torch.dtype | None = None,
+    compiled: bool = False,
     generator: torch.Generator | None = None,
 ) -> AOPCResult:
     r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
@@ -105,10 +109,17 @@ def area_over_perturbation_curve(
         score: f: "probability", "logit", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; if not given 128, or another size where that turns out to be
+            faster while measuring. Fewer where memory is short.
+        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
+            networks with convolutions that take it, if not given.
+        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
+            scores, the clean one included; heatmaps are not affected.
+        compiled: whether these go through `torch.compile`: the call, not the module. Where that
+            fails, a warning says so once.
         generator: source of ties and noise. If not given, one of its own that is always the same
-            for the same images; the global generators are never used. With a generator on the CPU
-            the result does not depend on the chunk size nor on the device.
+            for the same images; the global generators are never used. The noise does not depend on
+            the chunk size, and with a generator on the CPU not on the device either.
 
     Returns:
         An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.
@@ -125,99 +136,54 @@ def area_over_perturbation_curve(
         >>> result.per_image.shape, result.curve.shape, result.forwards
         (torch.Size([5]), torch.Size([9]), 45)
     """
+    execution = Execution(chunk_size, channels_last, autocast, compiled)
     protocol = PerturbationProtocol(
-        region_size, steps, data_range, replacement, repeats, sampled_steps, score, chunk_size
+        region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
     )
     check_images(images)
     protocol.warn_outside(images)
-    chunks = ChunkSizes.of(chunk_size)
+    chunks = ChunkSizes.of(chunk_size, searching=True)
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanForward.of(network, images, protocol, chunks, target)
         generator = generator or generator_for(images, seed=0)
-        (result,) = perturbation_results(
-            network, clean, protocol, [(heatmaps, order)], generator, chunks
-        )
+        (result,) = perturbation_results(clean, protocol, [(heatmaps, order)], generator, chunks)
     return result
 
 
-@dataclass(frozen=True)
-class CleanForward:
-    """A batch and what the network says of it before anything is perturbed.
+def batch_results(
+    model: nn.Module,
+    images: Tensor,
+    heatmap: Heatmap | Tensor,
+    orders: Sequence[Order],
+    protocol: PerturbationProtocol,
+    seed: int,
+    chunks: ChunkSizes,
+) -> list[AOPCResult]:
+    """Explain a batch, and perturb it in several orders with the same draws.
 
-    Attributes:
+    Args:
+        model: the network, wrapped or not; left as it was.
         images: (N, C, H, W).
-        outputs: (N, classes).
-        target: (N,) the explained classes.
-        score: f on (outputs, target).
-        scores: (N,) f(x^(0)).
+        heatmap: what makes heatmaps of the predicted classes, or (N, H, W) heatmaps.
+        orders: what to perturb first.
+        protocol: how to perturb.
+        seed: seed of ties, sampled steps and noise, which depend on the batch too.
+        chunks: images at once.
+
+    Returns:
+        One result per order. Differences of their `per_image` are paired.
     """
-
-    images: Tensor
-    outputs: Tensor
-    target: Tensor
-    score: Any
-    scores: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        images: Tensor,
-        protocol: PerturbationProtocol,
-        chunks: ChunkSizes,
-        target: Tensor | None = None,
-        before_each: Callable[[], None] = proceed,
-    ) -> CleanForward:
-        """Evaluate the network on clean images, inside `untouched(model)`."""
-        # Tensors made in inference mode, indices too, cannot take part in a gradient: clones can.
-        images = images.detach().clone()
-        parts: list[Tensor] = []
-
-        def work(start: int, end: int) -> None:
-            parts.append(class_outputs(model(images[start:end]), end - start))
-
-        with torch.no_grad():
-            in_chunks(len(images), chunks.forward, work, before_each)
-        outputs = torch.cat(parts)
-        if not torch.isfinite(outputs).all():
-            raise NotFiniteError("the model returned NaN or infinite numbers for clean images")
-        if target is None:
-            target = outputs.argmax(dim=1)
-        else:
-            check_target(target, len(images), outputs.shape[1])
-            target = target.to(device=outputs.device, dtype=torch.long, copy=True)
-        score = score_function(protocol.score, outputs)
-        scores = checked_scores(score, outputs, target)
-        if not torch.isfinite(scores).all():
-            raise NotFiniteError("score gave NaN or infinite numbers for clean images")
-        return cls(images, outputs, target, score, scores)
-
-    def heatmaps(
-        self,
-        make: Heatmap,
-        model: nn.Module,
-        chunks: ChunkSizes,
-        before_each: Callable[[], None] = proceed,
-    ) -> Tensor:
-        """(N, H, W) heatmaps of the explained classes, inside `untouched(model)`."""
-        parts: list[Tensor] = []
-
-        def work(start: int, end: int) -> None:
-            # A copy: whoever made the heatmap may write into what it is given.
-            images = self.images[start:end].clone()
-            # The next heatmap and the scores see the model as it was.
-            shielded = nullcontext() if getattr(make, "isolates", False) else untouched(model)
-            with shielded:
-                relevance = make(model, images, self.target[start:end].clone())
-            check_heatmaps(relevance, images)
-            parts.append(relevance)
-
-        in_chunks(len(self.images), chunks.backward, work, before_each)
-        return torch.cat(parts)
+    with network_of(model, images) as (network, images), untouched(network, seed):
+        clean = CleanForward.of(network, images, protocol, chunks)
+        if not isinstance(heatmap, Tensor):
+            heatmap = clean.heatmaps(heatmap, network, chunks)
+        generator = generator_for(images, seed)
+        return perturbation_results(
+            clean, protocol, [(heatmap, order) for order in orders], generator, chunks
+        )
 
 
 def perturbation_results(
-    model: nn.Module,
     clean: CleanForward,
     protocol: PerturbationProtocol,
     orders: Sequence[tuple[Tensor, Order]],
@@ -228,8 +194,7 @@ def perturbation_results(
     """Perturb one batch in several orders with the same draws, inside `untouched(model)`.
 
     Args:
-        model: the network.
-        clean: its answer to the clean images.
+        clean: the network's answer to the clean images.
         protocol: how to perturb.
         orders: heatmaps (N, H, W) and what to perturb first.
         generator: source of ties, steps and noise.
@@ -266,11 +231,17 @@ def perturbation_results(
     )
 
     def score(perturbed: Tensor, image: Tensor) -> Tensor:
-        outputs = class_outputs(model(perturbed), len(perturbed))
-        return checked_scores(clean.score, outputs, clean.target[image])
+        return checked_scores(clean.score, clean.forward(perturbed), clean.target[image])
 
     with torch.no_grad():
-        scores = perturbed_scores(score, perturber, rank_maps, chunks.forward, before_each)
+        scores = perturbed_scores(
+            score,
+            perturber,
+            rank_maps,
+            chunks.forward,
+            before_each,
+            new_images=clean.forward.new_images,
+        )
     if not torch.isfinite(scores).all():
         raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
     forwards = protocol.forwards(len(images), len(orders))

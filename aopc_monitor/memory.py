@@ -1,7 +1,9 @@
-"""As many images at once as memory allows: halved and tried again, down to one."""
+"""As many images at once as pays and as memory allows."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,15 +14,78 @@ DEFAULT_CHUNK_SIZE = 128
 DEFAULT_BACKWARD_CHUNK_SIZE = 32
 
 
+class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
+    """Memory does not suffice for a single image."""
+
+
+class ChunkSearch:
+    """Looks for the size at which most images go through in a second, on the work itself.
+
+    Doubles as long as that pays; if it does not at once, halves as long as that pays.
+
+    Args:
+        first: the size to begin with.
+
+    Example:
+        >>> search, size = ChunkSearch(first=128), 128
+        >>> while size:  # 64 images take 1 second, and each image more or less makes it worse
+        ...     size, last = search.note(size, seconds=size * (1 + abs(size - 64)), most=1024), size
+        >>> search.best
+        64
+    """
+
+    # The first time of a size is often the slowest.
+    TIMES = 3
+    # Smaller gains are within the noise.
+    GAIN = 1.15
+    LEAST = 16
+
+    def __init__(self, first: int) -> None:
+        self.first, self.best = first, first
+        self._best_rate = 0.0
+        self._seconds: list[float] = []
+
+    def note(self, size: int, seconds: float, most: int) -> int | None:
+        """Take down how long a chunk took.
+
+        Args:
+            size: images in the chunk.
+            seconds: wall time.
+            most: no size above it is tried.
+
+        Returns:
+            The size to go on with; None when `best` is found.
+        """
+        self._seconds.append(seconds)
+        if len(self._seconds) < self.TIMES:
+            return size
+        rate, self._seconds = size / max(min(self._seconds), 1e-9), []
+        following = None
+        if rate > self.GAIN * self._best_rate:
+            self.best, self._best_rate = size, rate
+            following = 2 * size if size >= self.first else size // 2
+        if following is None or following > most:
+            # Larger does not pay, or is too much. Smaller may, if nothing larger did.
+            is_open = size >= self.first and self.best == self.first
+            following = self.first // 2 if is_open else None
+        return following if following is not None and following >= self.LEAST else None
+
+
 @dataclass
 class ChunkSize:
     """How many images are worked on at once; what memory did not allow is not tried again.
 
     Attributes:
         size: images at once.
+        search: looks for a faster size while there is work; None where the size is fixed.
     """
 
     size: int
+    search: ChunkSearch | None = None
+
+    def fix(self, size: int) -> None:
+        """Stay at a size."""
+        self.size, self.search = size, None
 
 
 @dataclass
@@ -36,10 +101,16 @@ class ChunkSizes:
     backward: ChunkSize = field(default_factory=lambda: ChunkSize(DEFAULT_BACKWARD_CHUNK_SIZE))
 
     @classmethod
-    def of(cls, chunk_size: int | None) -> ChunkSizes:
-        """The sizes that are usual, none of them above the one that is given."""
+    def of(cls, chunk_size: int | None, searching: bool = False) -> ChunkSizes:
+        """The sizes that are usual, none of them above the one that is given.
+
+        Args:
+            chunk_size: images per forward pass.
+            searching: if no size is given, whether a faster one is looked for.
+        """
         if chunk_size is None:
-            return cls()
+            search = ChunkSearch(DEFAULT_CHUNK_SIZE) if searching else None
+            return cls(ChunkSize(DEFAULT_CHUNK_SIZE, search))
         backward = min(chunk_size, DEFAULT_BACKWARD_CHUNK_SIZE)
         return cls(ChunkSize(chunk_size), ChunkSize(backward))
 
@@ -53,6 +124,7 @@ def in_chunks(
     chunk_size: ChunkSize,
     work: Callable[[int, int], None],
     before_each: Callable[[], None] = proceed,
+    timed: Timed | None = None,
 ) -> None:
     """Do work in chunks, in smaller ones where memory does not suffice.
 
@@ -62,9 +134,10 @@ def in_chunks(
         work: does the part from a start to an end; called again for a smaller part after it ran out
             of memory.
         before_each: called before each chunk; raises to stop.
+        timed: how to time chunks, if a faster size may be looked for on the way.
 
     Raises:
-        RuntimeError, MemoryError: if memory does not suffice for a chunk of one.
+        NotEnoughMemoryError: if memory does not suffice for a chunk of one.
 
     Example:
         >>> def work(start, end):
@@ -77,12 +150,13 @@ def in_chunks(
         2 4
         4 5
         >>> size
-        ChunkSize(size=2)
+        ChunkSize(size=2, search=None)
     """
     start, whole = 0, chunk_size.size
     while start < total:
         before_each()
         end = min(start + chunk_size.size, total)
+        began = time.perf_counter()
         try:
             work(start, end)
         except (RuntimeError, MemoryError) as error:
@@ -91,10 +165,46 @@ def in_chunks(
             if end - start == 1:
                 # No size works now; that says nothing of the time when there is memory again.
                 chunk_size.size = whole
-                raise
-            chunk_size.size = (end - start) // 2
+                raise NotEnoughMemoryError(_of_one(error)) from error
+            chunk_size.fix((end - start) // 2)
             continue
+        if timed is not None and end - start == chunk_size.size:
+            timed.note(chunk_size, began)
         start = end
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How chunks of some work are timed.
+
+    Attributes:
+        most: no larger chunk is tried.
+        wait: returns when the device has done its work.
+    """
+
+    most: int
+    wait: Callable[[], None] = proceed
+
+    def note(self, chunk_size: ChunkSize, began: float) -> None:
+        """Tell the search, if there is one, of a full chunk that began then."""
+        if chunk_size.search is None:
+            return
+        self.wait()
+        seconds = time.perf_counter() - began
+        following = chunk_size.search.note(chunk_size.size, seconds, self.most)
+        if following is None:
+            chunk_size.fix(chunk_size.search.best)
+        else:
+            chunk_size.size = following
+
+
+def _of_one(error: BaseException) -> str:
+    asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+    needed = f", which asked for {asked[1]} more" if asked else ""
+    return (
+        f"memory does not suffice for a chunk of one image{needed}: free some, take smaller images "
+        f"or a smaller network. {type(error).__name__}: {error}"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,18 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images
-from aopc_monitor.functional import AOPCResult, CleanForward, perturbation_results
+from aopc_monitor.execution import Execution
+from aopc_monitor.functional import AOPCResult, batch_results
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
-from aopc_monitor.isolation import untouched
 from aopc_monitor.mean_over_images import MeanOverImages
 from aopc_monitor.memory import ChunkSizes
 from aopc_monitor.perturbations import DataRange, Replacement
 from aopc_monitor.protocol import PerturbationProtocol
-from aopc_monitor.randomness import generator_for
 from aopc_monitor.regions import Order, check_order
 from aopc_monitor.scores import Score
-from aopc_monitor.wrappers import network_of
 
 
 class AOPC(MeanOverImages):
@@ -47,7 +45,14 @@ class AOPC(MeanOverImages):
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; if not given 128, or another size where that turns out to be
+            faster while measuring. Fewer where memory is short.
+        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
+            networks with convolutions that take it, if not given.
+        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
+            scores, the clean one included; heatmaps are not affected.
+        compiled: whether these go through `torch.compile`: the call, not the module. Where that
+            fails, a warning says so once.
         seed: seed of ties and noise.
         kwargs: torchmetrics' own arguments.
 
@@ -82,18 +87,22 @@ class AOPC(MeanOverImages):
         sampled_steps: int | None = None,
         score: Score = "probability",
         chunk_size: int | None = None,
+        channels_last: bool | None = None,
+        autocast: torch.dtype | None = None,
+        compiled: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        execution = Execution(chunk_size, channels_last, autocast, compiled)
         protocol = PerturbationProtocol(
-            region_size, steps, data_range, replacement, repeats, sampled_steps, score, chunk_size
+            region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
         )
         check_order(order)
         made = with_data_range(get_seeded(heatmap, seed), data_range)
         super().__init__((made, self._orders(order), relative, seed, protocol), **kwargs)
         self.protocol, self.heatmap, self.order, self.seed = protocol, made, order, seed
         self.relative = relative
-        self._chunks, self._is_warned = ChunkSizes.of(chunk_size), False
+        self._chunks, self._is_warned = ChunkSizes.of(chunk_size, searching=True), False
         zeros = torch.zeros(steps + 1, dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         self.add_state("count_curve", zeros.long(), dist_reduce_fx="sum")
@@ -155,18 +164,9 @@ class AOPC(MeanOverImages):
         if not self._is_warned:  # at the first batch, and not at each
             self.protocol.warn_outside(images)
             self._is_warned = True
-        with network_of(model, images) as (network, images), untouched(network, self.seed):
-            clean = CleanForward.of(network, images, self.protocol, self._chunks)
-            if heatmaps is None:
-                heatmaps = clean.heatmaps(self.heatmap, network, self._chunks)
-            return perturbation_results(
-                network,
-                clean,
-                self.protocol,
-                [(heatmaps, order) for order in self._orders(self.order)],
-                generator_for(images, self.seed),
-                self._chunks,
-            )
+        orders = self._orders(self.order)
+        made = self.heatmap if heatmaps is None else heatmaps
+        return batch_results(model, images, made, orders, self.protocol, self.seed, self._chunks)
 
 
 class SymmetricRelevanceGain(AOPC):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.imputation import NoisyLinear
+from aopc_monitor.randomness import uniform_numbers
 
 Bound: TypeAlias = "float | Sequence[float] | Tensor"
 DataRange: TypeAlias = "tuple[Bound, Bound]"
@@ -137,10 +138,9 @@ class Uniform:
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Draw (M, C, H, W); always in float32, so that every precision sees the same noise."""
-        draws = torch.rand(
-            images.shape, generator=generator, device=generator.device, dtype=torch.float32
-        )
-        return torch.addcmul(low, draws.to(images.device), high - low).to(images.dtype)
+        draws = uniform_numbers(images.shape, generator).to(images.device)
+        # In place: new memory would cost as much again.
+        return draws.mul_(high - low).add_(low).to(images.dtype)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aopc_monitor.checks import check_positive
+from aopc_monitor.execution import Execution
 from aopc_monitor.perturbations import (
     DataRange,
     Replacement,
@@ -38,7 +39,7 @@ class PerturbationProtocol:
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 128 if not given, and fewer where memory is short.
+        execution: how forwards are carried out.
 
     Raises:
         ValueError: for a value that no images could fit.
@@ -51,14 +52,12 @@ class PerturbationProtocol:
     repeats: int = 1
     sampled_steps: int | None = None
     score: Score = "probability"
-    chunk_size: int | None = None
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
         check_positive("region_size", self.region_size)
         check_positive("steps", self.steps)
         check_positive("repeats", self.repeats)
-        if self.chunk_size is not None:
-            check_positive("chunk_size", self.chunk_size)
         if self.sampled_steps is not None:
             check_positive("sampled_steps", self.sampled_steps)
             if self.sampled_steps > self.steps:
@@ -155,7 +154,7 @@ def suggested_protocol(
         return PerturbationProtocol(
             region_size=1 if region_size is None else region_size,
             steps=(sampled_steps or 1) if steps is None else steps,
-            sampled_steps=_at_most(steps, sampled_steps),
+            sampled_steps=at_most(steps, sampled_steps),
             data_range=(0.0, 1.0) if data_range is None else data_range,
             **choices,
         )
@@ -166,7 +165,7 @@ def suggested_protocol(
     protocol = PerturbationProtocol(
         region_size=region_size,
         steps=steps,
-        sampled_steps=_at_most(steps, sampled_steps),
+        sampled_steps=at_most(steps, sampled_steps),
         data_range=observed_data_range(images) if data_range is None else data_range,
         **choices,
     )
@@ -175,7 +174,7 @@ def suggested_protocol(
     return protocol
 
 
-def _at_most(steps: int | None, sampled_steps: int | None) -> int | None:
+def at_most(steps: int | None, sampled_steps: int | None) -> int | None:
     """The usual number of samples, but no more than there are steps."""
     if steps is None or sampled_steps != SUGGESTED_SAMPLED_STEPS:
         return sampled_steps

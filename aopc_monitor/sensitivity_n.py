@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import NotFiniteError, check_heatmaps, check_images
-from aopc_monitor.functional import CleanForward
+from aopc_monitor.clean import CleanForward
 from aopc_monitor.isolation import untouched
 from aopc_monitor.memory import ChunkSizes, in_chunks
 from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.randomness import generator_for
-from aopc_monitor.scores import Score, checked_scores, class_outputs
+from aopc_monitor.scores import Score, checked_scores
 from aopc_monitor.subsets import Removal, Sizes, SubsetChoices, SubsetRemover
 from aopc_monitor.wrappers import network_of
 
@@ -139,11 +139,10 @@ def sensitivity_n(
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanForward.of(network, images, choices.protocol, chunks, target)
         generator = generator or generator_for(images, 0, purpose="subsets")
-        return correlate(network, clean, heatmaps, choices, generator, chunks)
+        return correlate(clean, heatmaps, choices, generator, chunks)
 
 
 def correlate(
-    model: nn.Module,
     clean: CleanForward,
     heatmaps: Tensor,
     choices: SubsetChoices,
@@ -153,8 +152,7 @@ def correlate(
     """Remove random subsets from one batch and correlate, inside `untouched(model)`.
 
     Args:
-        model: the network.
-        clean: its answer to the clean images.
+        clean: the network's answer to the clean images.
         heatmaps: (N, H, W).
         choices: what is removed, and how often.
         generator: source of the subsets.
@@ -162,7 +160,7 @@ def correlate(
     """
     check_heatmaps(heatmaps, clean.images)
     remover = SubsetRemover.of(clean.images, heatmaps, choices, generator)
-    sums, scores, changes = _removals(model, clean, remover, chunks)
+    sums, scores, changes = _removals(clean, remover, chunks)
     rounding = ROUNDING_STEPS * torch.finfo(clean.outputs.dtype).eps
     answered = (changes > rounding).any(dim=2) & (remover.sizes < remover.grid.num_regions)
     drops = clean.scores[:, None, None] - scores
@@ -172,9 +170,7 @@ def correlate(
     return SensitivityNResult(correlations, ignored, choices.sizes, forwards)
 
 
-def _removals(
-    model: nn.Module, clean: CleanForward, remover: SubsetRemover, chunks: ChunkSizes
-) -> Tensor:
+def _removals(clean: CleanForward, remover: SubsetRemover, chunks: ChunkSizes) -> Tensor:
     """(3, N, K, S) summed relevance, score and relative change of the outputs, of each subset."""
     found = remover.relevance.new_empty(3, math.prod(remover.shape))
     sums, scores, changes = found
@@ -183,7 +179,7 @@ def _removals(
         state = remover.generator.get_state()
         try:
             image, sums[start:end], perturbed = remover.chunk(start, end)
-            outputs = class_outputs(model(perturbed), end - start)
+            outputs = clean.forward(perturbed)
             scores[start:end] = checked_scores(clean.score, outputs, clean.target[image])
             changes[start:end] = _relative_change(outputs, clean.outputs[image])
         except BaseException:

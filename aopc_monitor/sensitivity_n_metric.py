@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.checks import check_images
-from aopc_monitor.functional import CleanForward
+from aopc_monitor.clean import CleanForward
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.isolation import untouched
@@ -99,7 +99,7 @@ class SensitivityN(MeanOverImages):
             if heatmaps is None:
                 heatmaps = clean.heatmaps(self.heatmap, network, self._chunks)
             generator = generator_for(images, self.seed, purpose="subsets")
-            result = correlate(network, clean, heatmaps, self._choices, generator, self._chunks)
+            result = correlate(clean, heatmaps, self._choices, generator, self._chunks)
         self._add(result.per_image[~result.per_image.isnan()])
         curve = result.correlations.nansum(dim=0)
         self.total_curve = self.total_curve + curve.to(self.total_curve)

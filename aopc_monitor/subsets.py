@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from aopc_monitor.execution import Execution
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.protocol import PerturbationProtocol
@@ -116,7 +117,7 @@ class SubsetChoices:
         """The choices that are those of an AOPC too."""
         # Steps and data range belong to the AOPC: nothing here depends on them.
         return PerturbationProtocol(
-            self.region_size, 1, (0.0, 1.0), score=self.score, chunk_size=self.chunk_size
+            self.region_size, 1, (0.0, 1.0), score=self.score, execution=Execution(self.chunk_size)
         )
 
     @property

@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from aopc_monitor import normalized_data_range
+from aopc_monitor.execution import Execution
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.regions import suggested_region_size
 from recipes.arguments import command_line
@@ -106,7 +107,7 @@ def planned(study: Study, options: argparse.Namespace) -> Comparison:
             data_range=normalized_data_range(study.data.mean, study.data.std),
             repeats=options.repeats,
             sampled_steps=options.sampled_steps and min(options.sampled_steps, steps),
-            chunk_size=options.chunk_size,
+            execution=Execution(options.chunk_size),
         )
     if not protocols:
         raise ValueError(

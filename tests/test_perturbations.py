@@ -110,15 +110,33 @@ def test_orders_are_perturbed_with_the_same_draws(name: str, fresh: bool) -> Non
     if isinstance(replacement, (Uniform, NoisyLinear)):
         replacement = type(replacement)(fresh_each_step=fresh)
     perturber = Perturber(images, replacement, LOW, HIGH, steps, 2, generator())
-    chunk = perturber.chunk(torch.arange(12), perturber.fixed_replacements())
+    (block,) = perturber.draws().blocks(0, 12)
     one, other = (
         rank_map(torch.tensor([order] * 2), grid) for order in ([0, 1, 2, 3], [1, 0, 3, 2])
     )
-    first, second = chunk.perturbed(one), chunk.perturbed(other)
-    same_regions = chunk.step != 1
+    first, second, occluded = torch.empty(3, 12, 3, 8, 8)
+    block.perturbed(one, first)
+    block.perturbed(other, second)
+    block.occluded(one, occluded)
+    same_regions = block.step != 1
     assert torch.equal(first[same_regions], second[same_regions])
     assert not torch.equal(first, second)
-    assert torch.equal(chunk.occluded(one)[chunk.step == 1], first[chunk.step == 1])
+    assert torch.equal(occluded[block.step == 1], first[block.step == 1])
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_draws_do_not_depend_on_where_a_chunk_begins(fresh: bool) -> None:
+    images, steps = torch.rand(5, 3, 8, 8), torch.arange(1, 5).repeat(5 * 2, 1)
+    perturber = Perturber(images, Uniform(fresh), LOW, HIGH, steps, 2, generator())
+    draws = perturber.draws()
+    whole = torch.cat([block.replaced for block in draws.blocks(0, 40)])
+    again = [
+        block.replaced
+        for start in range(0, 40, 7)
+        for block in draws.blocks(start, min(start + 7, 40))
+    ]
+    assert torch.equal(torch.cat(again), whole)
+    assert len(whole.flatten(1).unique(dim=0)) == (40 if fresh else 10)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.checks import check_positive, check_target
-from aopc_monitor.curve import Chunk, Perturber, perturbed_scores
+from aopc_monitor.curve import Block, Perturber, perturbed_scores
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.network import Network
 from aopc_monitor.memory import ChunkSizes
@@ -108,7 +108,7 @@ class Occlusion(NetworkHeatmap):
             perturber,
             [regions],
             ChunkSizes.of(self.chunk_size).forward,
-            perturb=Chunk.occluded,
+            perturb=Block.occluded,
         ).mean(dim=2)
         differences = (clean[:, None] - scores).to(images.dtype)
         padded = torch.cat([differences, torch.zeros_like(differences[:, :1])], dim=1)

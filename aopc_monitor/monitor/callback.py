@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aopc_monitor.batches import images_of
 from aopc_monitor.checks import check_images, check_positive, checked_seed
 from aopc_monitor.evaluation import Evaluation
+from aopc_monitor.execution import Execution
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
+from aopc_monitor.memory import DEFAULT_CHUNK_SIZE
 from aopc_monitor.monitor.drawing import BLOCK_SIZE
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.overhead import check_max_overhead
 from aopc_monitor.monitor.preview import Estimate, measured
-from aopc_monitor.monitor.probe import Probe, images_of, named_sources
+from aopc_monitor.monitor.probe import Probe, named_sources
 from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.watch import Watch
@@ -146,7 +149,8 @@ class AOPCMonitor(Hooks):
             "replacement": replacement,
             "repeats": repeats,
             "score": score,
-            "chunk_size": chunk_size,
+            # Always the same chunks, so that the same network has the same numbers to the last bit.
+            "execution": Execution(DEFAULT_CHUNK_SIZE if chunk_size is None else chunk_size),
         }
         suggested_protocol(None, **choices)  # what can be checked without images is, now
         self.every_n_steps = every_n_steps

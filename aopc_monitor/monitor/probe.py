@@ -10,13 +10,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from aopc_monitor.batches import images_of, labels_of
 from aopc_monitor.checks import check_images
 from aopc_monitor.monitor.drawing import BLOCK_SIZE, batches_of
 
 ImagesFunction: TypeAlias = Callable[[Any], Tensor]
-
-IMAGE_KEYS = ("image", "images", "pixel_values", "img", "x", "input", "inputs")
-LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
 @dataclass(frozen=True)
@@ -120,43 +118,3 @@ def collect_probe(
     return Probe(
         torch.cat(images)[:num_images], torch.cat(known)[:num_images] if complete else None
     )
-
-
-def images_of(batch: Any) -> Tensor:
-    """Images of a batch: the batch itself, the first of a tuple or list, or a usual key of a dict.
-
-    Raises:
-        TypeError: if none of these is a tensor.
-
-    Example:
-        >>> images_of({"pixel_values": torch.zeros(2, 3, 8, 8), "labels": torch.zeros(2)}).shape
-        torch.Size([2, 3, 8, 8])
-    """
-    if isinstance(batch, Tensor):
-        return batch
-    if isinstance(batch, Mapping):
-        for key in IMAGE_KEYS:
-            if key in batch:
-                return images_of(batch[key])
-        came_in = f"a dict with the keys {', '.join(map(str, batch))}"
-    elif isinstance(batch, (tuple, list)) and batch:
-        return images_of(batch[0])
-    else:
-        came_in = f"a {type(batch).__name__}"
-    raise TypeError(
-        f"no images were found in a batch that is {came_in}: give images_fn=, a function from a "
-        f"batch to images (N, C, H, W). Looked for: a tensor, the first of a tuple or list, or one "
-        f"of the keys {', '.join(IMAGE_KEYS)}"
-    )
-
-
-def labels_of(batch: Any, num_images: int) -> Tensor | None:
-    """Class labels of a batch if there are any: the second of a tuple or list, or a usual key."""
-    found = None
-    if isinstance(batch, Mapping):
-        found = next((batch[key] for key in LABEL_KEYS if key in batch), None)
-    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
-        found = batch[1]
-    if not isinstance(found, Tensor) or found.shape != (num_images,) or found.is_floating_point():
-        return None
-    return found

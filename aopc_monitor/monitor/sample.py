@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.functional import CleanForward
+from aopc_monitor.clean import CleanForward
 from aopc_monitor.heatmaps import with_data_range
 from aopc_monitor.isolation import untouched, unwritten
 from aopc_monitor.memory import ChunkSizes

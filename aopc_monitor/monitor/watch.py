@@ -44,7 +44,7 @@ class Watch:
         self.evaluations: dict[str, Evaluation] = {}
         self._preparation = Preparation(settings)
         self._compared: dict[str, dict[str, Any]] = {}
-        self._chunks = ChunkSizes.of(settings.choices["chunk_size"])
+        self._chunks = ChunkSizes.of(settings.choices["execution"].chunk_size)
         self._attempts = Attempts(settings.on_error, self._key("failures"))
         self._overhead = Overhead()
         self._dashboard = Dashboard(settings)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.functional import CleanForward, perturbation_results
+from aopc_monitor.clean import CleanForward
+from aopc_monitor.functional import perturbation_results
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.isolation import untouched
 from aopc_monitor.memory import ChunkSizes
@@ -84,11 +85,11 @@ class Comparison:
         protocol: PerturbationProtocol,
         orders: Sequence[tuple[Tensor, Order]],
     ) -> dict[str, Tensor]:
-        chunks = ChunkSizes.of(protocol.chunk_size)
+        chunks = ChunkSizes.of(protocol.execution.chunk_size)
         generator = generator_for(clean.images, self.seed)
         # Once more, so that active dropout drops the same whichever sizes came before.
         with untouched(network, self.seed):
-            results = perturbation_results(network, clean, protocol, orders, generator, chunks)
+            results = perturbation_results(clean, protocol, orders, generator, chunks)
         curves = torch.stack([result.curves for result in results], dim=1)
         return {"curves": curves.float().cpu(), "predicted": clean.target.cpu()}
 

@@ -11,10 +11,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from aopc_monitor.paired import Estimate
 from recipes.comparison.figures import complexity
 from recipes.comparison.heatmap_study import FAMILIES, family
-from recipes.comparison.paired import Estimate, z_text
-from recipes.reporting.markdown import markdown_table, write_csv
+from recipes.reporting.markdown import markdown_table, write_csv, z_text
 
 # Names for people, and decimals that a table shows.
 MEASURES = {

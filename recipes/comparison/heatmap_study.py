@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aopc_monitor import heatmaps, normalized_data_range
 from aopc_monitor.heatmaps import Heatmap, LRPEpsilon
 from aopc_monitor.isolation import untouched
+from aopc_monitor.paired import Estimate
 from aopc_monitor.scores import class_outputs
 from recipes.arguments import (
     add_data_arguments,
@@ -23,7 +24,6 @@ from recipes.arguments import (
     chosen_data,
     data_folder,
 )
-from recipes.comparison.paired import Estimate
 from recipes.data.labelled_images import ImageData
 from recipes.training.fitting import trained_network
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.figures import Line
+from aopc_monitor.paired import Estimate, mean_and_sem
 from aopc_monitor.sampling import Strata
 from recipes.comparison.areas import CONTROL
 from recipes.comparison.figures import lines_over_steps
 from recipes.comparison.heatmap_study import FAMILIES, family
-from recipes.comparison.paired import Estimate, mean_and_sem, z_text
-from recipes.reporting.markdown import markdown_table, write_csv
+from recipes.reporting.markdown import markdown_table, write_csv, z_text
 
 # Section IV-A: 100 regions of 9 x 9 pixels.
 SHARE_OF_THE_PAPER = 0.157

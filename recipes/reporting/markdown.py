@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aopc_monitor.paired import Estimate
+
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table in Markdown, its columns padded so that it can be read as text too.
@@ -81,3 +83,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def z_text(estimate: Estimate) -> str:
+    """What a table shows as z: nothing where there is none.
+
+    Example:
+        >>> z_text(Estimate(0.3, 0.1)), z_text(Estimate(0.0, 0.0))
+        ('3.0', '')
+    """
+    return "" if estimate.z != estimate.z else f"{estimate.z:.1f}"

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 pytest.importorskip("matplotlib")
 
 from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.paired import Estimate, mean_and_sem
 from aopc_monitor.sampling import Strata
-from recipes.comparison.paired import Estimate, mean_and_sem, z_text
 from recipes.comparison.report import Areas, Report, area_by_step
+from recipes.reporting.markdown import z_text
 
 
 def areas_of(**means: float) -> Areas:

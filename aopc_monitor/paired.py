@@ -63,13 +63,3 @@ def mean_and_sem(values: Tensor) -> tuple[Tensor, Tensor]:
     if len(values) == 1:  # which torch would warn of
         return values[0], torch.full_like(values[0], float("nan"))
     return values.mean(dim=0), values.std(dim=0) / len(values) ** 0.5
-
-
-def z_text(estimate: Estimate) -> str:
-    """What a table shows as z: nothing where there is none.
-
-    Example:
-        >>> z_text(Estimate(0.3, 0.1)), z_text(Estimate(0.0, 0.0))
-        ('3.0', '')
-    """
-    return "" if estimate.z != estimate.z else f"{estimate.z:.1f}"

@@ -1,0 +1,129 @@
+"""What a perturbed image costs, beside one that only goes through the network.
+
+    python -m benchmarks.forward_cost
+
+prints a table: wall time per forward of a full perturbation curve, divided by that of the bare
+network in inference mode, eager, channels first, at the batch size that is best for it. Heatmaps
+are given and not counted. Beside the defaults stand other choices, each with what it does to the
+AOPC. All run in turns in one process; the quickest turn of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from aopc_monitor import AOPC
+from benchmarks.timing import machine, quickest
+from recipes.training.networks import SMALL, build
+
+BATCH_SIZES = (16, 32, 64, 128, 256)
+# Images of one measurement: a few seconds on two cores.
+IMAGES = {32: 64, 224: 8}
+STEPS = 32
+REGION_SIZES = {32: 4, 224: 9}
+OTHERS: dict[str, dict[str, Any]] = {
+    "channels first": {"channels_last": False},
+    "64 at once": {"chunk_size": 64},
+    "bfloat16": {"autocast": torch.bfloat16},
+    "compiled": {"compiled": True},
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", default=("small_cnn", "alexnet", "resnet18"))
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--others", nargs="*", default=list(OTHERS), choices=OTHERS)
+    arguments = parser.parse_args()
+    print(f"{machine('torchvision')}\n")
+    columns = ["defaults", *arguments.others]
+    print(f"| model | images | bare, ms at best batch | {' | '.join(columns)} |")
+    print(f"|---|---:|---:|{'---:|' * len(columns)}")
+    for name in arguments.models:
+        print(row_of(name, arguments), flush=True)
+
+
+def row_of(name: str, arguments: argparse.Namespace) -> str:
+    """A row of the table."""
+    torch.manual_seed(0)
+    size = 32 if name in SMALL else 224
+    model = (build(name, 10, size) if name in SMALL else torchvision.models.get_model(name)).eval()
+    # As torch makes them; the recipes' own networks have their weights in another layout.
+    model = model.to(arguments.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    images = torch.rand(max(BATCH_SIZES), 3, size, size, device=arguments.device)
+    curves = {"defaults": Curve(model, images[: IMAGES[size]], {})}
+    for other in arguments.others:
+        curves[other] = Curve(model, images[: IMAGES[size]], OTHERS[other])
+    bare = {f"bare {n}": partial(bare_forwards, model, images[:n]) for n in BATCH_SIZES}
+    contestants: dict[str, Callable[[], object]] = {**bare, **curves}
+    for run in contestants.values():  # the first time is slow
+        run()
+    seconds = quickest(contestants, arguments.turns)
+    best = min(BATCH_SIZES, key=lambda n: seconds[f"bare {n}"] / n)
+    once = seconds[f"bare {best}"] / best
+    cells = [
+        cell(curve, seconds[label] / curve.forwards / once, curves["defaults"].value)
+        for label, curve in curves.items()
+    ]
+    return f"| {name} | {size} x {size} | {once * 1e3:.2f} at {best} | {' | '.join(cells)} |"
+
+
+def cell(curve: Curve, ratio: float, default: Tensor) -> str:
+    """The ratio and, where it differs, how far the AOPC is from that of the defaults."""
+    difference = float((curve.value - default).abs().max())
+    return f"{ratio:.2f}" if difference == 0 else f"{ratio:.2f} (AOPC ± {difference:.0e})"
+
+
+@dataclass
+class Curve:
+    """A full perturbation curve, in an order that costs nothing.
+
+    Attributes:
+        model: the network.
+        images: (N, 3, H, W).
+        choices: how forwards are carried out, arguments of `AOPC`.
+    """
+
+    model: nn.Module
+    images: Tensor
+    choices: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.metric = AOPC(
+            region_size=REGION_SIZES[self.images.shape[-1]],
+            steps=STEPS,
+            data_range=(0.0, 1.0),
+            **self.choices,
+        )
+        self.value = torch.zeros(())
+
+    @property
+    def forwards(self) -> int:
+        """Images that go through the network."""
+        return self.metric.protocol.forwards(len(self.images), 1)
+
+    def __call__(self) -> None:
+        """Measure once."""
+        self.metric.reset()
+        self.metric.update(self.model, self.images, self.images.mean(dim=1))
+        self.value = self.metric.compute()
+
+
+def bare_forwards(model: nn.Module, images: Tensor) -> None:
+    """The network and nothing else."""
+    with torch.inference_mode():
+        model(images)
+
+
+if __name__ == "__main__":
+    main()
