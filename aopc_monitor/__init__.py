@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aopc_monitor import heatmaps
+from aopc_monitor.estimation import AOPCEstimate, difference, estimate_aopc
 from aopc_monitor.functional import AOPCResult, area_over_perturbation_curve
 from aopc_monitor.metric import AOPC, SymmetricRelevanceGain
 from aopc_monitor.perturbations import normalized_data_range
@@ -21,9 +22,12 @@ __version__ = "0.1.0"
 # Without AOPCMonitor, so that `from aopc_monitor import *` works where Lightning is missing.
 __all__ = [
     "AOPC",
+    "AOPCEstimate",
     "AOPCResult",
     "SymmetricRelevanceGain",
     "area_over_perturbation_curve",
+    "difference",
+    "estimate_aopc",
     "heatmaps",
     "normalized_data_range",
 ]
