@@ -1,0 +1,116 @@
+"""Peak memory of an evaluation above that of the network alone, in chunks of images.
+
+    python -m benchmarks.memory_use
+
+Both send chunks of the same size through the same network; tensors that are alive at a time are
+added up. The images, their heatmaps and orders are few here: they belong to the batch and not to
+the chunk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from aopc_monitor import AOPC, SymmetricRelevanceGain
+from benchmarks.timing import machine
+from recipes.reporting.markdown import markdown_table
+from recipes.training.networks import SMALL, build
+
+CASES = (("small_cnn", 32, 4, 128), ("alexnet", 224, 9, 64), ("resnet18", 224, 9, 32))
+IMAGES, STEPS = 4, 32
+
+
+class PeakOfTensors(TorchDispatchMode):
+    """Adds up the bytes of all tensors that are made inside and still alive.
+
+    Attributes:
+        peak: the most there were at a time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak, self._bytes = 0, 0
+        self._owners: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and take down what it made."""
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, Tensor):
+                self._own(tensor)
+        return found
+
+    def _own(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        where, size = storage.data_ptr(), storage.nbytes()
+        if not size:
+            return
+        self._owners[where] = self._owners.get(where, 0) + 1
+        if self._owners[where] == 1:
+            self._bytes += size
+            self.peak = max(self.peak, self._bytes)
+        weakref.finalize(tensor, self._disown, where, size)
+
+    def _disown(self, where: int, size: int) -> None:
+        self._owners[where] -= 1
+        if not self._owners[where]:
+            del self._owners[where]
+            self._bytes -= size
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.parse_args(arguments)
+    print(f"{machine('torchvision')}\n")
+    header = ["network", "chunk", "one order", "two orders (with the random control)"]
+    print(markdown_table(header, [row_of(*case) for case in CASES]))
+
+
+def row_of(name: str, side: int, region_size: int, chunk_size: int) -> list[object]:
+    """A row of the table."""
+    torch.manual_seed(0)
+    is_small = name in SMALL
+    model = (build(name, 10, side) if is_small else torchvision.models.get_model(name)).eval()
+    chunk = torch.rand(chunk_size, 3, side, side)
+    few = chunk[:IMAGES].clone()
+    alone = peak_of(lambda: bare_forward(model, chunk.clone()))
+    cells = []
+    for kind in (AOPC, SymmetricRelevanceGain):  # the second has two orders
+        metric = kind(
+            region_size=region_size, steps=STEPS, data_range=(0.0, 1.0), chunk_size=chunk_size
+        )
+        maps = few.mean(dim=1)
+        extra = peak_of(partial(metric.update, model, few, maps))
+        cells.append(f"{(extra - alone) / chunk.numel() / chunk.element_size():.2f}")
+    return [name, f"{chunk_size} of {side} x {side}", *cells]
+
+
+def bare_forward(model: nn.Module, images: Tensor) -> None:
+    """The network and nothing else."""
+    with torch.no_grad():
+        model(images)
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """Most bytes of tensors at a time; of a second time, when nothing is tried any more."""
+    run()
+    with PeakOfTensors() as mode:
+        run()
+    return mode.peak
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""How long a study will take: forwards, speed measured on this machine, hours. Nothing else is run.
+
+python -m recipes.plan --network resnet50 --image-size 224 --num-images 50000 --devices 8
+
+A few random images go through a network with random weights, since time depends on neither. The
+protocol of the paper is the default; what sampled steps would take stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.clean import CleanForward
+from aopc_monitor.evaluation import num_orders
+from aopc_monitor.execution import Execution
+from aopc_monitor.functional import perturbation_results
+from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.isolation import untouched
+from aopc_monitor.memory import DEFAULT_CHUNK_SIZE, ChunkSizes
+from aopc_monitor.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
+from aopc_monitor.regions import Grid, Order, suggested_region_size
+from recipes.comparison.heatmap_study import chosen_heatmaps, known_names
+from recipes.training.networks import SMALL, build
+
+DATA_RANGE = ([0.0] * 3, [1.0] * 3)
+MEASURED_IMAGES = 32
+# After a first time, which is slow: what is measured takes at least so long.
+LEAST_SECONDS = 2.0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line to settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.plan",
+        description="Tell how long a study will take, without running it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--network",
+        default="resnet50",
+        metavar="NAME",
+        help=f"{', '.join(SMALL)}, a classification model of torchvision, or module:function",
+    )
+    parser.add_argument("--image-size", type=int, default=224, help="pixels")
+    parser.add_argument("--num-classes", type=int, default=1000)
+    parser.add_argument("--num-images", type=int, default=5040, help="of the study")
+    parser.add_argument(
+        "--heatmaps", nargs="+", default=["lrp"], choices=known_names(), metavar="NAME",
+        help="beside the random order, which is always evaluated",
+    )  # fmt: skip
+    parser.add_argument("--region-size", type=int, help="chosen for the image size if not given")
+    parser.add_argument("--steps", type=int, default=100, help="at most as many as regions")
+    parser.add_argument("--sampled-steps", type=int, help="of each image; all if not given")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--devices", type=int, default=1, help="devices, or processes on a CPU")
+    options = parser.parse_args(arguments)
+    for name in ("num_images", "devices"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    return options
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured, in seconds for an image.
+
+    Attributes:
+        clean: its first forward.
+        heatmaps: each of its heatmaps, by name.
+        perturbed: each of its perturbed copies, made and sent through the network.
+    """
+
+    clean: float
+    heatmaps: Mapping[str, float]
+    perturbed: float
+
+    def seconds(self, num_images: int, protocol: PerturbationProtocol) -> float:
+        """Time of a study on one device like this one."""
+        once = self.clean + sum(self.heatmaps.values())
+        copies = num_orders(len(self.heatmaps)) * protocol.strata.count * protocol.draws
+        return num_images * (once + copies * self.perturbed)
+
+
+def protocol_of(options: argparse.Namespace) -> PerturbationProtocol:
+    """The protocol that the arguments name.
+
+    Raises:
+        ValueError: if regions do not fit the image, or for another impossible value.
+    """
+    side = options.image_size
+    region_size = options.region_size or suggested_region_size(side, side)
+    steps = min(options.steps, Grid(side, side, region_size).num_regions)
+    return PerturbationProtocol(
+        region_size,
+        steps,
+        DATA_RANGE,
+        repeats=options.repeats,
+        sampled_steps=options.sampled_steps,
+        execution=Execution(DEFAULT_CHUNK_SIZE),
+    )
+
+
+def measured(
+    model: nn.Module,
+    images: Tensor,
+    heatmaps: Mapping[str, Heatmap],
+    protocol: PerturbationProtocol,
+) -> Speed:
+    """Time what a study does, on a few images; the model is left as it was.
+
+    Args:
+        model: the network.
+        images: (N, 3, H, W), on its device.
+        heatmaps: by name.
+        protocol: how images are perturbed. Of its steps only as many are taken as fill two chunks.
+    """
+    chunks = ChunkSizes.of(protocol.execution.chunk_size)
+    wanted = 2 * DEFAULT_CHUNK_SIZE // len(images)
+    few = replace(protocol, sampled_steps=min(wanted, protocol.steps), repeats=1)
+    with untouched(model):
+        clean = CleanForward.of(model, images, few, chunks)
+        relevance = images.mean(dim=1)
+        orders: list[tuple[Tensor, Order]] = [(relevance, "morf")] * len(heatmaps)
+        orders.append((relevance, "random"))
+
+        def look() -> object:
+            return CleanForward.of(model, images, few, chunks)
+
+        def explain(heatmap: Heatmap) -> object:
+            return clean.heatmaps(heatmap, model, chunks)
+
+        def perturb() -> object:
+            generator = torch.Generator(images.device).manual_seed(0)
+            return perturbation_results(clean, few, orders, generator, chunks)
+
+        copies = len(orders) * few.strata.count
+        return Speed(
+            _seconds(look, images) / len(images),
+            {
+                name: _seconds(partial(explain, heatmap), images) / len(images)
+                for name, heatmap in heatmaps.items()
+            },
+            _seconds(perturb, images) / len(images) / copies,
+        )
+
+
+def _seconds(work: Callable[[], object], images: Tensor) -> float:
+    """Mean wall time of a call, after one that does not count."""
+    work()
+    began, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - began < LEAST_SECONDS:
+        work()
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+        count += 1
+    return (time.perf_counter() - began) / count
+
+
+def plan_of(options: argparse.Namespace, protocol: PerturbationProtocol, speed: Speed) -> str:
+    """What a study takes, in lines for people."""
+    side, size, threads = options.image_size, protocol.region_size, torch.get_num_threads()
+    device = f"cpu, {threads} threads" if options.device == "cpu" else options.device
+    heatmaps = ", ".join(f"{name} {1 / seconds:,.1f}" for name, seconds in speed.heatmaps.items())
+    sampled = replace(
+        protocol, sampled_steps=min(SUGGESTED_SAMPLED_STEPS, protocol.steps), repeats=1
+    )
+    return "\n".join(
+        [
+            f"study     {options.network}, {options.num_images:,} images of {side} x {side}, "
+            f"regions of {size} x {size}; {', '.join(options.heatmaps)} and a random order",
+            f"speed     {1 / speed.perturbed:,.1f} perturbed images a second, heatmaps a second: "
+            f"{heatmaps} (measured here: {device})",
+            _line("as asked", options, protocol, speed),
+            _line("sampled", options, sampled, speed),
+        ]
+    )
+
+
+def _line(
+    name: str, options: argparse.Namespace, protocol: PerturbationProtocol, speed: Speed
+) -> str:
+    steps = f"{protocol.steps} steps"
+    if protocol.strata.count < protocol.steps:
+        steps = f"{protocol.strata.count} sampled of {steps}"
+    forwards = protocol.forwards(options.num_images, num_orders(len(options.heatmaps)))
+    alone = speed.seconds(options.num_images, protocol)
+    text = f"{name:<9} {steps}, {protocol.draws} repeats: {forwards:,} forwards, {_time(alone)}"
+    if options.devices > 1:
+        text += f" on one device, {_time(alone / options.devices)} on {options.devices}"
+    return text
+
+
+def _time(seconds: float) -> str:
+    """Readable: seconds, minutes or hours.
+
+    Example:
+        >>> _time(42.0), _time(1200.0), _time(86400.0)
+        ('42 seconds', '20 minutes', '24.0 hours')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:,.1f} hours"
+
+
+def subject(options: argparse.Namespace, num_images: int) -> tuple[nn.Module, Tensor]:
+    """A network with random weights and random images for it, on the device."""
+    torch.manual_seed(0)
+    network = build(options.network, options.num_classes, options.image_size).eval()
+    images = torch.rand(num_images, 3, options.image_size, options.image_size)
+    return network.to(options.device), images.to(options.device)
+
+
+def main(arguments: Sequence[str] | None = None) -> Speed:
+    """Measure, and print the plan."""
+    options = parse_arguments(arguments)
+    protocol = protocol_of(options)
+    model, images = subject(options, min(MEASURED_IMAGES, options.num_images))
+    heatmaps = chosen_heatmaps(options.heatmaps, DATA_RANGE)
+    speed = measured(model, images, heatmaps, protocol)
+    print(plan_of(options, protocol, speed))
+    return speed
+
+
+if __name__ == "__main__":
+    main()
