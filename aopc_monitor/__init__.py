@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aopc_monitor import heatmaps
-from aopc_monitor.estimation import AOPCEstimate, difference, estimate_aopc
+from aopc_monitor.aopc_estimate import AOPCEstimate, difference
+from aopc_monitor.estimation import estimate_aopc
 from aopc_monitor.functional import AOPCResult, area_over_perturbation_curve
 from aopc_monitor.metric import AOPC, SymmetricRelevanceGain
 from aopc_monitor.perturbations import normalized_data_range

@@ -83,7 +83,7 @@ def aopc_bounds(
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer where memory is short.
         generator: source of the one draw; one of its own if not given, the same for these images.
 
     Raises:

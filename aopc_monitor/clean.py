@@ -58,7 +58,9 @@ class CleanForward:
         parts: list[Tensor] = []
 
         def work(start: int, end: int) -> None:
-            parts.append(forward(images[start:end]))
+            # A copy: a network that writes into what it is given must not reach the images.
+            copy = images[start:end].clone(memory_format=forward.memory_format)
+            parts.append(forward(copy))
 
         with torch.no_grad():
             in_chunks(len(images), chunks.forward, work, before_each)

@@ -204,6 +204,7 @@ def perturbed_scores(
                 perturb(block, rank_map, chunk[done : done + len(block.image)])
                 done += len(block.image)
                 of_image.append(block.image)
+            del block  # its replacements are as large as images, and the network needs the room
             row[start:end] = score(chunk, torch.cat(of_image))
 
     in_chunks(total, chunk_size, work, before_each, _timed(images))
@@ -242,5 +243,4 @@ def _timed(images: Tensor) -> Timed:
     if device.type == "cpu":
         most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
         return Timed(most)
-    wait = torch.cuda.synchronize if device.type == "cuda" else proceed
-    return Timed(MOST_IMAGES, wait)
+    return Timed(MOST_IMAGES, torch.get_device_module(device).synchronize)

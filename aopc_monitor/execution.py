@@ -14,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.checks import check_positive
 from aopc_monitor.isolation import untouched
+from aopc_monitor.memory import is_out_of_memory
 from aopc_monitor.scores import class_outputs
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
@@ -27,12 +28,13 @@ class Execution:
     """Choices that make forwards cheaper.
 
     Attributes:
-        chunk_size: images per forward. If not given, 128, or more or fewer where that turns out to
+        chunk_size: images per forward. If not given, 64, or more or fewer where that turns out to
             be faster while measuring; fewer where memory is short.
         channels_last: whether images are laid out with the channels last in memory, which is
-            faster for convolutions and pooling on a CPU. If not given: on a CPU, for networks
-            with convolutions, and on other devices with half precision; and only if the network
-            takes such images and gives the same outputs. The network itself is never converted.
+            faster for convolutions and pooling on a CPU. If not given: where the images come so;
+            else on a CPU, for networks with convolutions, and on other devices with half precision;
+            and only if the network takes such images and gives the same outputs. The network itself
+            is never converted.
         autocast: `torch.bfloat16` or `torch.float16`: the precision of forwards that only give
             scores, the clean one included, so that their difference is one of like with like.
             Heatmaps are not affected.
@@ -84,7 +86,9 @@ class Forward:
             _check_autocast(images.device.type, execution.autocast)
         wanted = execution.channels_last
         if wanted is None:
-            wanted = _may_pay(model, images, execution) and _takes_channels_last(model, images)
+            wanted = _has_channels_last(images) or (
+                _may_pay(model, images, execution) and _takes_channels_last(model, images)
+            )
         layout = torch.channels_last if wanted else torch.contiguous_format
         return cls(model, execution, layout)
 
@@ -119,6 +123,8 @@ class Forward:
             with torch.compiler.set_stance("default"):
                 return _compiled_call()(self.model, images)
         except Exception as error:  # the compiler has many of its own
+            if is_out_of_memory(error):  # a smaller chunk may do
+                raise
             _NOT_COMPILED[self.model] = True
             warnings.warn(
                 "compiled=True: the network could not be compiled and is called as it is. "
@@ -166,6 +172,11 @@ def _check_autocast(device_type: str, dtype: torch.dtype) -> None:
             f"autocast={dtype}: this device ({device_type}) does not compute in it. Give "
             f"another one, or None. {error}"
         ) from error
+
+
+def _has_channels_last(images: Tensor) -> bool:
+    """Whether whoever gave the images has chosen the layout."""
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
 
 
 def _may_pay(model: nn.Module, images: Tensor, execution: Execution) -> bool:

@@ -109,7 +109,7 @@ def area_over_perturbation_curve(
         score: f: "probability", "logit", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; if not given 128, or another size where that turns out to be
+        chunk_size: images per forward; if not given 64, or another size where that turns out to be
             faster while measuring. Fewer where memory is short.
         channels_last: layout of images in memory, which changes the cost only; on a CPU True for
             networks with convolutions that take it, if not given.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-DEFAULT_CHUNK_SIZE = 128
+DEFAULT_CHUNK_SIZE = 64
 # Backward passes keep what their forward passes computed.
 DEFAULT_BACKWARD_CHUNK_SIZE = 32
 
@@ -64,7 +64,7 @@ class ChunkSearch:
         if rate > self.GAIN * self._best_rate:
             self.best, self._best_rate = size, rate
             following = 2 * size if size >= self.first else size // 2
-        if following is None or following > most:
+        if following is None or following > max(size, most):
             # Larger does not pay, or is too much. Smaller may, if nothing larger did.
             is_open = size >= self.first and self.best == self.first
             following = self.first // 2 if is_open else None

@@ -16,6 +16,7 @@ from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.mean_over_images import MeanOverImages
 from aopc_monitor.memory import ChunkSizes
 from aopc_monitor.perturbations import DataRange, Replacement
+from aopc_monitor.precision import standard_error
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.regions import Order, check_order
 from aopc_monitor.scores import Score
@@ -45,7 +46,7 @@ class AOPC(MeanOverImages):
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; if not given 128, or another size where that turns out to be
+        chunk_size: images per forward; if not given 64, or another size where that turns out to be
             faster while measuring. Fewer where memory is short.
         channels_last: layout of images in memory, which changes the cost only; on a CPU True for
             networks with convolutions that take it, if not given.
@@ -71,6 +72,7 @@ class AOPC(MeanOverImages):
     higher_is_better = True
 
     total_curve: Tensor
+    squares_curve: Tensor
     count_curve: Tensor
 
     def __init__(
@@ -105,6 +107,7 @@ class AOPC(MeanOverImages):
         self._chunks, self._is_warned = ChunkSizes.of(chunk_size, searching=True), False
         zeros = torch.zeros(steps + 1, dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
+        self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("count_curve", zeros.long(), dist_reduce_fx="sum")
 
     def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
@@ -124,6 +127,8 @@ class AOPC(MeanOverImages):
         curves = self._curves(results)
         # Out of place: states that were made in inference mode refuse to be written into.
         self.total_curve = self.total_curve + curves.nansum(dim=0).to(self.total_curve)
+        squares = curves.square().nansum(dim=0)
+        self.squares_curve = self.squares_curve + squares.to(self.squares_curve)
         counts = (~curves.isnan()).sum(dim=0)
         self.count_curve = self.count_curve + counts.to(self.count_curve)
 
@@ -134,6 +139,13 @@ class AOPC(MeanOverImages):
         """
         with self._over_processes():
             return self._cast(self.total_curve / self.count_curve)
+
+    def curve_standard_error(self) -> Tensor:
+        """(L+1,) standard error of `curve` over images; NaN at steps of fewer than two of them."""
+        with self._over_processes():
+            return self._cast(
+                standard_error(self.count_curve, self.total_curve, self.squares_curve)
+            )
 
     def _orders(self, order: Order) -> tuple[Order, ...]:
         """The orders that are evaluated under the same draws."""

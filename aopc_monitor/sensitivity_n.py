@@ -113,7 +113,7 @@ def sensitivity_n(
         score: f: "logit", "probability", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer where memory is short.
         generator: source of the subsets. If not given, one of its own that is always the same for
             the same images; the global generators are never used. With a generator on the CPU the
             subsets depend neither on the chunk size nor on the device.

@@ -36,7 +36,7 @@ class SensitivityN(MeanOverImages):
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer where memory is short.
         seed: seed of the subsets.
         kwargs: torchmetrics' own arguments.
 

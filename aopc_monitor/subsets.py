@@ -80,7 +80,7 @@ class SubsetChoices:
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 128 if not given, and fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, and fewer where memory is short.
 
     Raises:
         ValueError: for a value that no images could fit.

@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +76,7 @@ class Subject:
         repeats: int = 1,
         fresh: bool = True,
         checkpoint: int = 0,
+        **choices: Any,
     ) -> Tensor:
         """(N,) AOPC of each image; the same draws for the same seed, whatever the checkpoint."""
         return area_over_perturbation_curve(
@@ -89,6 +91,7 @@ class Subject:
             sampled_steps=sampled_steps,
             chunk_size=64,
             generator=torch.Generator().manual_seed(seed),
+            **choices,
         ).per_image
 
 
@@ -136,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{data.name}, {options.network}, {EPOCHS} epochs; {machine('torchvision')}\n")
     print(title("Spread and bias by sampled steps and repeats", small))
     print(by_sampled_steps(small), flush=True)
+    print(f"\n{of_half_precision(small)}")
     for subject in (small, large):
         print(title("Forwards saved against the paper's protocol", subject))
         print(saved(subject), flush=True)
@@ -199,6 +203,16 @@ def saved(subject: Subject) -> str:
         "SEM of the difference of two checkpoints",
     ]  # fmt: skip
     return markdown_table(header, rows)
+
+
+def of_half_precision(subject: Subject) -> str:
+    """A line: what bfloat16 does to the AOPC of the same images under the same draws."""
+    exact, half = (subject.areas(0, 4, autocast=dtype) for dtype in (None, torch.bfloat16))
+    change = Estimate.of(half - exact)
+    return (
+        f"In bfloat16 the AOPC is {half.mean():.4f} instead of {exact.mean():.4f}: the mean change "
+        f"{change.mean:+.4f} ± {change.sem:.4f}, that of an image {(half - exact).abs().mean():.4f}"
+    )
 
 
 def own_error(repeated: Sequence[Tensor]) -> float:

@@ -192,7 +192,8 @@ def _line(
         steps = f"{protocol.strata.count} sampled of {steps}"
     forwards = protocol.forwards(options.num_images, num_orders(len(options.heatmaps)))
     alone = speed.seconds(options.num_images, protocol)
-    text = f"{name:<9} {steps}, {protocol.draws} repeats: {forwards:,} forwards, {_time(alone)}"
+    repeats = "1 repeat" if protocol.draws == 1 else f"{protocol.draws} repeats"
+    text = f"{name:<9} {steps}, {repeats}: {forwards:,} forwards, {_time(alone)}"
     if options.devices > 1:
         text += f" on one device, {_time(alone / options.devices)} on {options.devices}"
     return text

@@ -5,8 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopc_monitor import AOPC
-from aopc_monitor.memory import ChunkSize, ChunkSizes, in_chunks, is_out_of_memory
+from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor.memory import (
+    ChunkSize,
+    ChunkSizes,
+    NotEnoughMemoryError,
+    in_chunks,
+    is_out_of_memory,
+)
 from tests.modules import small_network
 
 
@@ -93,3 +99,39 @@ def test_metric_keeps_the_size_that_worked_and_the_value() -> None:
     model.limit = 10**6
     roomy.update(model, images)
     torch.testing.assert_close(short.compute(), roomy.compute(), rtol=1e-6, atol=1e-7)
+
+
+def test_one_image_at_a_time_is_enough_memory() -> None:
+    """Nothing that is tried beforehand takes more."""
+    model, images = Limited(limit=1).eval(), torch.rand(3, 3, 16, 16)
+    settings = {"region_size": 4, "steps": 4, "data_range": (0.0, 1.0)}
+    one = area_over_perturbation_curve(model, images, images[:, 0], **settings)  # type: ignore[arg-type]
+    model.limit = 10**6
+    many = area_over_perturbation_curve(model, images, images[:, 0], **settings)  # type: ignore[arg-type]
+    torch.testing.assert_close(one.curves, many.curves, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GB."), "8 GB"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.50 MiB"), "20.50 MiB"),
+        (
+            RuntimeError("can't allocate memory: you tried to allocate 800 bytes. Error code 12"),
+            "800 bytes",
+        ),
+    ],
+)
+def test_the_error_of_one_image_names_the_memory_needed(error: Exception, asked: str) -> None:
+    model, images = Limited(limit=0).eval(), torch.rand(2, 3, 16, 16)
+
+    def work(start: int, end: int) -> None:
+        raise error
+
+    with pytest.raises(NotEnoughMemoryError, match=f"one image, which asked for {asked} more"):
+        in_chunks(2, ChunkSize(2), work)
+    metric = AOPC(region_size=4, steps=4, data_range=(0.0, 1.0))
+    with pytest.raises(NotEnoughMemoryError, match="chunk of one image: free some"):
+        metric.update(model, images)
+    assert issubclass(NotEnoughMemoryError, torch.OutOfMemoryError)
+    assert issubclass(NotEnoughMemoryError, MemoryError)

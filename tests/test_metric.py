@@ -41,6 +41,8 @@ def test_metric_is_the_function_averaged_over_batches() -> None:
     torch.testing.assert_close(whole.compute().double(), result.mean, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(whole.standard_error().double(), result.sem, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(whole.curve().double(), result.curve, rtol=1e-5, atol=1e-7)
+    errors = result.curves.std(dim=0) / len(x) ** 0.5
+    torch.testing.assert_close(whole.curve_standard_error().double(), errors, rtol=1e-3, atol=1e-6)
 
 
 def test_given_heatmaps_are_used() -> None:
@@ -213,7 +215,7 @@ def _share(rank: int, world_size: int, replacement: str) -> tuple[Tensor, Tensor
     one = metric(replacement=replacement)
     for part in images().split(3)[rank::world_size]:
         one.update(network(), part)
-    return one.compute(), one.standard_error(), one.curve()
+    return one.compute(), one.standard_error(), one.curve(), one.curve_standard_error()
 
 
 @pytest.mark.parametrize("replacement", ["mean", "uniform"])

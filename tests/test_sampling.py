@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor.estimation import AOPCEstimate, Quantity, estimate_aopc
 from aopc_monitor.sampling import Strata
 from tests.modules import small_network
 
@@ -63,6 +64,50 @@ def test_sampled_area_is_unbiased() -> None:
     whole = torch.tensor([area(1000 + seed) for seed in range(50)])
     error = (sampled.var() / len(sampled) + whole.var() / len(whole)).sqrt()
     assert abs(sampled.mean() - whole.mean()) < 3 * error
+
+
+POPULATION = 4000
+STUDENTS_T = 2.001  # 95% of 60 images
+
+
+@pytest.fixture(scope="module")
+def samples() -> tuple[AOPCEstimate, list[AOPCEstimate]]:
+    """All steps of a population of images, and three of them of many samples of its images."""
+    torch.manual_seed(0)
+    linear, last = torch.nn.Linear(64, 16), torch.nn.Linear(16, 3)
+    linear.weight.data.mul_(2), last.weight.data.mul_(4)
+    model = torch.nn.Sequential(torch.nn.Flatten(), linear, torch.nn.Tanh(), last)
+    population = torch.rand(POPULATION, 1, 8, 8)
+    population[..., :4, :4] *= torch.rand(POPULATION, 1, 1, 1)
+
+    def estimate(images: torch.Tensor, seed: int, sampled_steps: int | None) -> AOPCEstimate:
+        return estimate_aopc(
+            model, [images], lambda model, x, target: x[:, 0], region_size=2, steps=12,
+            data_range=(0.0, 1.0), sampled_steps=sampled_steps, seed=seed, chunk_size=256,
+        )  # fmt: skip
+
+    # Four draws of all noise and of the random order.
+    whole = estimate(population.repeat(4, 1, 1, 1), seed=0, sampled_steps=None)
+    choices = torch.randint(POPULATION, (600, 60))
+    return whole, [
+        estimate(population[chosen], seed, sampled_steps=3) for seed, chosen in enumerate(choices)
+    ]
+
+
+@pytest.mark.parametrize("of", ["aopc", "gain"])
+def test_intervals_cover_the_truth_as_often_as_they_say(
+    samples: tuple[AOPCEstimate, list[AOPCEstimate]], of: Quantity
+) -> None:
+    """The share of 600 intervals of 95% has a standard error of 0.9%."""
+    whole, estimates = samples
+    truth = getattr(whole, of)
+    found = [getattr(estimate, of) for estimate in estimates]
+    off = torch.tensor([(estimate.mean - truth.mean) / estimate.sem for estimate in found])
+    assert 0.93 <= float((off.abs() <= STUDENTS_T).float().mean()) <= 0.97
+    # And not since errors at one end make up for those at the other: 2.5% at each, sem 0.6%.
+    assert 0.005 <= float((off > STUDENTS_T).float().mean()) <= 0.045
+    assert abs(float(off.mean())) < 3 / len(off) ** 0.5
+    assert truth.sem < found[0].sem / 10  # the truth is known well enough for this
 
 
 def test_as_many_samples_as_steps_are_the_whole_curve() -> None:

@@ -45,7 +45,7 @@ class Occlusion(NetworkHeatmap):
             "logit", "log_probability", or a function (outputs, target) -> (N,).
         repeats: independent draws of a random replacement, over which the difference is averaged.
         seed: the same image gets the same draws under the same seed.
-        chunk_size: images per forward pass; 128 if not given.
+        chunk_size: images per forward pass; 64 if not given.
 
     Raises:
         ValueError: for an unknown replacement or score, counts below 1, a region that is larger

@@ -69,7 +69,7 @@ class AOPCMonitor(Hooks):
         replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 128 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer where memory is short.
         seed: seed of the probe, of ties and of noise.
         images_fn: from a batch to its images (N, C, H, W), where they are not the batch itself, the
             first of a tuple or list, or under a usual key of a dict.
