@@ -1,6 +1,6 @@
 """The same area by Quantus' RegionPerturbation and PixelFlipping: values, and wall time.
 
-    pip install quantus
+    pip install -e ".[benchmarks]"
     python -m benchmarks.against_quantus
 
 Both evaluate the same network, images, heatmaps, regions and steps. First with regions that become
@@ -67,7 +67,7 @@ class Case:
         is_small = network in SMALL
         model = build(network, 10, side) if is_small else torchvision.models.get_model(network)
         # As torch makes them; the recipes' own networks have their weights in another layout.
-        model = model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model = model.eval().to(memory_format=torch.contiguous_format)
         images = torch.rand(count, 3, side, side)
         return cls(decided(model, images), images, images.mean(dim=1), region_size, steps)
 
@@ -122,8 +122,8 @@ def decided(model: nn.Module, images: Tensor) -> nn.Module:
     with torch.no_grad():
         spread = model(images).std(dim=1).mean()
         last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-        last.weight *= LOGIT_SPREAD / spread
-        last.bias *= LOGIT_SPREAD / spread
+        last.weight.mul_(LOGIT_SPREAD / spread)
+        last.bias.mul_(LOGIT_SPREAD / spread)
     return model
 
 
@@ -141,8 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def values() -> str:
     """A table of AOPCs where the definitions agree."""
     rows: list[list[object]] = []
-    for network, *sizes in CASES[:2]:
-        case = Case.of(network, *sizes[:3], 4)
+    for network, side, region_size, steps, _ in CASES[:2]:
+        case = Case.of(network, side, region_size, steps, count=4)
         ours = float(case.ours(replacement=Constant(CONSTANT)))
         rows.append(
             row_of_values(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch import multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from aopc_monitor import estimate_aopc
 from benchmarks.timing import in_turns, machine, quickest, ratio_text, seconds_of
@@ -100,7 +100,7 @@ def over_processes(turns: int) -> str:
 
 def _seconds_on(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_process, (count, folder), nprocs=count)
+        spawn(_process, (count, folder), nprocs=count)
         return max(float(file.read_text()) for file in Path(folder).glob("seconds_*"))
 
 

@@ -110,6 +110,14 @@ def test_small_galleries_cut_names_that_would_run_into_each_other() -> None:
     assert figure.axes[1].get_ylabel() == "guided_\nbackpropagatio…\nof_\neverything"
 
 
+def test_rounding_below_zero_makes_no_heatmap_signed() -> None:
+    heatmap = np.linspace(0.0, 1.0, 16).reshape(1, 4, 4)
+    almost, signed = heatmap - 1e-6, heatmap - 0.1
+    figure = heatmap_gallery(np.zeros((1, 4, 4, 3)), {"almost": almost, "signed": signed}, ["cat"])
+    colours = [axis.get_images()[0].get_cmap().name for axis in figure.axes[1:]]
+    assert colours == ["Reds", "bwr"]
+
+
 def test_few_colours_are_close_to_the_true_ones(tmp_path: Path) -> None:
     lines = {"lrp": Line([0.0, 0.3], [0.1, 0.1])}
     figure = training_progress([0, 1], lines, [0.1, 0.5], "title", style=DASHBOARD)

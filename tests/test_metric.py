@@ -211,7 +211,7 @@ def test_failed_update_leaves_the_sums() -> None:
     assert int(one.count) == 12
 
 
-def _share(rank: int, world_size: int, replacement: str) -> tuple[Tensor, Tensor, Tensor]:
+def _share(rank: int, world_size: int, replacement: str) -> tuple[Tensor, ...]:
     one = metric(replacement=replacement)
     for part in images().split(3)[rank::world_size]:
         one.update(network(), part)

@@ -14,6 +14,8 @@ from aopc_monitor.figures.style import PAGE, Style
 
 # What fits above an image, and beside it.
 LONGEST_CAPTION, LONGEST_NAME = 10, 15
+# Of the largest magnitude.
+ROUNDING = 1e-4
 
 
 @own_settings()
@@ -110,7 +112,8 @@ def _size(rows: int, columns: int, title: str, style: Style) -> tuple[float, flo
 
 
 def _draw_heatmaps(row: Any, heatmaps: NDArray[Any], side: int) -> None:
-    is_signed = bool((heatmaps < 0).any())
+    # A method without signs may fall a rounding error below zero.
+    is_signed = bool(heatmaps.min() < -ROUNDING * np.abs(heatmaps).max())
     for axis, heatmap in zip(row, (pooled(heatmap, side) for heatmap in heatmaps), strict=True):
         limit = max(float(np.percentile(np.abs(heatmap), 99.5)), 1e-30)
         lowest = -limit if is_signed else 0.0
