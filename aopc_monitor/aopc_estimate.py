@@ -16,7 +16,7 @@ Quantity = Literal["aopc", "gain"]
 BatchKey = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AOPCEstimate:
     """AOPC over images of a data set, with its control and its error.
 

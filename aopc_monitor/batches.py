@@ -11,7 +11,9 @@ IMAGE_KEYS = ("image", "images", "pixel_values", "img", "x", "input", "inputs")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
-def images_of(batch: Any) -> Tensor:
+def images_of(
+    batch: Any, remedy: str = "give images_fn=, a function from a batch to images (N, C, H, W)"
+) -> Tensor:
     """Images of a batch: the batch itself, the first of a tuple or list, or a usual key of a dict.
 
     Raises:
@@ -27,16 +29,15 @@ def images_of(batch: Any) -> Tensor:
     if isinstance(batch, Mapping):
         for key in IMAGE_KEYS:
             if key in batch:
-                return images_of(batch[key])
+                return images_of(batch[key], remedy)
         came_in = f"a dict with the keys {', '.join(map(str, batch))}"
     elif isinstance(batch, (tuple, list)) and batch:
-        return images_of(batch[0])
+        return images_of(batch[0], remedy)
     else:
         came_in = f"a {type(batch).__name__}"
     raise TypeError(
-        f"no images were found in a batch that is {came_in}: give images_fn=, a function from a "
-        f"batch to images (N, C, H, W). Looked for: a tensor, the first of a tuple or list, or one "
-        f"of the keys {', '.join(IMAGE_KEYS)}"
+        f"no images were found in a batch that is {came_in}: {remedy}. Looked for: a tensor, the "
+        f"first of a tuple or list, or one of the keys {', '.join(IMAGE_KEYS)}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,11 +22,11 @@ from aopc_monitor.precision import accumulator_dtype
 # Triples are made in blocks, whose draws have a seed of their own: so noise does not depend on the
 # chunk size. On a CPU, a block is to stay in the cache; elsewhere, to be worth its calls.
 MOST_TRIPLES = 64
-NUMBERS_IN_CACHE = 2**18
+NUMBERS_IN_CACHE, NUMBERS_ELSEWHERE = 2**18, 2**23
 # On a CPU larger chunks are not looked for: nothing warns before memory is full.
 MOST_BYTES_ON_CPU = 64 * 2**20
 MOST_IMAGES = 4096
-# Seeds of blocks: 2**64 divided by the golden ratio, whose multiples have no bits in common.
+# Between seeds of blocks: 2**64 divided by the golden ratio, so that they lie far apart.
 _APART = 0x9E3779B97F4A7C15
 
 
@@ -59,9 +60,9 @@ class Perturber:
     @property
     def block_size(self) -> int:
         """Triples that share a seed: a power of two, which depends on the shape of images only."""
-        if self.generator.device.type != "cpu":
-            return MOST_TRIPLES
-        fitting = max(1, NUMBERS_IN_CACHE // self.images[0].numel())
+        is_on_cpu = self.generator.device.type == "cpu"
+        numbers = NUMBERS_IN_CACHE if is_on_cpu else NUMBERS_ELSEWHERE
+        fitting = max(1, numbers // self.images[0].numel())
         return int(min(MOST_TRIPLES, 2 ** (fitting.bit_length() - 1)))
 
     def draws(self) -> Draws:
@@ -228,7 +229,8 @@ class Room:
 
     def of(self, count: int) -> Tensor:
         """(count, C, H, W), with anything in it."""
-        if len(self._images) < count:
+        # Smaller where memory was short, or a smaller chunk is faster.
+        if not count <= len(self._images) <= 2 * count:
             self._images = self._new_images(0, self._like)  # before there is room for both
             self._images = self._new_images(count, self._like)
         return self._images[:count]
@@ -243,4 +245,6 @@ def _timed(images: Tensor) -> Timed:
     if device.type == "cpu":
         most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
         return Timed(most)
+    if device.type == "cuda":  # whichever is the current one
+        return Timed(MOST_IMAGES, partial(torch.cuda.synchronize, device))
     return Timed(MOST_IMAGES, torch.get_device_module(device).synchronize)

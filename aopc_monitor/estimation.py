@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from aopc_monitor.execution import Execution
 from aopc_monitor.functional import AOPCResult, batch_results
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.perturbations import DataRange
 from aopc_monitor.precision import accumulator_dtype, standard_error
 from aopc_monitor.processes import from_all_processes, sums_over_processes
@@ -66,8 +67,8 @@ def estimate_aopc(
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
             channel; for normalised images see `normalized_data_range`.
         sampled_steps: J, how many of the steps are evaluated for each image, drawn so that the AOPC
-            is unbiased; None for all. Few steps of many images are more precise than many
-            steps of few.
+            is unbiased; None for all. The usual 4 are lowered where there are fewer steps. Few
+            steps of many images are more precise than many steps of few.
         target_sem: the standard error at which no more images are taken, 50 at least; all images
             if not given.
         sem_of: whose error that is: "aopc", or "gain" for that over the random order.
@@ -103,22 +104,21 @@ def estimate_aopc(
         **choices,
     )
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
-    chunks = ChunkSizes.of(execution.chunk_size, searching=True)
+    sizes = ChunkSizesByNetwork(execution.chunk_size)
     orders: tuple[Order, ...] = ("morf", "random") if control else ("morf",)
 
     def look(images: Tensor) -> list[AOPCResult]:
-        return batch_results(model, images, made, orders, protocol, seed, chunks)
+        return batch_results(model, images, made, orders, protocol, seed, sizes)
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     collection = _Collection(target_sem, sem_of)
     collection.collect(_images(batches, device, protocol), look, device)
-    return collection.estimate(_comparable(protocol, seed))
+    return collection.estimate(setting_text((protocol.comparable(), seed)))
 
 
 def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
-    if target_sem is not None and not (
-        isinstance(target_sem, (int, float)) and 0 < target_sem < float("inf")
-    ):
+    is_number = isinstance(target_sem, Real) and not isinstance(target_sem, bool)
+    if target_sem is not None and not (is_number and 0 < target_sem < float("inf")):
         raise ValueError(f"target_sem={target_sem!r} must be a positive number, or None")
     if sem_of not in ("aopc", "gain"):
         raise ValueError(f'sem_of={sem_of!r} is unknown: choose "aopc" or "gain"')
@@ -126,21 +126,14 @@ def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
         raise ValueError('sem_of="gain" needs control=True: the gain is over the random order')
 
 
-def _comparable(protocol: PerturbationProtocol, seed: int) -> str:
-    """What two estimates must share; how many images went at once is not of it."""
-    values = Execution(autocast=protocol.execution.autocast)
-    return setting_text((replace(protocol, execution=values), seed))
-
-
 def _images(
     batches: Iterable[Any], device: torch.device, protocol: PerturbationProtocol
 ) -> Iterator[Tensor]:
     for number, batch in enumerate(batches):
-        images = images_of(batch)
+        images = images_of(batch, "give batches of one of these kinds")
         check_images(images)
         if number == 0:
             protocol.warn_outside(images)
-        # Beside the work on the last batch, where the loader pins its memory.
         yield images.to(device, non_blocking=True)
 
 
@@ -149,10 +142,11 @@ class _Collection:
 
     def __init__(self, target_sem: float | None, sem_of: Quantity) -> None:
         self._target_sem, self._sem_of = target_sem, sem_of
-        self._areas: dict[BatchKey, Tensor] = {}
+        self._areas = _Areas()
         self._forwards = 0
         self._reached = False
-        self._sums = torch.zeros(3, dtype=torch.float64)  # number, sum, sum of squares
+        # Number, sum, sum of squares.
+        self._sums = torch.zeros(3, dtype=torch.float64, device="cpu")
 
     def collect(
         self,
@@ -172,7 +166,7 @@ class _Collection:
                 error = raised
             news = [batch is not None and error is None, error is not None]
             dtype = accumulator_dtype(device)
-            totals = torch.cat([self._sums, torch.tensor(news)]).to(device, dtype)
+            totals = torch.cat([self._sums, torch.tensor(news, device="cpu")]).to(device, dtype)
             *sums, more, failures = sums_over_processes(totals).tolist()
             if failures:
                 raise error or RuntimeError("estimate_aopc failed on another process")
@@ -181,20 +175,19 @@ class _Collection:
 
     def estimate(self, settings: str) -> AOPCEstimate:
         """What all processes have found."""
-        areas: dict[BatchKey, Tensor] = {}
-        forwards = 0
-        for found, count in from_all_processes((self._areas, self._forwards)):
+        areas, forwards = _Areas(), 0
+        for found, count in from_all_processes((self._areas.by_key, self._forwards)):
             forwards += count
             for (content, _), of_batch in found.items():
-                areas[_key(content, areas)] = of_batch
-        if not areas:
+                areas.add(content, of_batch)
+        if not areas.by_key:
             raise ValueError("batches holds no images: AOPC needs at least one")
         reached = None if self._target_sem is None else self._reached
-        return AOPCEstimate(areas, forwards, settings, self._target_sem, reached)
+        return AOPCEstimate(areas.by_key, forwards, settings, self._target_sem, reached)
 
     def _add(self, images: Tensor, results: Sequence[AOPCResult]) -> None:
         areas = torch.stack([result.per_image for result in results]).double().cpu()
-        self._areas[_key(content_of(images), self._areas)] = areas
+        self._areas.add(content_of(images), areas)
         self._forwards += results[0].forwards
         values = quantity(areas, self._sem_of)
         self._sums += torch.stack(
@@ -204,9 +197,18 @@ class _Collection:
     def _is_reached(self, count: float, total: float, squares: float) -> bool:
         if self._target_sem is None or count < FEWEST_IMAGES:
             return False
-        sums = torch.tensor([count, total, squares], dtype=torch.float64)
+        sums = torch.tensor([count, total, squares], dtype=torch.float64, device="cpu")
         return float(standard_error(*sums)) <= self._target_sem
 
 
-def _key(content: int, areas: Mapping[BatchKey, Tensor]) -> BatchKey:
-    return content, sum(known == content for known, _ in areas)
+class _Areas:
+    """Areas by batch; one that comes again has a key of its own."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[BatchKey, Tensor] = {}
+        self._times: Counter[int] = Counter()
+
+    def add(self, content: int, areas: Tensor) -> None:
+        """Add a batch of this content."""
+        self.by_key[content, self._times[content]] = areas
+        self._times[content] += 1

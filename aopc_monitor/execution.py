@@ -6,10 +6,12 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.checks import check_positive
@@ -18,9 +20,8 @@ from aopc_monitor.memory import is_out_of_memory
 from aopc_monitor.scores import class_outputs
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
-# Of the largest output: what another order of summation may change in float32, amply.
+# What another order of summation may change in float32, amply.
 LAYOUT_TOLERANCE = 1e-3
-_TRIED_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,14 @@ class Forward:
         """Choose the layout for these images (N, C, H, W), inside `untouched(model)`.
 
         Raises:
-            ValueError: if the images' device has no such autocast.
+            ValueError: if the images' device, or images in double precision, have no such autocast.
         """
         if execution.autocast is not None:
+            if images.dtype == torch.float64:
+                raise ValueError(
+                    f"autocast={execution.autocast} has no effect on float64 images: give float32 "
+                    "images and such a network, or None"
+                )
             _check_autocast(images.device.type, execution.autocast)
         wanted = execution.channels_last
         if wanted is None:
@@ -121,14 +127,14 @@ class Forward:
                 raise RuntimeError("the network is compiled already, for its training")
             # Where a model is only looked at, everything else runs eagerly: see `untouched`.
             with torch.compiler.set_stance("default"):
-                return _compiled_call()(self.model, images)
+                return _compiled_call(self.model)(self.model, images)
         except Exception as error:  # the compiler has many of its own
             if is_out_of_memory(error):  # a smaller chunk may do
                 raise
             _NOT_COMPILED[self.model] = True
             warnings.warn(
                 "compiled=True: the network could not be compiled and is called as it is. "
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
                 stacklevel=2,
             )
             return self.model(images)
@@ -136,14 +142,17 @@ class Forward:
 
 # What was found out about networks, as long as they exist; these are facts, not settings.
 _NOT_COMPILED = WeakIdKeyDictionary()
+_COMPILED = WeakIdKeyDictionary()
 _LAYOUTS = WeakIdKeyDictionary()
 
 
-@cache
-def _compiled_call() -> Any:
-    # One function for all networks: torch keeps what it compiled by function and network, so that a
-    # network that comes back is not compiled again.
-    return torch.compile(_call)
+def _compiled_call(model: nn.Module) -> Any:
+    """The call of a network that comes back is not compiled again."""
+    if model not in _COMPILED:
+        # Code of its own for each network: torch compiles the same code only so many times.
+        code = _call.__code__.replace(co_name=f"call_{id(model)}")
+        _COMPILED[model] = torch.compile(FunctionType(code, _call.__globals__))
+    return _COMPILED[model]
 
 
 def _call(model: nn.Module, images: Tensor) -> Any:
@@ -160,7 +169,7 @@ def _has_compiled_parts(model: nn.Module) -> bool:
 
 @cache
 def _check_autocast(device_type: str, dtype: torch.dtype) -> None:
-    number = torch.ones(1, 1, device=device_type)
+    number = torch.ones(1, 1, device=device_type, dtype=torch.float32)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # torch warns, and goes on without
@@ -184,29 +193,38 @@ def _may_pay(model: nn.Module, images: Tensor, execution: Execution) -> bool:
     is_half = execution.autocast is not None or images.dtype in AUTOCAST_DTYPES
     if images.device.type != "cpu" and not is_half:
         return False
-    return any(parameter.ndim == 4 for parameter in model.parameters())
+    return any(not is_lazy(p) and p.ndim == 4 for p in model.parameters())
 
 
 def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
     """Whether the network takes the layout, and its outputs do not depend on it.
 
-    A network that counts on the usual layout, by `view` for instance, raises.
+    A network that counts on the usual layout, by `view` for instance, raises. With other weights it
+    is asked again: at the start of a training outputs may say little.
     """
     known: dict[object, bool] = _LAYOUTS.setdefault(model, {})
+    weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
     kind = (images.shape[1:], images.dtype, images.device)
+    if known.get("weights") != weights:
+        known.clear()
+        known["weights"] = weights  # type: ignore[assignment]
     if kind not in known:
-        few = images[:_TRIED_IMAGES]
-        known[kind] = _answers_alike(model, few.clone(), few.to(memory_format=torch.channels_last))
+        known[kind] = _answers_alike(model, images[:1])
     return known[kind]
 
 
-def _answers_alike(model: nn.Module, images: Tensor, laid_out: Tensor) -> bool:
+def _answers_alike(model: nn.Module, image: Tensor) -> bool:
+    few = torch.cat([image, image.flip(-1)])  # two that differ
+    laid_out = few.to(memory_format=torch.channels_last)
     try:
         with torch.no_grad():
             with untouched(model):  # each time from the same random numbers
-                usual = class_outputs(model(images), len(images))
+                usual = class_outputs(model(few.clone()), len(few))
             with untouched(model):
-                other = class_outputs(model(laid_out.clone()), len(images))
+                other = class_outputs(model(laid_out.clone()), len(few))
     except Exception:  # one that has nothing to do with the layout comes again where it counts
         return False
-    return bool((other - usual).abs().max() <= LAYOUT_TOLERANCE * usual.abs().max())
+    # Of what the images have to do with the outputs: outputs that are all alike would tell nothing.
+    said = (usual[0] - usual[1]).abs().max()
+    tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)
+    return bool((said > 0) & ((other - usual).abs().max() <= tolerance * said))

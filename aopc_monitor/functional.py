@@ -14,7 +14,7 @@ from aopc_monitor.clean import CleanForward
 from aopc_monitor.curve import Perturber, perturbed_scores
 from aopc_monitor.execution import Execution
 from aopc_monitor.isolation import untouched
-from aopc_monitor.memory import ChunkSizes, proceed
+from aopc_monitor.memory import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.perturbations import DataRange, Replacement, get_replacement
 from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.protocol import PerturbationProtocol
@@ -142,8 +142,8 @@ def area_over_perturbation_curve(
     )
     check_images(images)
     protocol.warn_outside(images)
-    chunks = ChunkSizes.of(chunk_size, searching=True)
     with network_of(model, images) as (network, images), untouched(network):
+        chunks = ChunkSizesByNetwork(chunk_size).of(network, images)
         clean = CleanForward.of(network, images, protocol, chunks, target)
         generator = generator or generator_for(images, seed=0)
         (result,) = perturbation_results(clean, protocol, [(heatmaps, order)], generator, chunks)
@@ -157,7 +157,7 @@ def batch_results(
     orders: Sequence[Order],
     protocol: PerturbationProtocol,
     seed: int,
-    chunks: ChunkSizes,
+    sizes: ChunkSizesByNetwork,
 ) -> list[AOPCResult]:
     """Explain a batch, and perturb it in several orders with the same draws.
 
@@ -168,12 +168,13 @@ def batch_results(
         orders: what to perturb first.
         protocol: how to perturb.
         seed: seed of ties, sampled steps and noise, which depend on the batch too.
-        chunks: images at once.
+        sizes: images at once.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
     """
     with network_of(model, images) as (network, images), untouched(network, seed):
+        chunks = sizes.of(network, images)
         clean = CleanForward.of(network, images, protocol, chunks)
         if not isinstance(heatmap, Tensor):
             heatmap = clean.heatmaps(heatmap, network, chunks)

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from aopc_monitor.processes import are_several
 
 DEFAULT_CHUNK_SIZE = 64
 # Backward passes keep what their forward passes computed.
@@ -115,6 +119,29 @@ class ChunkSizes:
         return cls(ChunkSize(chunk_size), ChunkSize(backward))
 
 
+class ChunkSizesByNetwork:
+    """Chunk sizes that are learnt for each network and kind of images.
+
+    Args:
+        chunk_size: images per forward pass; if not given, a fast size is looked for, unless several
+            processes work together: a network may wait for them in its forward.
+    """
+
+    def __init__(self, chunk_size: int | None) -> None:
+        self._chunk_size = chunk_size
+        self._known: dict[tuple[object, ...], ChunkSizes] = {}
+
+    def of(self, model: nn.Module, images: Tensor) -> ChunkSizes:
+        """The sizes for a network and images (N, C, H, W)."""
+        # Names and numbers, which can be pickled.
+        weights = sum(p.numel() for p in model.parameters() if not is_lazy(p))
+        tensors = (images.shape[1:], str(images.dtype), str(images.device))
+        kind = (type(model).__qualname__, weights, *tensors)
+        if kind not in self._known:
+            self._known[kind] = ChunkSizes.of(self._chunk_size, searching=not are_several())
+        return self._known[kind]
+
+
 def proceed() -> None:
     """Nothing speaks against the next chunk."""
 
@@ -167,6 +194,9 @@ def in_chunks(
                 chunk_size.size = whole
                 raise NotEnoughMemoryError(_of_one(error)) from error
             chunk_size.fix((end - start) // 2)
+            if torch.cuda.is_initialized():
+                # What torch keeps of the attempt would be missing elsewhere, as in a training.
+                torch.cuda.empty_cache()
             continue
         if timed is not None and end - start == chunk_size.size:
             timed.note(chunk_size, began)

@@ -14,7 +14,7 @@ from aopc_monitor.functional import AOPCResult, batch_results
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.mean_over_images import MeanOverImages
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.perturbations import DataRange, Replacement
 from aopc_monitor.precision import standard_error
 from aopc_monitor.protocol import PerturbationProtocol
@@ -101,10 +101,11 @@ class AOPC(MeanOverImages):
         )
         check_order(order)
         made = with_data_range(get_seeded(heatmap, seed), data_range)
-        super().__init__((made, self._orders(order), relative, seed, protocol), **kwargs)
+        shared = (made, self._orders(order), relative, seed, protocol.comparable())
+        super().__init__(shared, **kwargs)
         self.protocol, self.heatmap, self.order, self.seed = protocol, made, order, seed
         self.relative = relative
-        self._chunks, self._is_warned = ChunkSizes.of(chunk_size, searching=True), False
+        self._chunks, self._is_warned = ChunkSizesByNetwork(chunk_size), False
         zeros = torch.zeros(steps + 1, dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")

@@ -16,7 +16,7 @@ def sums_over_processes(values: Tensor) -> Tensor:
         >>> sums_over_processes(torch.tensor([1.0, 2.0]))
         tensor([1., 2.])
     """
-    if not _are_several():
+    if not are_several():
         return values
     sums = values.clone()
     dist.all_reduce(sums)
@@ -30,12 +30,13 @@ def from_all_processes(thing: Any) -> list[Any]:
         >>> from_all_processes("mine")
         ['mine']
     """
-    if not _are_several():
+    if not are_several():
         return [thing]
     things: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(things, thing)
     return things
 
 
-def _are_several() -> bool:
+def are_several() -> bool:
+    """Whether torch's distributed package is initialised for several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

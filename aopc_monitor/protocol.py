@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ RANGE_SLACK = 0.1
 
 @dataclass(frozen=True)
 class PerturbationProtocol:
-    """The choices that an AOPC is measured under; two AOPCs compare only if these are equal.
+    """The choices that an AOPC is measured under; two compare only if `comparable` is equal.
 
     Attributes:
         region_size: side m of the square regions in pixels.
@@ -84,6 +84,10 @@ class PerturbationProtocol:
                 "regions"
             )
         return grid
+
+    def comparable(self) -> PerturbationProtocol:
+        """The choices that values depend on, without those that only change the cost."""
+        return replace(self, execution=Execution(autocast=self.execution.autocast))
 
     @property
     def draws(self) -> int:

@@ -25,12 +25,12 @@ def uniform_numbers(shape: torch.Size, generator: torch.Generator) -> Tensor:
         (0.5, True, True)
     """
     if generator.device.type != "cpu":
-        return torch.rand(shape, generator=generator, device=generator.device)
+        return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     count, levels = shape.numel(), 2**16
-    words = torch.empty(-(-count // 4), dtype=torch.int64)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
     whole = words.view(torch.int16)[:count].view(shape)  # from -levels / 2 on
-    return whole.float().add_((levels + 1) / 2).div_(levels)
+    return whole.to(torch.float32).add_((levels + 1) / 2).div_(levels)
 
 
 def content_of(images: Tensor) -> int:

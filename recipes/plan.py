@@ -154,14 +154,17 @@ def measured(
 
 def _seconds(work: Callable[[], object], images: Tensor) -> float:
     """Mean wall time of a call, after one that does not count."""
-    work()
-    began, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - began < LEAST_SECONDS:
+
+    def worked() -> float:
         work()
         if images.is_cuda:
             torch.cuda.synchronize(images.device)
+        return time.perf_counter()
+
+    began, count = worked(), 0
+    while (now := worked()) - began < LEAST_SECONDS or count == 0:
         count += 1
-    return (time.perf_counter() - began) / count
+    return (now - began) / (count + 1)
 
 
 def plan_of(options: argparse.Namespace, protocol: PerturbationProtocol, speed: Speed) -> str:
@@ -222,7 +225,10 @@ def subject(options: argparse.Namespace, num_images: int) -> tuple[nn.Module, Te
 def main(arguments: Sequence[str] | None = None) -> Speed:
     """Measure, and print the plan."""
     options = parse_arguments(arguments)
-    protocol = protocol_of(options)
+    try:
+        protocol = protocol_of(options)
+    except ValueError as error:
+        raise SystemExit(f"recipes.plan: {error}") from error
     model, images = subject(options, min(MEASURED_IMAGES, options.num_images))
     heatmaps = chosen_heatmaps(options.heatmaps, DATA_RANGE)
     speed = measured(model, images, heatmaps, protocol)

@@ -163,12 +163,22 @@ def test_what_is_asked_for_is_done() -> None:
     assert not any(model.log.layouts)
 
 
-def test_networks_without_convolutions_get_the_usual_layout_untried() -> None:
+def test_networks_without_convolutions_get_images_as_they_come_untried() -> None:
     model = logged(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)))
+    usual = area(model)
+    assert model.log.layouts == [False] * CHUNKS
+    model.log.layouts.clear()
+    laid_out = area(model, images().contiguous(memory_format=torch.channels_last))
+    assert model.log.layouts == [True] * CHUNKS
+    torch.testing.assert_close(laid_out.curves, usual.curves, rtol=0, atol=1e-6)
+
+
+def test_a_layout_that_somebody_chose_is_kept_unless_another_is_asked_for() -> None:
     laid_out = images().contiguous(memory_format=torch.channels_last)
-    for x in (images(), laid_out):
-        area(model, x)
-    assert model.log.layouts == [False] * 2 * CHUNKS
+    for wanted, kept in ((None, True), (True, True), (False, False)):
+        model = logged(plain)
+        area(model, laid_out, channels_last=wanted)
+        assert model.log.layouts == [kept] * CHUNKS
 
 
 def test_the_layout_is_tried_once_per_network_and_shape() -> None:
@@ -208,3 +218,16 @@ def test_the_network_is_not_converted(given: dict[str, Any]) -> None:
         assert tensor._version == version
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_layout_that_did_not_matter_yet_is_tried_again() -> None:
+    """Before the first step a head of zeros says the same of every image."""
+    model = Reading(in_place_in_memory).eval()
+    head = model.last
+    trained = head.weight.detach().clone()
+    with torch.no_grad():
+        head.weight.zero_()
+    area(model)
+    with torch.no_grad():
+        head.weight.copy_(trained)
+    assert torch.equal(area(model).curves, area(model, channels_last=False).curves)

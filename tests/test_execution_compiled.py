@@ -6,6 +6,7 @@ import copy
 import shutil
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
         return model(x)
 
     compiled = torch.compile(call, backend=counting)
-    monkeypatch.setattr(execution, "_compiled_call", lambda: compiled)
+    monkeypatch.setattr(execution, "_compiled_call", lambda _: compiled)
     yield counting
     torch.compiler.reset()
 
@@ -73,7 +74,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def compiled(model: nn.Module, x: Tensor) -> Any:
         raise error
 
-    monkeypatch.setattr(execution, "_compiled_call", lambda: compiled)
+    monkeypatch.setattr(execution, "_compiled_call", lambda _: compiled)
 
 
 @needs_compiler
@@ -135,7 +136,8 @@ def test_too_little_memory_is_no_reason_not_to_compile(
     compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A smaller chunk may do, compiled."""
-    compiled, sizes = execution._compiled_call(), []
+    subject, sizes = network().eval(), []
+    compiled = execution._compiled_call(subject)
 
     def full(model: nn.Module, x: Tensor) -> Any:
         sizes.append(len(x))
@@ -143,10 +145,10 @@ def test_too_little_memory_is_no_reason_not_to_compile(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return compiled(model, x)
 
-    monkeypatch.setattr(execution, "_compiled_call", lambda: full)
+    monkeypatch.setattr(execution, "_compiled_call", lambda _: full)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = area(network().eval(), compiled=True)
+        result = area(subject, compiled=True)
     assert sizes == [8] + [4] * (2 + 2 * 8)
     torch.testing.assert_close(result.curves, area(network().eval()).curves, rtol=0, atol=1e-6)
     assert compiler.count == 1
@@ -173,3 +175,20 @@ def test_compiled_forwards_are_cast_too(compiler: Compiler) -> None:
     cast = area(model, compiled=True, autocast=torch.bfloat16)
     assert torch.equal(cast.curves, area(model, autocast=torch.bfloat16).curves)
     assert compiler.count == 1
+
+
+def test_each_network_is_compiled_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch compiles one and the same function for eight of them."""
+    counting = Compiler()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    networks = [network().eval() for _ in range(10)]
+    for model in networks:
+        area(model, compiled=True)
+    assert counting.count == len(networks)
+    torch.compiler.reset()
+
+
+def test_an_error_without_a_message_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, NotImplementedError())
+    with pytest.warns(UserWarning, match="called as it is. NotImplementedError: $"):
+        area(network().eval(), compiled=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aopc_monitor import memory
 from aopc_monitor.memory import (
+    DEFAULT_CHUNK_SIZE,
     ChunkSearch,
     ChunkSize,
     ChunkSizes,
@@ -95,6 +96,10 @@ class Worker:
         return [end - start for start, end in done]
 
 
+def from_128() -> ChunkSize:
+    return ChunkSize(128, ChunkSearch(128))
+
+
 def working(monkeypatch: pytest.MonkeyPatch, rate: Rate, limit: int = 10**9) -> Worker:
     worker = Worker(rate, limit)
     monkeypatch.setattr(memory, "time", SimpleNamespace(perf_counter=lambda: worker.seconds))
@@ -105,7 +110,7 @@ def working(monkeypatch: pytest.MonkeyPatch, rate: Rate, limit: int = 10**9) -> 
 def test_a_search_does_all_the_work_and_keeps_what_it_found(
     rate: Rate, best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, chunk_size = working(monkeypatch, rate), ChunkSizes.of(None, searching=True).forward
+    worker, chunk_size = working(monkeypatch, rate), from_128()
     in_chunks(20_003, chunk_size, worker, timed=Timed(most=1024))
     sizes = worker.sizes(20_003)
     assert chunk_size == ChunkSize(best, search=None)
@@ -117,7 +122,7 @@ def test_a_search_does_all_the_work_and_keeps_what_it_found(
 def test_a_search_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of a batch, which is no full chunk, tells nothing."""
     worker = working(monkeypatch, lambda size: 1 / size if size != 44 else 1000.0)
-    chunk_size = ChunkSizes.of(None, searching=True).forward
+    chunk_size = from_128()
     for _ in range(12):
         in_chunks(300, chunk_size, worker, timed=Timed(most=1024))
         worker.sizes(300)
@@ -126,12 +131,19 @@ def test_a_search_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch) -
 
 def test_running_out_of_memory_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = working(monkeypatch, lambda size: float(size), limit=300)
-    chunk_size = ChunkSizes.of(None, searching=True).forward
+    chunk_size = from_128()
     in_chunks(10_000, chunk_size, worker, timed=Timed(most=4096))
     sizes = worker.sizes(10_000)
     assert chunk_size == ChunkSize(256, search=None)
     # Not 512: memory did not suffice for it.
-    assert sizes == [64] * 3 + [128] * 3 + [256] * 36 + [208]
+    assert sizes == [128] * 3 + [256] * 37 + [144]
+
+
+def test_a_size_is_searched_for_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, chunk_size = working(monkeypatch, RATES["peak above"][0]), ChunkSizes.of(None, True)
+    assert chunk_size.forward.size == DEFAULT_CHUNK_SIZE
+    in_chunks(20_000, chunk_size.forward, worker, timed=Timed(most=1024))
+    assert chunk_size.forward == ChunkSize(512, search=None)
 
 
 def test_a_given_size_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +165,6 @@ def test_the_device_is_waited_for_before_the_time_is_taken(monkeypatch: pytest.M
     def wait() -> None:
         worker.seconds, pending[0] = worker.seconds + pending[0], 0.0
 
-    chunk_size = ChunkSizes.of(None, searching=True).forward
+    chunk_size = from_128()
     in_chunks(10_000, chunk_size, start_only, timed=Timed(most=4096, wait=wait))
     assert chunk_size.size == ChunkSearch.LEAST
