@@ -94,7 +94,8 @@ def over_processes(turns: int) -> str:
         for count, found in seconds.items():
             found.append(_seconds_on(count))
     return (
-        f"Two processes, time over that of one, turn by turn: {ratio_text(seconds[2], seconds[1])}"
+        "Two processes, time over that of one, median over turns: "
+        f"{ratio_text(seconds[2], seconds[1])}"
     )
 
 
