@@ -30,6 +30,7 @@ from aopc_monitor.setting_text import setting_text
 FEWEST_IMAGES = 50
 
 
+_OF_PROTOCOL = ("replacement", "repeats", "score")
 _EXECUTION = ("chunk_size", "channels_last", "autocast", "compiled")
 
 
@@ -94,6 +95,9 @@ def estimate_aopc(
         (64, True)
     """
     _check_target(target_sem, sem_of, control)
+    for name in choices:
+        if name not in (*_OF_PROTOCOL, *_EXECUTION):
+            raise TypeError(f"estimate_aopc() got an unexpected keyword argument {name!r}")
     execution = Execution(**{name: choices.pop(name) for name in _EXECUTION if name in choices})
     protocol = PerturbationProtocol(
         region_size,

@@ -3,8 +3,8 @@
     python -m benchmarks.memory_use
 
 Both send chunks of the same size through the same network; tensors that are alive at a time are
-added up. The images, their heatmaps and orders are few here: they belong to the batch and not to
-the chunk.
+added up. Images, their heatmaps and orders belong to the batch and not to the chunk, so batches of
+two sizes are measured; two orders need the same noise, which is kept for the second.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -75,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args(arguments)
     print(f"{machine('torchvision')}\n")
-    header = ["network", "chunk", "one order", "two orders (with the random control)"]
+    header = ["network", "chunk"]
+    for orders, batch in product(("one order", "two orders"), (f"{IMAGES} images", "a chunk")):
+        header.append(f"{orders}, batch of {batch}")
     print(markdown_table(header, [row_of(*case) for case in CASES]))
 
 
@@ -85,15 +88,15 @@ def row_of(name: str, side: int, region_size: int, chunk_size: int) -> list[obje
     is_small = name in SMALL
     model = (build(name, 10, side) if is_small else torchvision.models.get_model(name)).eval()
     chunk = torch.rand(chunk_size, 3, side, side)
-    few = chunk[:IMAGES].clone()
     alone = peak_of(lambda: bare_forward(model, chunk.clone()))
     cells = []
-    for kind in (AOPC, SymmetricRelevanceGain):  # the second has two orders
+    batches = (chunk[:IMAGES].clone(), chunk)
+    # The second kind has two orders.
+    for kind, batch in product((AOPC, SymmetricRelevanceGain), batches):
         metric = kind(
             region_size=region_size, steps=STEPS, data_range=(0.0, 1.0), chunk_size=chunk_size
         )
-        maps = few.mean(dim=1)
-        extra = peak_of(partial(metric.update, model, few, maps))
+        extra = peak_of(partial(metric.update, model, batch, batch.mean(dim=1)))
         cells.append(f"{(extra - alone) / chunk.numel() / chunk.element_size():.2f}")
     return [name, f"{chunk_size} of {side} x {side}", *cells]
 

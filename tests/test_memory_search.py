@@ -25,6 +25,7 @@ RATES: dict[str, tuple[Rate, int]] = {
     "rising": (lambda size: float(size), 1024),
     "falling": (lambda size: 1.0 / size, 16),
     "level": (lambda size: 1.0, 128),
+    "rising within the noise": (lambda size: size**0.1, 128),
     "peak at first": (lambda size: -abs(size - 128) + 2000.0, 128),
     "peak above": (lambda size: 1.0 / abs(size - 500), 512),
     "peak below": (lambda size: 1.0 / abs(size - 63), 64),
@@ -32,11 +33,11 @@ RATES: dict[str, tuple[Rate, int]] = {
 
 
 def searched(rate: Rate, first: int, most: int, hiccup: float = 1.0) -> tuple[int, list[int]]:
-    """The size found, and those asked for; the first time of each takes longer."""
+    """The size found, and those asked for; the first time of a larger one takes longer."""
     search, asked = ChunkSearch(first), [first]
     size: int | None = first
     while size is not None:
-        is_new = asked.count(size) == 1
+        is_new = size > first and asked.count(size) == 1
         size = search.note(size, size / rate(size) * (hiccup if is_new else 1.0), most)
         asked += [size] if size is not None else []
         assert len(asked) < 100
