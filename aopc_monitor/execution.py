@@ -202,15 +202,15 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
     A network that counts on the usual layout, by `view` for instance, raises. With other weights it
     is asked again: at the start of a training outputs may say little.
     """
-    known: dict[object, bool] = _LAYOUTS.setdefault(model, {})
     weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
+    known_weights, known = _LAYOUTS.get(model, (None, {}))
+    if known_weights != weights:
+        known = {}
+        _LAYOUTS[model] = (weights, known)
     kind = (images.shape[1:], images.dtype, images.device)
-    if known.get("weights") != weights:
-        known.clear()
-        known["weights"] = weights  # type: ignore[assignment]
     if kind not in known:
         known[kind] = _answers_alike(model, images[:1])
-    return known[kind]
+    return bool(known[kind])
 
 
 def _answers_alike(model: nn.Module, image: Tensor) -> bool:

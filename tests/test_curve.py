@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aopc_monitor import area_over_perturbation_curve
-from aopc_monitor.curve import Perturber, perturbed_scores
+from aopc_monitor.curve import Perturber, Room, perturbed_scores
 from aopc_monitor.imputation import NoisyLinear
 from aopc_monitor.memory import ChunkSize
 from aopc_monitor.perturbations import Mean, Replacement, Uniform, data_range_tensors
@@ -253,3 +253,11 @@ def test_it_takes_little_more_memory_than_the_forward(channels_last: bool | None
             channels_last=channels_last,
         )  # fmt: skip
     assert ours.peak - plain.peak < 1.5 * chunk.numel() * chunk.element_size()
+
+
+def test_the_room_of_chunks_shrinks_with_them() -> None:
+    """Where memory was short, the next try must not hold what the last one asked for."""
+    room = Room(torch.rand(2, 3, 4, 4), lambda count, like: like.new_empty(count, *like.shape[1:]))
+    large = room.of(100)
+    assert room.of(60).data_ptr() == large.data_ptr()
+    assert room.of(40).untyped_storage().nbytes() == 40 * 3 * 4 * 4 * 4

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor.execution import Execution, Forward
 from aopc_monitor.functional import AOPCResult
 from tests.modules import small_network
 
@@ -231,3 +232,12 @@ def test_a_layout_that_did_not_matter_yet_is_tried_again() -> None:
     with torch.no_grad():
         head.weight.copy_(trained)
     assert torch.equal(area(model).curves, area(model, channels_last=False).curves)
+
+
+def test_images_that_come_with_the_channels_last_stay_so() -> None:
+    """Whoever trains a network in that layout gets it, whatever its weights and device."""
+    x = images().contiguous(memory_format=torch.channels_last)
+    model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(3 * 16, 4)).eval()
+    forward = Forward.of(model, x, Execution())
+    assert forward.memory_format == torch.channels_last
+    assert Forward.of(model, images(), Execution()).memory_format == torch.contiguous_format

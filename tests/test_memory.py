@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,7 @@ from aopc_monitor import AOPC, area_over_perturbation_curve
 from aopc_monitor.memory import (
     ChunkSize,
     ChunkSizes,
+    ChunkSizesByNetwork,
     NotEnoughMemoryError,
     in_chunks,
     is_out_of_memory,
@@ -135,3 +138,23 @@ def test_the_error_of_one_image_names_the_memory_needed(error: Exception, asked:
         metric.update(model, images)
     assert issubclass(NotEnoughMemoryError, torch.OutOfMemoryError)
     assert issubclass(NotEnoughMemoryError, MemoryError)
+
+
+def test_sizes_are_learnt_for_each_network_and_kind_of_images() -> None:
+    sizes, small, large = ChunkSizesByNetwork(None), torch.rand(1, 3, 8, 8), torch.rand(1, 3, 9, 9)
+    one, other = small_network(), torch.nn.Linear(2, 2)
+    learnt = sizes.of(one, small)
+    learnt.forward.fix(7)
+    again = pickle.loads(pickle.dumps(sizes))
+    assert again.of(one, small).forward == ChunkSize(7)
+    assert sizes.of(one, torch.rand(5, 3, 8, 8)) is learnt
+    for network, images in ((one, large), (other, small), (one, small.double())):
+        assert sizes.of(network, images).forward.size != 7
+
+
+def test_metrics_of_other_chunk_sizes_add_up() -> None:
+    settings = {"region_size": 4, "steps": 4, "data_range": (0.0, 1.0)}
+    one, other = AOPC(**settings, chunk_size=5), AOPC(**settings, channels_last=False)  # type: ignore[arg-type]
+    other.update(small_network().eval(), torch.rand(3, 3, 16, 16))
+    one.merge_state(other)
+    assert one.compute() == other.compute()
