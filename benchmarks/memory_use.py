@@ -28,7 +28,7 @@ from recipes.reporting.markdown import markdown_table
 from recipes.training.networks import SMALL, build
 
 CASES = (("small_cnn", 32, 4, 128), ("alexnet", 224, 9, 64), ("resnet18", 224, 9, 32))
-IMAGES, STEPS = 4, 32
+IMAGES = 4
 
 
 class PeakOfTensors(TorchDispatchMode):
@@ -93,8 +93,9 @@ def row_of(name: str, side: int, region_size: int, chunk_size: int) -> list[obje
     batches = (chunk[:IMAGES].clone(), chunk)
     # The second kind has two orders.
     for kind, batch in product((AOPC, SymmetricRelevanceGain), batches):
+        steps = 2 * chunk_size // len(batch)  # two chunks
         metric = kind(
-            region_size=region_size, steps=STEPS, data_range=(0.0, 1.0), chunk_size=chunk_size
+            region_size=region_size, steps=steps, data_range=(0.0, 1.0), chunk_size=chunk_size
         )
         extra = peak_of(partial(metric.update, model, batch, batch.mean(dim=1)))
         cells.append(f"{(extra - alone) / chunk.numel() / chunk.element_size():.2f}")
