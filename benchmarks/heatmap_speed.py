@@ -9,7 +9,6 @@ does hits them alike; the quickest of several turns counts.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import LRPAlphaBeta, LRPEpsilon
 from benchmarks.peers import ZENNIT_ALPHA2_BETA1, ZENNIT_EPSILON, zennit_lrp
+from benchmarks.timing import quickest
 
 MODELS = ("alexnet", "vgg11", "resnet18")
 
@@ -54,19 +54,6 @@ def contestants(model: nn.Module, images: Tensor) -> dict[str, Callable[[], obje
         "alpha-beta": lambda: LRPAlphaBeta(2, -1)(model, images, target),
         "zennit alpha-beta": lambda: zennit_lrp(model, images, target, ZENNIT_ALPHA2_BETA1),
     }
-
-
-def quickest(contestants: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds of the quickest turn of each."""
-    seconds = dict.fromkeys(contestants, float("inf"))
-    for _ in range(turns):
-        for name, run in contestants.items():
-            started = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
 
 
 def row_of(name: str, seconds: dict[str, float]) -> str:
