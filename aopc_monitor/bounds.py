@@ -112,7 +112,7 @@ def aopc_bounds(
     with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
         clean = CleanForward.of(network, images, protocol, chunks, target)
         replaced = get_replacement(replacement)(
-            clean.images, low, high, generator or generator_for(images, 0, "bounds")
+            clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
         )
         results = []
         for n in range(len(images)):

@@ -52,8 +52,7 @@ class CleanForward:
         before_each: Callable[[], None] = proceed,
     ) -> CleanForward:
         """Evaluate the network on clean images, inside `untouched(model)`."""
-        # Tensors made in inference mode, indices too, cannot take part in a gradient: clones can.
-        images = images.detach().clone()
+        images = images.detach()
         forward = Forward.of(model, images, protocol.execution)
         parts: list[Tensor] = []
 

@@ -7,7 +7,7 @@ over images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -140,11 +140,18 @@ class Block:
 
     def perturbed(self, rank_map: Tensor, out: Tensor) -> None:
         """Write x^(k) under the order of a (N, 1, H, W) rank map into (M, C, H, W)."""
-        self._write(rank_map.index_select(0, self.image) < self.step[:, None, None, None], out)
+        self._write(self._ranks(rank_map) < self._steps(rank_map), out)
 
     def occluded(self, rank_map: Tensor, out: Tensor) -> None:
         """Write the images with nothing replaced but the k-th region of the order."""
-        self._write(rank_map.index_select(0, self.image) == self.step[:, None, None, None] - 1, out)
+        self._write(self._ranks(rank_map) == self._steps(rank_map) - 1, out)
+
+    def _ranks(self, rank_map: Tensor) -> Tensor:
+        return rank_map.index_select(0, self.image)
+
+    def _steps(self, rank_map: Tensor) -> Tensor:
+        # Of the same type: a wider one would make a wider copy of all ranks.
+        return self.step[:, None, None, None].to(rank_map.dtype)
 
     def _write(self, perturbed: Tensor, out: Tensor) -> None:
         of, replaced = self.perturber, self.replaced
@@ -196,12 +203,10 @@ def perturbed_scores(
 
     def work(start: int, end: int) -> None:
         chunk = room.of(end - start)
-        blocks: Iterable[Block] = draws.blocks(start, end)
-        if len(rank_maps) > 1:  # which all need the same draws
-            blocks = list(blocks)
         for row, rank_map in zip(scores, rank_maps, strict=True):
             done, of_image = 0, []
-            for block in blocks:
+            # Drawn again for each order: to keep them would take the memory of another chunk.
+            for block in draws.blocks(start, end):
                 perturb(block, rank_map, chunk[done : done + len(block.image)])
                 done += len(block.image)
                 of_image.append(block.image)

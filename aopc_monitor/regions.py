@@ -163,17 +163,21 @@ def rank_map(order: Tensor, grid: Grid) -> Tensor:
         grid: the regions of the image.
 
     Returns:
-        (N, 1, H, W) int32. Pixels outside all regions have rank R, which no step reaches.
+        (N, 1, H, W) int16, or int32 for more regions than that can count. Pixels outside all
+        regions have rank R, which no step reaches.
 
     Example:
         >>> rank_map(torch.tensor([[2, 0, 1]]), Grid(1, 3, 1))
-        tensor([[[[1, 2, 0]]]], dtype=torch.int32)
+        tensor([[[[1, 2, 0]]]], dtype=torch.int16)
     """
+    # These maps are kept for all images of a batch: small numbers, as early as possible.
+    dtype = torch.int16 if grid.num_regions <= torch.iinfo(torch.int16).max else torch.int32
     positions = torch.arange(grid.num_regions, device=order.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(1, order, positions)
-    cells = ranks.view(-1, 1, grid.rows, grid.columns)
+    cells = ranks.to(dtype).view(-1, 1, grid.rows, grid.columns)
     pixels = cells.repeat_interleave(grid.region_size, 2).repeat_interleave(grid.region_size, 3)
-    full = order.new_full((len(order), 1, grid.height, grid.width), grid.num_regions)
+    shape = (len(order), 1, grid.height, grid.width)
+    full = torch.full(shape, grid.num_regions, dtype=dtype, device=order.device)
     rows, columns = grid.inside()
     full[:, :, rows, columns] = pixels
-    return full.to(torch.int32)
+    return full

@@ -81,3 +81,22 @@ def test_an_image_that_no_order_changes_has_no_share() -> None:
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         aopc_bounds(network(), images(), **{**SETTINGS, **changes})
+
+
+class Painter:
+    """A user's replacement that paints over what it is given."""
+
+    is_random = fresh_each_step = False
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return images.fill_(0.2)
+
+
+def test_images_stay_whole_under_a_replacement_that_paints_over_them() -> None:
+    model, x = network(), images()
+    before = x.clone()
+    painted = aopc_bounds(model, x, **{**SETTINGS, "replacement": Painter()})
+    assert torch.equal(x, before)
+    assert torch.equal(painted.upper, aopc_bounds(model, x, **SETTINGS).upper)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from aopc_monitor import area_over_perturbation_curve
-from aopc_monitor.curve import Perturber, Room, perturbed_scores
+from aopc_monitor.curve import Perturber, perturbed_scores
 from aopc_monitor.imputation import NoisyLinear
 from aopc_monitor.memory import ChunkSize
 from aopc_monitor.perturbations import Mean, Replacement, Uniform, data_range_tensors
@@ -205,59 +202,3 @@ def test_replacements_of_another_type_are_converted(
         replacement=Bright(dtype),
     )  # fmt: skip
     assert result.curves.tolist() == [[0.0, 0.25, 0.5, 0.75, 1.0]] * 2
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes of tensors that were made and are still there, and the most there ever were."""
-
-    def __init__(self, *known: Tensor) -> None:
-        super().__init__()
-        self.bytes = self.peak = 0
-        self.known = {id(tensor.untyped_storage()) for tensor in known}
-        self.references: list[Any] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: Any) -> None:
-        key, size = id(storage), storage.nbytes()
-        if key in self.known:
-            return
-
-        def forget(_: Any) -> None:
-            self.known.discard(key)
-            self.bytes -= size
-
-        self.references.append(weakref.ref(storage, forget))
-        self.known.add(key)
-        self.bytes += size
-        self.peak = max(self.peak, self.bytes)
-
-
-@pytest.mark.parametrize("channels_last", [None, False])
-def test_it_takes_little_more_memory_than_the_forward(channels_last: bool | None) -> None:
-    """Apart from what grows with the batch: its copy, and ranks."""
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7200, 4)).eval()
-    chunk, x = torch.rand(128, 3, 32, 32), torch.rand(16, 3, 32, 32)
-    heatmaps = x[:, 0].clone()
-    plain, ours = LiveBytes(chunk), LiveBytes(x, heatmaps, *model.parameters())
-    with torch.no_grad(), plain:
-        model(chunk)
-    with ours:
-        area_over_perturbation_curve(
-            model, x, heatmaps, region_size=4, steps=64, data_range=(0.0, 1.0), chunk_size=128,
-            channels_last=channels_last,
-        )  # fmt: skip
-    assert ours.peak - plain.peak < 1.5 * chunk.numel() * chunk.element_size()
-
-
-def test_the_room_of_chunks_shrinks_with_them() -> None:
-    """Where memory was short, the next try must not hold what the last one asked for."""
-    room = Room(torch.rand(2, 3, 4, 4), lambda count, like: like.new_empty(count, *like.shape[1:]))
-    large = room.of(100)
-    assert room.of(60).data_ptr() == large.data_ptr()
-    assert room.of(40).untyped_storage().nbytes() == 40 * 3 * 4 * 4 * 4

@@ -23,7 +23,7 @@ def test_step_k_perturbs_exactly_the_first_k_regions(
     assert grid.num_regions == (height // region_size) * (width // region_size)
     order = torch.randperm(grid.num_regions, generator=torch.Generator().manual_seed(seed))[None]
     ranks = rank_map(order, grid)[0, 0]
-    expected = torch.full((height, width), grid.num_regions, dtype=torch.int32)
+    expected = torch.full((height, width), grid.num_regions, dtype=torch.int16)
     places = regions_of(grid)
     for k, region in enumerate(order[0].tolist()):
         expected[places[region]] = k
@@ -31,6 +31,14 @@ def test_step_k_perturbs_exactly_the_first_k_regions(
     # The free border is split evenly.
     assert 0 <= (height - grid.rows * region_size) - 2 * grid.top <= 1
     assert 0 <= (width - grid.columns * region_size) - 2 * grid.left <= 1
+
+
+@pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
+def test_ranks_are_counted_exactly_however_many_there_are(side: int, dtype: torch.dtype) -> None:
+    grid = Grid(side, side, 1)
+    ranks = rank_map(torch.arange(grid.num_regions)[None], grid)
+    assert ranks.dtype == dtype
+    assert torch.equal(ranks.flatten(), torch.arange(side**2, dtype=dtype))
 
 
 def test_relevance_is_the_mean_over_a_region() -> None:
