@@ -1,6 +1,6 @@
 """Where AOPC stops following accuracy, and whether any signal without labels does better.
 
-python -m recipes.label_free_limits --image-folder DIR --precision bf16-mixed
+python -m recipes.label_free_limits --image-folder DIR
 
 Four regimes, each with several seeds: clean training; 40% of the labels wrong, trained until the
 network has memorised them; a small training set; and the network of the clean training on corrupted
