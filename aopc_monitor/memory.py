@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,8 @@ class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
 class ChunkSearch:
     """Looks for the size at which most images go through in a second, on the work itself.
 
-    Doubles as long as that pays; if it does not at once, halves as long as that pays.
+    Doubles as long as that pays; if it does not at once, halves as long as that pays. The best size
+    so far and the next one take turns: a machine that is slow for a while is slow for both.
 
     Args:
         first: the size to begin with.
@@ -38,16 +40,15 @@ class ChunkSearch:
         64
     """
 
-    # The first time of a size is often the slowest.
-    TIMES = 3
+    TURNS = 3
     # Smaller gains are within the noise.
     GAIN = 1.15
     LEAST = 16
 
     def __init__(self, first: int) -> None:
         self.first, self.best = first, first
-        self._best_rate = 0.0
-        self._seconds: list[float] = []
+        self._next = 2 * first
+        self._seconds: dict[int, list[float]] = {}
 
     def note(self, size: int, seconds: float, most: int) -> int | None:
         """Take down how long a chunk took.
@@ -60,19 +61,26 @@ class ChunkSearch:
         Returns:
             The size to go on with; None when `best` is found.
         """
-        self._seconds.append(seconds)
-        if len(self._seconds) < self.TIMES:
-            return size
-        rate, self._seconds = size / max(min(self._seconds), 1e-9), []
-        following = None
-        if rate > self.GAIN * self._best_rate:
-            self.best, self._best_rate = size, rate
-            following = 2 * size if size >= self.first else size // 2
-        if following is None or following > max(size, most):
-            # Larger does not pay, or is too much. Smaller may, if nothing larger did.
-            is_open = size >= self.first and self.best == self.first
-            following = self.first // 2 if is_open else None
-        return following if following is not None and following >= self.LEAST else None
+        self._seconds.setdefault(size, []).append(max(seconds, 1e-9) / size)
+        if all(len(self._seconds.get(n, ())) >= self.TURNS for n in (self.best, self._next)):
+            self._decide()
+        if self._next > max(self.best, most):  # too much; smaller may pay
+            self._next = self.first // 2 if self.best == self.first else 0
+        if self._next < self.LEAST:
+            return None
+        return self._next if size == self.best else self.best
+
+    def _decide(self) -> None:
+        """Between the best size so far and the next."""
+        turns = zip(self._seconds[self.best], self._seconds[self._next], strict=False)
+        # The first time of a size is often slow, and the machine may become faster within a turn.
+        gain = median(before / now for before, now in turns)
+        is_larger, self._seconds = self._next > self.best, {}
+        if gain > self.GAIN:
+            self.best = self._next
+            self._next = 2 * self.best if is_larger else self.best // 2
+        else:
+            self._next = self.first // 2 if is_larger and self.best == self.first else 0
 
 
 @dataclass

@@ -70,9 +70,23 @@ def test_the_peak_of_any_curve_is_found_within_bounds(
     # What one begins with is used whatever the bound.
     assert max(asked) <= max(most, 2**first)
     assert min(asked) >= ChunkSearch.LEAST
-    assert len(asked) <= ChunkSearch.TIMES * (abs(peak - first) + 3)
+    assert len(asked) <= 2 * ChunkSearch.TURNS * (abs(peak - first) + 2) + 1
     highest = max(first, most.bit_length() - 1)
     assert found == 2 ** min(peak, highest)
+
+
+@pytest.mark.parametrize("slow", range(30))
+@pytest.mark.parametrize("factor", [5.0, 0.2])
+def test_a_machine_that_becomes_faster_or_slower_is_not_taken_for_a_size(
+    slow: int, factor: float
+) -> None:
+    """Others on the machine begin or end some work after so many chunks."""
+    search, size, count = ChunkSearch(128), 128, 0
+    while size is not None:
+        # The first time of a size takes longer.
+        seconds = size * (factor if count < slow else 1.0) * (3.0 if count in (0, 1, 7) else 1.0)
+        size, count = search.note(size, seconds, most=1024), count + 1
+    assert search.best == 128
 
 
 class Worker:
@@ -137,7 +151,7 @@ def test_running_out_of_memory_ends_the_search(monkeypatch: pytest.MonkeyPatch) 
     sizes = worker.sizes(10_000)
     assert chunk_size == ChunkSize(256, search=None)
     # Not 512: memory did not suffice for it.
-    assert sizes == [128] * 3 + [256] * 37 + [144]
+    assert sizes == [128, 256] * 3 + [256] * 34 + [144]
 
 
 def test_a_size_is_searched_for_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
