@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aopc_monitor.checks import NotFiniteError, check_heatmaps, check_target
 from aopc_monitor.execution import Forward
 from aopc_monitor.isolation import untouched
-from aopc_monitor.memory import ChunkSizes, in_chunks, proceed
+from aopc_monitor.memory import ChunkSizes, in_chunks, keep_freed_memory, proceed
 from aopc_monitor.protocol import PerturbationProtocol
 from aopc_monitor.scores import checked_scores, score_function
 
@@ -53,6 +53,8 @@ class CleanForward:
     ) -> CleanForward:
         """Evaluate the network on clean images, inside `untouched(model)`."""
         images = images.detach()
+        if images.device.type == "cpu":
+            keep_freed_memory()
         forward = Forward.of(model, images, protocol.execution)
         parts: list[Tensor] = []
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import pickle
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -158,3 +162,38 @@ def test_metrics_of_other_chunk_sizes_add_up() -> None:
     other.update(small_network().eval(), torch.rand(3, 3, 16, 16))
     one.merge_state(other)
     assert one.compute() == other.compute()
+
+
+ASKED_OF_THE_SYSTEM = """
+import ctypes, torch
+from aopc_monitor.memory import keep_freed_memory
+
+names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
+
+def asks(size):
+    before = mallinfo2().hblks  # blocks that malloc has mapped one by one
+    block = torch.empty(size, dtype=torch.uint8)
+    return mallinfo2().hblks - before
+
+size = 24 * 2**20
+first = asks(size + 16 * 2**20), asks(size)  # freed blocks of more than 32 MiB teach nothing
+keep_freed_memory()
+print(*first, asks(size))
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc"
+    or "MALLOC" in " ".join(os.environ) + os.environ.get("LD_PRELOAD", ""),
+    reason="it is about glibc's malloc as it comes",
+)
+def test_the_system_is_not_asked_for_the_memory_of_each_forward_anew() -> None:
+    command = [sys.executable, "-c", ASKED_OF_THE_SYSTEM]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "undefined symbol: mallinfo2" in done.stderr:
+        pytest.skip("glibc before 2.33 does not tell")
+    assert done.stdout.split() == ["1", "1", "0"]
