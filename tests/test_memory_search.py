@@ -81,7 +81,8 @@ def test_a_machine_that_becomes_faster_or_slower_is_not_taken_for_a_size(
     slow: int, factor: float
 ) -> None:
     """Others on the machine begin or end some work after so many chunks."""
-    search, size, count = ChunkSearch(128), 128, 0
+    search, count = ChunkSearch(128), 0
+    size: int | None = 128
     while size is not None:
         # The first time of a size takes longer.
         seconds = size * (factor if count < slow else 1.0) * (3.0 if count in (0, 1, 7) else 1.0)
