@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from aopc_monitor import AOPC, SymmetricRelevanceGain
 from aopc_monitor.curve import Room
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes of tensors that were made and are still there, and the most there ever were."""
-
-    def __init__(self, *known: Tensor) -> None:
-        super().__init__()
-        self.bytes = self.peak = 0
-        self.known = {id(tensor.untyped_storage()) for tensor in known}
-        self.references: list[Any] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: Any) -> None:
-        key, size = id(storage), storage.nbytes()
-        if key in self.known:
-            return
-
-        def forget(_: Any) -> None:
-            self.known.discard(key)
-            self.bytes -= size
-
-        self.references.append(weakref.ref(storage, forget))
-        self.known.add(key)
-        self.bytes += size
-        self.peak = max(self.peak, self.bytes)
+from benchmarks.memory_use import PeakOfTensors
 
 
 @pytest.mark.parametrize("batch", [16, 128])
@@ -57,7 +25,7 @@ def test_it_takes_little_more_memory_than_the_forward(
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7200, 4)).eval()
     chunk, x = torch.rand(128, 3, 32, 32), torch.rand(batch, 3, 32, 32)
     heatmaps = x[:, 0].clone()
-    plain, ours = LiveBytes(chunk), LiveBytes(x, heatmaps, *model.parameters())
+    plain, ours = PeakOfTensors(), PeakOfTensors()
     metric = kind(
         region_size=4, steps=16, data_range=(0.0, 1.0), chunk_size=128, channels_last=channels_last
     )
