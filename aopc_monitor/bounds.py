@@ -83,7 +83,8 @@ def aopc_bounds(
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 64 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
         generator: source of the one draw; one of its own if not given, the same for these images.
 
     Raises:
@@ -107,7 +108,7 @@ def aopc_bounds(
         score=score,
         execution=Execution(chunk_size),
     )
-    grid, chunks = protocol.grid(images), ChunkSizes.of(chunk_size)
+    grid, chunks = protocol.grid(images), ChunkSizes.of(chunk_size, images)
     low, high = protocol.range_on(images)
     with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
         clean = CleanForward.of(network, images, protocol, chunks, target)

@@ -144,7 +144,7 @@ def evaluate(
         "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus that, image
         by image: the symmetric relevance gain of Bluecher et al. 2024) and "NAME_lerf_curve".
     """
-    chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size)
+    chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
     with untouched(model, seed):
         clean = CleanForward.of(model, images, protocol, chunks, before_each=before_each)
         maps = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from statistics import median
 
@@ -15,11 +15,26 @@ from torch.nn.parameter import is_lazy
 
 from aopc_monitor.processes import are_several
 
-DEFAULT_CHUNK_SIZE = 64
+MOST_AT_FIRST = 64
 # Backward passes keep what their forward passes computed.
-DEFAULT_BACKWARD_CHUNK_SIZE = 32
+MOST_BACKWARD = 32
+# On a CPU, where what a network computes is fastest from the cache: numbers in the images.
+MOST_NUMBERS_ON_CPU = 16 * 3 * 224 * 224
 # Bytes: glibc learns from freed blocks of up to 32 MiB, its own bookkeeping included.
 MOST_THAT_TEACHES = 32 * 2**20 - 2**16
+
+
+def suggested_chunk_size(images: Tensor) -> int:
+    """Images (N, C, H, W) of one forward, where nothing is known of the network.
+
+    Example:
+        >>> [suggested_chunk_size(torch.empty(1, 3, side, side)) for side in (32, 224, 512)]
+        [64, 16, 2]
+    """
+    if images.device.type != "cpu":
+        return MOST_AT_FIRST
+    fitting = max(1, MOST_NUMBERS_ON_CPU // images[0].numel())
+    return int(min(MOST_AT_FIRST, 2 ** (fitting.bit_length() - 1)))
 
 
 class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
@@ -43,13 +58,13 @@ class ChunkSearch:
         64
     """
 
-    TURNS = 3
+    TURNS = 5
     # Smaller gains are within the noise.
-    GAIN = 1.15
-    LEAST = 16
+    GAIN = 1.08
 
     def __init__(self, first: int) -> None:
         self.first, self.best = first, first
+        self.least = min(16, max(1, first // 4))
         self._next = 2 * first
         self._seconds: dict[int, list[float]] = {}
 
@@ -69,7 +84,7 @@ class ChunkSearch:
             self._decide()
         if self._next > max(self.best, most):  # too much; smaller may pay
             self._next = self.first // 2 if self.best == self.first else 0
-        if self._next < self.LEAST:
+        if self._next < self.least:
             return None
         return self._next if size == self.best else self.best
 
@@ -112,34 +127,34 @@ class ChunkSizes:
         backward: for heatmaps, most of which need a backward pass.
     """
 
-    forward: ChunkSize = field(default_factory=lambda: ChunkSize(DEFAULT_CHUNK_SIZE))
-    backward: ChunkSize = field(default_factory=lambda: ChunkSize(DEFAULT_BACKWARD_CHUNK_SIZE))
+    forward: ChunkSize
+    backward: ChunkSize
 
     @classmethod
-    def of(cls, chunk_size: int | None, searching: bool = False) -> ChunkSizes:
-        """The sizes that are usual, none of them above the one that is given.
+    def of(cls, chunk_size: int | None, images: Tensor, searching: bool = False) -> ChunkSizes:
+        """The sizes that are usual for images (N, C, H, W), none of them above a given one.
 
         Args:
             chunk_size: images per forward pass.
+            images: of the kind that goes through the network.
             searching: if no size is given, whether a faster one is looked for.
         """
-        if chunk_size is None:
-            search = ChunkSearch(DEFAULT_CHUNK_SIZE) if searching else None
-            return cls(ChunkSize(DEFAULT_CHUNK_SIZE, search))
-        backward = min(chunk_size, DEFAULT_BACKWARD_CHUNK_SIZE)
-        return cls(ChunkSize(chunk_size), ChunkSize(backward))
+        first = suggested_chunk_size(images) if chunk_size is None else chunk_size
+        search = ChunkSearch(first) if searching and chunk_size is None else None
+        return cls(ChunkSize(first, search), ChunkSize(min(first, MOST_BACKWARD)))
 
 
 class ChunkSizesByNetwork:
     """Chunk sizes that are learnt for each network and kind of images.
 
     Args:
-        chunk_size: images per forward pass; if not given, a fast size is looked for, unless several
-            processes work together: a network may wait for them in its forward.
+        chunk_size: images per forward pass.
+        searching: if no size is given, whether a fast one is looked for, unless several processes
+            work together: a network may wait for them in its forward.
     """
 
-    def __init__(self, chunk_size: int | None) -> None:
-        self._chunk_size = chunk_size
+    def __init__(self, chunk_size: int | None, searching: bool = True) -> None:
+        self._chunk_size, self._searching = chunk_size, searching
         self._known: dict[tuple[object, ...], ChunkSizes] = {}
 
     def of(self, model: nn.Module, images: Tensor) -> ChunkSizes:
@@ -149,7 +164,8 @@ class ChunkSizesByNetwork:
         tensors = (images.shape[1:], str(images.dtype), str(images.device))
         kind = (type(model).__qualname__, weights, *tensors)
         if kind not in self._known:
-            self._known[kind] = ChunkSizes.of(self._chunk_size, searching=not are_several())
+            searching = self._searching and not are_several()
+            self._known[kind] = ChunkSizes.of(self._chunk_size, images, searching)
         return self._known[kind]
 
 

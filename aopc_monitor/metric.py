@@ -46,8 +46,8 @@ class AOPC(MeanOverImages):
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; if not given 64, or another size where that turns out to be
-            faster while measuring. Fewer where memory is short.
+        chunk_size: images per forward; if not given 64, on a CPU 16 of 224 x 224, or another size
+            where that turns out to be faster while measuring. Fewer where memory is short.
         channels_last: layout of images in memory, which changes the cost only; on a CPU True for
             networks with convolutions that take it, if not given.
         autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give

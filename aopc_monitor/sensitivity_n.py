@@ -113,7 +113,8 @@ def sensitivity_n(
         score: f: "logit", "probability", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 64 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
         generator: source of the subsets. If not given, one of its own that is always the same for
             the same images; the global generators are never used. With a generator on the CPU the
             subsets depend neither on the chunk size nor on the device.
@@ -135,7 +136,7 @@ def sensitivity_n(
     """
     choices = SubsetChoices(n, subsets, region_size, baseline, score, chunk_size)
     check_images(images)
-    chunks = ChunkSizes.of(chunk_size)
+    chunks = ChunkSizes.of(chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanForward.of(network, images, choices.protocol, chunks, target)
         generator = generator or generator_for(images, 0, purpose="subsets")

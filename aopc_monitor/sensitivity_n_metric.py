@@ -13,7 +13,7 @@ from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.isolation import untouched
 from aopc_monitor.mean_over_images import MeanOverImages
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.randomness import generator_for
 from aopc_monitor.scores import Score
 from aopc_monitor.sensitivity_n import correlate
@@ -36,7 +36,8 @@ class SensitivityN(MeanOverImages):
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
         seed: seed of the subsets.
         kwargs: torchmetrics' own arguments.
 
@@ -75,7 +76,7 @@ class SensitivityN(MeanOverImages):
         self.heatmap = found
         self.seed = seed
         self._choices = choices
-        self._chunks = ChunkSizes.of(chunk_size)
+        self._chunks = ChunkSizesByNetwork(chunk_size, searching=False)
         zeros = torch.zeros(len(choices.sizes), dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         # Images with a correlation, without one, and with one that counts as 0.
@@ -95,11 +96,12 @@ class SensitivityN(MeanOverImages):
         """
         check_images(images)
         with network_of(model, images) as (network, images), untouched(network, self.seed):
-            clean = CleanForward.of(network, images, self._choices.protocol, self._chunks)
+            chunks = self._chunks.of(network, images)
+            clean = CleanForward.of(network, images, self._choices.protocol, chunks)
             if heatmaps is None:
-                heatmaps = clean.heatmaps(self.heatmap, network, self._chunks)
+                heatmaps = clean.heatmaps(self.heatmap, network, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")
-            result = correlate(clean, heatmaps, self._choices, generator, self._chunks)
+            result = correlate(clean, heatmaps, self._choices, generator, chunks)
         self._add(result.per_image[~result.per_image.isnan()])
         curve = result.correlations.nansum(dim=0)
         self.total_curve = self.total_curve + curve.to(self.total_curve)

@@ -80,7 +80,8 @@ class SubsetChoices:
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, and fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
 
     Raises:
         ValueError: for a value that no images could fit.

@@ -32,7 +32,7 @@ STEPS = 32
 REGION_SIZES = {32: 4, 224: 9}
 OTHERS: dict[str, dict[str, Any]] = {
     "channels first": {"channels_last": False},
-    "128 at once": {"chunk_size": 128},
+    "64 at once": {"chunk_size": 64},
     "bfloat16": {"autocast": torch.bfloat16},
     "compiled": {"compiled": True},
 }

@@ -51,7 +51,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     study.add_argument("--repeats", type=int, default=1, help="draws of noise; the paper's 10")
     study.add_argument("--dropout", choices=("off", "active"), default="off")
     study.add_argument("--block-size", type=int, default=20, help="images between two savings")
-    study.add_argument("--chunk-size", type=int, help="images per forward; 64 if not given")
+    study.add_argument(
+        "--chunk-size",
+        type=int,
+        help="images per forward; 64, on a CPU 16 of 224 x 224, if not given",
+    )
     options = parser.parse_args(arguments)
     if len(set(options.heatmaps)) < 2:
         parser.error(f"--heatmaps {' '.join(options.heatmaps)}: a comparison needs at least two")

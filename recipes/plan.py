@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from aopc_monitor.clean import CleanForward
 from aopc_monitor.evaluation import num_orders
-from aopc_monitor.execution import Execution
 from aopc_monitor.functional import perturbation_results
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.isolation import untouched
-from aopc_monitor.memory import DEFAULT_CHUNK_SIZE, ChunkSizes
+from aopc_monitor.memory import ChunkSizes
 from aopc_monitor.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
 from aopc_monitor.regions import Grid, Order, suggested_region_size
 from recipes.comparison.heatmap_study import chosen_heatmaps, known_names
@@ -104,7 +103,6 @@ def protocol_of(options: argparse.Namespace) -> PerturbationProtocol:
         DATA_RANGE,
         repeats=options.repeats,
         sampled_steps=options.sampled_steps,
-        execution=Execution(DEFAULT_CHUNK_SIZE),
     )
 
 
@@ -122,8 +120,8 @@ def measured(
         heatmaps: by name.
         protocol: how images are perturbed. Of its steps only as many are taken as fill two chunks.
     """
-    chunks = ChunkSizes.of(protocol.execution.chunk_size)
-    wanted = 2 * DEFAULT_CHUNK_SIZE // len(images)
+    chunks = ChunkSizes.of(None, images)
+    wanted = max(1, 2 * chunks.forward.size // len(images))
     few = replace(protocol, sampled_steps=min(wanted, protocol.steps), repeats=1)
     with untouched(model):
         clean = CleanForward.of(model, images, few, chunks)

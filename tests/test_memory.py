@@ -88,8 +88,22 @@ def test_other_errors_are_not_tried_again() -> None:
 
 
 def test_given_chunk_size_bounds_both() -> None:
-    assert ChunkSizes.of(8) == ChunkSizes(ChunkSize(8), ChunkSize(8))
-    assert ChunkSizes.of(64) == ChunkSizes(ChunkSize(64), ChunkSize(32))
+    images = torch.empty(1, 3, 512, 512)
+    assert ChunkSizes.of(8, images) == ChunkSizes(ChunkSize(8), ChunkSize(8))
+    assert ChunkSizes.of(64, images) == ChunkSizes(ChunkSize(64), ChunkSize(32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "forward", "backward"),
+    [((1, 28, 28), 64, 32), ((3, 96, 96), 64, 32), ((3, 128, 128), 32, 32), ((3, 224, 224), 16, 16),
+     ((3, 512, 512), 2, 2), ((3, 2048, 2048), 1, 1)],
+)  # fmt: skip
+def test_of_large_images_there_are_fewer_on_a_cpu(
+    shape: tuple[int, ...], forward: int, backward: int
+) -> None:
+    on_cpu, elsewhere = torch.empty(5, *shape), torch.empty(5, *shape, device="meta")
+    assert ChunkSizes.of(None, on_cpu) == ChunkSizes(ChunkSize(forward), ChunkSize(backward))
+    assert ChunkSizes.of(None, elsewhere) == ChunkSizes(ChunkSize(64), ChunkSize(32))
 
 
 def test_metric_keeps_the_size_that_worked_and_the_value() -> None:

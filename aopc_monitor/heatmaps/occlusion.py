@@ -45,7 +45,7 @@ class Occlusion(NetworkHeatmap):
             "logit", "log_probability", or a function (outputs, target) -> (N,).
         repeats: independent draws of a random replacement, over which the difference is averaged.
         seed: the same image gets the same draws under the same seed.
-        chunk_size: images per forward pass; 64 if not given.
+        chunk_size: images per forward pass; 64 if not given, fewer of large ones on a CPU.
 
     Raises:
         ValueError: for an unknown replacement or score, counts below 1, a region that is larger
@@ -107,7 +107,7 @@ class Occlusion(NetworkHeatmap):
             replaced_score,
             perturber,
             [regions],
-            ChunkSizes.of(self.chunk_size).forward,
+            ChunkSizes.of(self.chunk_size, images).forward,
             perturb=Block.occluded,
         ).mean(dim=2)
         differences = (clean[:, None] - scores).to(images.dtype)

@@ -11,7 +11,6 @@ from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.execution import Execution
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
-from aopc_monitor.memory import DEFAULT_CHUNK_SIZE
 from aopc_monitor.monitor.drawing import BLOCK_SIZE
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.measurement import Measurement
@@ -69,7 +68,8 @@ class AOPCMonitor(Hooks):
         replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, fewer where memory is short.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
         seed: seed of the probe, of ties and of noise.
         images_fn: from a batch to its images (N, C, H, W), where they are not the batch itself, the
             first of a tuple or list, or under a usual key of a dict.
@@ -149,8 +149,7 @@ class AOPCMonitor(Hooks):
             "replacement": replacement,
             "repeats": repeats,
             "score": score,
-            # Always the same chunks, so that the same network has the same numbers to the last bit.
-            "execution": Execution(DEFAULT_CHUNK_SIZE if chunk_size is None else chunk_size),
+            "execution": Execution(chunk_size),
         }
         suggested_protocol(None, **choices)  # what can be checked without images is, now
         self.every_n_steps = every_n_steps

@@ -8,7 +8,7 @@ from typing import Any
 
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.figures import rendered
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.monitor.custom_scalars import write_layout
 from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import key, step_of
@@ -45,7 +45,7 @@ class Found:
     measurements: Mapping[str, Measurement]
     evaluations: Mapping[str, Evaluation]
     history: Sequence[Mapping[str, float]]
-    chunks: ChunkSizes
+    chunks: ChunkSizesByNetwork
 
 
 class Dashboard:

@@ -16,7 +16,7 @@ from torch import nn
 from aopc_monitor.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.isolation import ModelModifiedError, unwritten
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.monitor.messages import warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.processes import stop_if_asked, text_of, together
@@ -84,7 +84,7 @@ def evaluate_on_all_processes(
     pl_module: Any,
     network_of: ModelFunction,
     measurements: Mapping[str, Measurement],
-    chunks: ChunkSizes,
+    chunks: ChunkSizesByNetwork,
 ) -> dict[str, Evaluation]:
     """Evaluate probes, split over the processes; the values do not depend on their number.
 
@@ -125,7 +125,7 @@ def _own_share(
     pl_module: Any,
     network: nn.Module,
     measurement: Measurement,
-    chunks: ChunkSizes,
+    chunks: ChunkSizesByNetwork,
 ) -> Evaluation:
     probe, precision = measurement.probe, trainer.precision_plugin
     device = device_of(network, pl_module)
@@ -146,7 +146,7 @@ def _own_share(
                     measurement.heatmaps,
                     measurement.protocol,
                     measurement.seed,
-                    chunks,
+                    chunks.of(network, on_device),
                     before_each=lambda: stop_if_asked(trainer),
                     lerf=measurement.lerf,
                 )

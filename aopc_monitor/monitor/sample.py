@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aopc_monitor.clean import CleanForward
 from aopc_monitor.heatmaps import with_data_range
 from aopc_monitor.isolation import untouched, unwritten
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.monitor.measurement import Measurement, device_of
 from aopc_monitor.monitor.processes import stop_if_asked
 from aopc_monitor.monitor.trainers import without_logging
@@ -55,7 +55,7 @@ def sample_of(
     pl_module: Any,
     network: nn.Module,
     measurement: Measurement,
-    chunks: ChunkSizes,
+    chunks: ChunkSizesByNetwork,
 ) -> Sample:
     """Explain a few images, spread over the probe: data sets are often in the order of classes.
 
@@ -72,18 +72,19 @@ def sample_of(
     images = measurement.probe.images
     images = images[shown_rows(len(images))]
     on_device = precision.convert_input(images.to(device_of(network, pl_module)))
+    sizes = chunks.of(network, on_device)
     with (
         unwritten(pl_module),
         without_logging(pl_module),
         precision.forward_context(),
         untouched(network, measurement.seed),
     ):
-        clean = CleanForward.of(network, on_device, protocol, chunks)
+        clean = CleanForward.of(network, on_device, protocol, sizes)
         maps = {
             name: clean.heatmaps(
                 with_data_range(heatmap, protocol.data_range),
                 network,
-                chunks,
+                sizes,
                 lambda: stop_if_asked(trainer),
             )
             for name, heatmap in measurement.heatmaps.items()

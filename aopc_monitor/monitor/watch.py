@@ -10,7 +10,7 @@ from typing import Any
 
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.isolation import fingerprint
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.monitor.attempts import Attempts
 from aopc_monitor.monitor.dashboard import Dashboard, Found
 from aopc_monitor.monitor.loggers import Keys, key, publish, record_of, remind
@@ -44,7 +44,9 @@ class Watch:
         self.evaluations: dict[str, Evaluation] = {}
         self._preparation = Preparation(settings)
         self._compared: dict[str, dict[str, Any]] = {}
-        self._chunks = ChunkSizes.of(settings.choices["execution"].chunk_size)
+        chunk_size = settings.choices["execution"].chunk_size
+        # Always the same chunks, so that the same network has the same numbers to the last bit.
+        self._chunks = ChunkSizesByNetwork(chunk_size, searching=False)
         self._attempts = Attempts(settings.on_error, self._key("failures"))
         self._overhead = Overhead()
         self._dashboard = Dashboard(settings)

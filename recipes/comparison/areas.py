@@ -67,7 +67,7 @@ class Comparison:
         wanted = {size: one for size, one in self.protocols.items() if part_of(size) in parts}
         restart(network, generator_for(images.cpu(), self.seed, "dropout").initial_seed())
         with untouched(network, self.seed):
-            chunks = ChunkSizes()
+            chunks = ChunkSizes.of(None, images)
             clean = CleanForward.of(network, images, next(iter(wanted.values())), chunks)
             orders: list[tuple[Tensor, Order]] = [
                 (clean.heatmaps(make, network, chunks), "morf") for make in self.heatmaps.values()
@@ -85,7 +85,7 @@ class Comparison:
         protocol: PerturbationProtocol,
         orders: Sequence[tuple[Tensor, Order]],
     ) -> dict[str, Tensor]:
-        chunks = ChunkSizes.of(protocol.execution.chunk_size)
+        chunks = ChunkSizes.of(protocol.execution.chunk_size, clean.images)
         generator = generator_for(clean.images, self.seed)
         # Once more, so that active dropout drops the same whichever sizes came before.
         with untouched(network, self.seed):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from aopc_monitor import normalized_data_range
 from aopc_monitor.evaluation import Evaluation
 from aopc_monitor.heatmaps import named_heatmaps
-from aopc_monitor.memory import ChunkSizes
+from aopc_monitor.memory import ChunkSizesByNetwork
 from aopc_monitor.monitor.loggers import record_of
 from aopc_monitor.monitor.measurement import Measurement, evaluate_on_all_processes
 from aopc_monitor.monitor.probe import collect_probe
@@ -93,8 +93,9 @@ class CorruptionLooks(pl.LightningModule):
             )
             heatmaps = named_heatmaps(options.heatmaps)
             measurements[name] = Measurement(probe, protocol, heatmaps, self.seed, lerf=True)
+        chunks = ChunkSizesByNetwork(None, searching=False)
         return evaluate_on_all_processes(
-            self.trainer, self, lambda module: module, measurements, ChunkSizes.of(None)
+            self.trainer, self, lambda module: module, measurements, chunks
         )
 
 
