@@ -33,7 +33,7 @@ def suggested_chunk_size(images: Tensor) -> int:
     """
     if images.device.type != "cpu":
         return MOST_AT_FIRST
-    fitting = max(1, MOST_NUMBERS_ON_CPU // images[0].numel())
+    fitting = max(1, MOST_NUMBERS_ON_CPU // images.shape[1:].numel())
     return int(min(MOST_AT_FIRST, 2 ** (fitting.bit_length() - 1)))
 
 

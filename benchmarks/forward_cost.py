@@ -5,14 +5,16 @@
 prints a table: wall time per forward of a full perturbation curve, divided by that of the bare
 network in inference mode, eager, channels first, at the batch size that is best for it. Heatmaps
 are given and not counted. Beside the defaults stand other choices, each with what it does to the
-AOPC. All send as many images through the network, in turns in one process; medians over turns.
+AOPC, and the bare network given images with the channels last, which is as low as the defaults can
+come on a CPU. All send as many images through the network, in turns in one process; medians over
+turns. What a processor can do at all is told by a product of two matrices, among the turns too.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,14 +22,17 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from aopc_monitor import AOPC
 from benchmarks.timing import in_turns, machine
 from recipes.training.networks import SMALL, build
 
-BATCH_SIZES = (16, 32, 64, 128, 256)
+# By the side of images; the best one is among them.
+BATCH_SIZES = {32: (16, 32, 64, 128, 256), 224: (8, 16, 32, 64)}
 # Images of one measurement: a few seconds on two cores.
 IMAGES = {32: 64, 224: 8}
+MATRIX_SIDE = 2048
 STEPS = 32
 REGION_SIZES = {32: 4, 224: 9}
 OTHERS: dict[str, dict[str, Any]] = {
@@ -41,15 +46,17 @@ OTHERS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", default=("small_cnn", "alexnet", "resnet18"))
+    parser.add_argument(
+        "models", nargs="*", default=("small_cnn", "alexnet", "mobilenet_v2", "resnet18")
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--others", nargs="*", default=list(OTHERS), choices=OTHERS)
     arguments = parser.parse_args()
     print(f"{machine('torchvision')}\n")
-    columns = ["defaults", *arguments.others]
-    print(f"| model | images | bare, ms at best batch | {' | '.join(columns)} |")
-    print(f"|---|---:|---:|{'---:|' * len(columns)}")
+    columns = ["bare, ms at best batch", "bare, channels last", "defaults", *arguments.others]
+    print(f"| model | images | {' | '.join(columns)} | matrices, GFLOP/s |")
+    print(f"|---|---:|{'---:|' * len(columns)}---:|")
     for name in arguments.models:
         print(row_of(name, arguments), flush=True)
 
@@ -61,24 +68,61 @@ def row_of(name: str, arguments: argparse.Namespace) -> str:
     model = (build(name, 10, size) if name in SMALL else torchvision.models.get_model(name)).eval()
     # As torch makes them; the recipes' own networks have their weights in another layout.
     model = model.to(arguments.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    images = torch.rand(max(BATCH_SIZES), 3, size, size, device=arguments.device)
+    images = torch.rand(max(BATCH_SIZES[size]), 3, size, size, device=arguments.device)
     curves = {"defaults": Curve(model, images[: IMAGES[size]], {})}
     for other in arguments.others:
         curves[other] = Curve(model, images[: IMAGES[size]], OTHERS[other])
-    total = curves["defaults"].forwards
-    bare = {f"bare {n}": partial(bare_forwards, model, images[:n], total) for n in BATCH_SIZES}
-    contestants: dict[str, Callable[[], object]] = {**bare, **curves}
+    matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=arguments.device)
+    contestants: dict[str, Callable[[], object]] = {
+        **bare_runs(model, images, curves["defaults"].forwards),
+        **curves,
+        "matrices": partial(torch.mm, matrix, matrix),
+    }
     for run in contestants.values():  # the first time is slow
         run()
     turns = in_turns(contestants, arguments.turns)
-    seconds = {label: statistics.median(found) / total for label, found in turns.items()}
-    best = min(BATCH_SIZES, key=lambda n: seconds[f"bare {n}"])
-    once = seconds[f"bare {best}"]
-    cells = [
-        cell(curve, seconds[label] / once, curves["defaults"].value)
-        for label, curve in curves.items()
+    seconds = {label: statistics.median(found) for label, found in turns.items()}
+    cells = cells_of(curves, seconds, flops_of(model, images[:1]))
+    return f"| {name} | {size} x {size} | {' | '.join(cells)} |"
+
+
+def cells_of(curves: Mapping[str, Curve], seconds: Mapping[str, float], flops: int) -> list[str]:
+    """What a row says.
+
+    Args:
+        curves: by choice.
+        seconds: by contestant.
+        flops: of a forward.
+    """
+    total = curves["defaults"].forwards
+    sizes = BATCH_SIZES[curves["defaults"].images.shape[-1]]
+    best = min(sizes, key=lambda n: seconds[f"first {n}"])
+    once, last = seconds[f"first {best}"], min(seconds[f"last {n}"] for n in sizes)
+    return [
+        f"{once / total * 1e3:.2f} at {best} ({flops * total / once / 1e9:.0f} GFLOP/s)",
+        f"{last / once:.2f} ({flops * total / last / 1e9:.0f} GFLOP/s)",
+        *(cell(c, seconds[name] / once, curves["defaults"].value) for name, c in curves.items()),
+        f"{2 * MATRIX_SIDE**3 / seconds['matrices'] / 1e9:.0f}",
     ]
-    return f"| {name} | {size} x {size} | {once * 1e3:.2f} at {best} | {' | '.join(cells)} |"
+
+
+def bare_runs(model: nn.Module, images: Tensor, total: int) -> dict[str, Callable[[], object]]:
+    """Forwards of the bare network by layout and batch size."""
+    layouts = {"first": torch.contiguous_format, "last": torch.channels_last}
+    return {
+        f"{label} {n}": partial(
+            bare_forwards, model, images[:n].contiguous(memory_format=layout), total
+        )
+        for label, layout in layouts.items()
+        for n in BATCH_SIZES[images.shape[-1]]
+    }
+
+
+def flops_of(model: nn.Module, images: Tensor) -> int:
+    """Multiplications and additions in products and convolutions of a forward."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images)
+    return int(counter.get_total_flops())
 
 
 def cell(curve: Curve, ratio: float, default: Tensor) -> str:
