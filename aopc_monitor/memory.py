@@ -159,10 +159,10 @@ class ChunkSizesByNetwork:
 
     def of(self, model: nn.Module, images: Tensor) -> ChunkSizes:
         """The sizes for a network and images (N, C, H, W)."""
-        # Names and numbers, which can be pickled.
+        # Texts and numbers, so that a copy holds no network.
         weights = sum(p.numel() for p in model.parameters() if not is_lazy(p))
         tensors = (images.shape[1:], str(images.dtype), str(images.device))
-        kind = (type(model).__qualname__, weights, *tensors)
+        kind = (weights, sum(1 for _ in model.modules()), *tensors)
         if kind not in self._known:
             searching = self._searching and not are_several()
             self._known[kind] = ChunkSizes.of(self._chunk_size, images, searching)
