@@ -168,6 +168,8 @@ def test_sizes_are_learnt_for_each_network_and_kind_of_images() -> None:
     assert sizes.of(one, torch.rand(5, 3, 8, 8)) is learnt
     for network, images in ((one, large), (other, small), (one, small.double())):
         assert sizes.of(network, images).forward.size != 7
+    assert sizes.of(one, large).forward.search is not None
+    assert ChunkSizesByNetwork(None, searching=False).of(one, small).forward == ChunkSize(64)
 
 
 def test_metrics_of_other_chunk_sizes_add_up() -> None:
