@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aopc_monitor.paired import Estimate
+from aopc_monitor.utilities.statistics import Estimate
 
 Quantity = Literal["aopc", "gain"]
 # A batch is known by its content, and by how often the same had come before.

@@ -26,10 +26,10 @@ import torchvision
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC
-from aopc_monitor.perturbations import Constant
+from aopc_monitor.perturbation.replacements import Constant
 from benchmarks.timing import machine, quickest
-from recipes.reporting.markdown import markdown_table
-from recipes.training.networks import SMALL, build
+from recipes.shared.reporting.markdown import markdown_table
+from recipes.shared.training.networks import SMALL, build
 
 # Network, side of the images and of the regions, steps, images.
 CASES = (

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aopc_monitor import AOPC
 from benchmarks.timing import in_turns, machine
-from recipes.training.networks import SMALL, build
+from recipes.shared.training.networks import SMALL, build
 
 # By the side of images; the best one is among them.
 BATCH_SIZES = {32: (16, 32, 64, 128, 256), 224: (8, 16, 32, 64)}

@@ -24,9 +24,9 @@ from torch.multiprocessing.spawn import spawn
 from aopc_monitor import estimate_aopc
 from benchmarks.timing import in_turns, machine, quickest, ratio_text, seconds_of
 from recipes import plan
-from recipes.comparison.heatmap_study import chosen_heatmaps
-from recipes.reporting.markdown import markdown_table
-from recipes.training.networks import build
+from recipes.shared.heatmap_study import chosen_heatmaps
+from recipes.shared.reporting.markdown import markdown_table
+from recipes.shared.training.networks import build
 
 NETWORK = "small_cnn"
 BASE: dict[str, Any] = {"images": 64, "steps": 16, "repeats": 1, "side": 32, "heatmaps": 1}

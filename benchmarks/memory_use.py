@@ -24,8 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from aopc_monitor import AOPC, SymmetricRelevanceGain
 from benchmarks.timing import machine
-from recipes.reporting.markdown import markdown_table
-from recipes.training.networks import SMALL, build
+from recipes.shared.reporting.markdown import markdown_table
+from recipes.shared.training.networks import SMALL, build
 
 CASES = (("small_cnn", 32, 4, 128), ("alexnet", 224, 9, 64), ("resnet18", 224, 9, 32))
 IMAGES = 4

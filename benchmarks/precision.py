@@ -24,13 +24,18 @@ from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data_range
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.paired import Estimate
-from aopc_monitor.perturbations import DataRange, Uniform
+from aopc_monitor.perturbation.replacements import DataRange, Uniform
+from aopc_monitor.utilities.statistics import Estimate
 from benchmarks.timing import machine
 from benchmarks.trained import trained
-from recipes.arguments import add_data_arguments, add_trainer_arguments, chosen_data, data_folder
-from recipes.comparison.heatmap_study import normalised, spread_over_classes
-from recipes.reporting.markdown import markdown_table
+from recipes.shared.arguments import (
+    add_data_arguments,
+    add_trainer_arguments,
+    chosen_data,
+    data_folder,
+)
+from recipes.shared.heatmap_study import normalised, spread_over_classes
+from recipes.shared.reporting.markdown import markdown_table
 
 REPEATS = 10  # of the paper
 EPOCHS = 4

@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from recipes.data.labelled_images import ImageData
-from recipes.training.fitting import EpochSeeds, loaders, new_classifier, new_trainer
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.training.fitting import EpochSeeds, loaders, new_classifier, new_trainer
 
 
 class KeepEveryEpoch(pl.Callback):

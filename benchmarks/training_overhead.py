@@ -21,9 +21,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, normalized_data_range
-from recipes.arguments import add_data_arguments, chosen_data
-from recipes.data.labelled_images import ImageData
-from recipes.training.classifier import ImageClassifier
+from recipes.shared.arguments import add_data_arguments, chosen_data
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.training.classifier import ImageClassifier
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     # Types of other libraries, whose documentation is on the network, and aliases.
     ("py:.*", r"(?!aopc_monitor\.).*"),
     # What the engine of heatmaps is made of, and hands to rules.
-    ("py:class", r"aopc_monitor\.heatmaps\.(audit|calls|kept|linear_calls)\..*"),
+    ("py:class", r"aopc_monitor\.heatmaps\.(engine|rules)\..*"),
 ]
 
 html_theme = "furo"

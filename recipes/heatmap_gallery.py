@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from aopc_monitor.figures import heatmap_gallery
 from aopc_monitor.heatmaps import Heatmap
-from recipes.arguments import command_line
-from recipes.comparison.blocks import Blocks, measured
-from recipes.comparison.heatmap_study import (
+from recipes.compare_heatmaps.blocks import Blocks, measured
+from recipes.shared.arguments import command_line
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.heatmap_study import (
     Study,
     add_study_arguments,
     known_names,
@@ -29,8 +30,7 @@ from recipes.comparison.heatmap_study import (
     predicted_classes,
     spread_over_classes,
 )
-from recipes.data.labelled_images import ImageData
-from recipes.reporting.markdown import markdown_table
+from recipes.shared.reporting.markdown import markdown_table
 
 PREDICTION = "prediction"
 IMAGES_FOR_ACCURACY = 1000

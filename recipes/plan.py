@@ -17,16 +17,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.clean import CleanForward
-from aopc_monitor.evaluation import num_orders
-from aopc_monitor.functional import perturbation_results
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.isolation import untouched
-from aopc_monitor.memory import ChunkSizes
-from aopc_monitor.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
-from aopc_monitor.regions import Grid, Order, suggested_region_size
-from recipes.comparison.heatmap_study import chosen_heatmaps, known_names
-from recipes.training.networks import SMALL, build
+from aopc_monitor.metrics.evaluation import num_orders
+from aopc_monitor.metrics.functional.aopc import perturbation_results
+from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.network.chunks import ChunkSizes
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
+from aopc_monitor.perturbation.regions import Grid, Order, suggested_region_size
+from recipes.shared.heatmap_study import chosen_heatmaps, known_names
+from recipes.shared.training.networks import SMALL, build
 
 DATA_RANGE = ([0.0] * 3, [1.0] * 3)
 MEASURED_IMAGES = 32

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.imputation import Imputation
-from aopc_monitor.perturbations import Replacement
-from aopc_monitor.regions import Grid
+from aopc_monitor.perturbation.noisy_linear import Imputation
+from aopc_monitor.perturbation.regions import Grid
+from aopc_monitor.perturbation.replacements import Replacement
 
 
 def regions_of(grid: Grid) -> list[tuple[slice, slice]]:

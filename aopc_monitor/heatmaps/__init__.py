@@ -12,19 +12,29 @@ from __future__ import annotations
 
 from aopc_monitor.heatmaps.adapters import from_callable, from_captum, from_zennit
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, NetworkHeatmap
-from aopc_monitor.heatmaps.composites import (
+from aopc_monitor.heatmaps.check import Report, check
+from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
+from aopc_monitor.heatmaps.deeplift import DeepLIFT
+from aopc_monitor.heatmaps.engine.substitution import substitute
+from aopc_monitor.heatmaps.grad_cam import GradCAM
+from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
+from aopc_monitor.heatmaps.lrp import (
+    LRP,
+    LRPAlphaBeta,
+    LRPEpsilon,
+    attnlrp_rules,
+    lrp_rules,
+)
+from aopc_monitor.heatmaps.lrp_composites import (
     AttnLRP,
     DeepTaylor,
     LRPEpsilonGammaBox,
     LRPEpsilonPlus,
 )
-from aopc_monitor.heatmaps.controls import RandomOrder
-from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
-from aopc_monitor.heatmaps.deeplift import DeepLIFT
-from aopc_monitor.heatmaps.gradcam import GradCAM
-from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
-from aopc_monitor.heatmaps.linear_operations import linear
-from aopc_monitor.heatmaps.linear_rules import (
+from aopc_monitor.heatmaps.occlusion import Occlusion
+from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
+from aopc_monitor.heatmaps.random_order import RandomOrder
+from aopc_monitor.heatmaps.rules.linear import (
     alpha_beta_rule,
     epsilon_rule,
     flat_rule,
@@ -33,17 +43,7 @@ from aopc_monitor.heatmaps.linear_rules import (
     z_box_rule,
     z_plus_rule,
 )
-from aopc_monitor.heatmaps.occlusion import Occlusion
-from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
-from aopc_monitor.heatmaps.preflight import Report, check
-from aopc_monitor.heatmaps.relevance import (
-    LRP,
-    LRPAlphaBeta,
-    LRPEpsilon,
-    attnlrp_rules,
-    lrp_rules,
-)
-from aopc_monitor.heatmaps.substitution import substitute
+from aopc_monitor.heatmaps.rules.linear_operation import linear
 from aopc_monitor.heatmaps.table import HEATMAPS, get, named_heatmaps, names, with_data_range
 
 __all__ = [

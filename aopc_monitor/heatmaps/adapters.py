@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.checks import check_images
-from aopc_monitor.isolation import untouched
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.utilities.checks import check_images
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda attribution: attribution.sum(dim=1),

@@ -11,12 +11,12 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.checks import check_images, check_target
-from aopc_monitor.heatmaps.backward import BackwardRules
-from aopc_monitor.heatmaps.backward_pass import BackwardPass, backward_pass
-from aopc_monitor.heatmaps.network import Network, OutputFunction
-from aopc_monitor.isolation import untouched
-from aopc_monitor.wrappers import unwrapped
+from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.engine.explained_network import Network, OutputFunction
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.wrappers import unwrapped
+from aopc_monitor.utilities.checks import check_images, check_target
 
 IMAGES_PER_BACKWARD = 32
 

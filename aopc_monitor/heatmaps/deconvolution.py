@@ -13,12 +13,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule
 from aopc_monitor.heatmaps.base import NormHeatmap
-from aopc_monitor.heatmaps.calls import Call
-from aopc_monitor.heatmaps.nonlinear import softmax_gradient
-from aopc_monitor.heatmaps.operations import RECTIFIERS
-from aopc_monitor.heatmaps.substitution import substitute
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
+from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.operations import RECTIFIERS
+from aopc_monitor.heatmaps.engine.substitution import substitute
+from aopc_monitor.heatmaps.rules.nonlinear import softmax_gradient
 
 
 def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:

@@ -14,23 +14,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward import BackwardRules, Rule
-from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
-from aopc_monitor.heatmaps.calls import Call, tensors_in
-from aopc_monitor.heatmaps.linear_calls import normalization_arguments
-from aopc_monitor.heatmaps.linear_operations import LINEAR, MATRIX_PRODUCTS
-from aopc_monitor.heatmaps.network import Network
-from aopc_monitor.heatmaps.operations import (
+from aopc_monitor.heatmaps.engine.backward_pass import backward_pass
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.engine.operations import (
     ELEMENTWISE,
     IDENTITIES_IN_EVAL,
     POSITIVELY_HOMOGENEOUS_ACTIVATIONS,
     RESHAPES,
     SUMS,
 )
-from aopc_monitor.heatmaps.products import factors_of
-from aopc_monitor.heatmaps.substitution import substitute
+from aopc_monitor.heatmaps.engine.substitution import substitute
+from aopc_monitor.heatmaps.rules.linear_layer import normalization_arguments
+from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
+from aopc_monitor.heatmaps.rules.products import factors_of
 
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
 EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL

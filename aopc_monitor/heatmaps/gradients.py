@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aopc_monitor.heatmaps.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.base import BackwardHeatmap, NormHeatmap
+from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aopc_monitor.checks import check_positive, check_target
-from aopc_monitor.curve import Block, Perturber, perturbed_scores
 from aopc_monitor.heatmaps.base import NetworkHeatmap
-from aopc_monitor.heatmaps.network import Network
-from aopc_monitor.memory import ChunkSizes
-from aopc_monitor.perturbations import (
+from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.network.chunks import ChunkSizes
+from aopc_monitor.network.scores import Score, check_score, checked_scores, score_function
+from aopc_monitor.perturbation.curve import Block, Perturber, perturbed_scores
+from aopc_monitor.perturbation.regions import Grid, rank_map, suggested_region_size
+from aopc_monitor.perturbation.replacements import (
     Blur,
     Constant,
     DataRange,
@@ -21,10 +22,9 @@ from aopc_monitor.perturbations import (
     data_range_tensors,
     get_replacement,
 )
-from aopc_monitor.randomness import generator_for
-from aopc_monitor.regions import Grid, rank_map, suggested_region_size
-from aopc_monitor.sampling import Strata
-from aopc_monitor.scores import Score, check_score, checked_scores, score_function
+from aopc_monitor.perturbation.steps import Strata
+from aopc_monitor.utilities.checks import check_positive, check_target
+from aopc_monitor.utilities.randomness import generator_for
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aopc_monitor.checks import check_positive
-from aopc_monitor.heatmaps.backward_pass import backward_pass
 from aopc_monitor.heatmaps.base import NetworkHeatmap, check_norm, pooled_norm
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
-from aopc_monitor.heatmaps.network import Network
-from aopc_monitor.randomness import generator_for
+from aopc_monitor.heatmaps.engine.backward_pass import backward_pass
+from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.randomness import generator_for
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from aopc_monitor.heatmaps.base import Heatmap
-from aopc_monitor.heatmaps.composites import (
+from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
+from aopc_monitor.heatmaps.deeplift import DeepLIFT
+from aopc_monitor.heatmaps.grad_cam import GradCAM
+from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
+from aopc_monitor.heatmaps.lrp import LRPAlphaBeta, LRPEpsilon
+from aopc_monitor.heatmaps.lrp_composites import (
     AttnLRP,
     DeepTaylor,
     LRPEpsilonGammaBox,
     LRPEpsilonPlus,
 )
-from aopc_monitor.heatmaps.controls import RandomOrder
-from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
-from aopc_monitor.heatmaps.deeplift import DeepLIFT
-from aopc_monitor.heatmaps.gradcam import GradCAM
-from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
 from aopc_monitor.heatmaps.occlusion import Occlusion
 from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
-from aopc_monitor.heatmaps.relevance import LRPAlphaBeta, LRPEpsilon
-from aopc_monitor.perturbations import DataRange
+from aopc_monitor.heatmaps.random_order import RandomOrder
+from aopc_monitor.perturbation.replacements import DataRange
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),

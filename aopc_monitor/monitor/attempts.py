@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aopc_monitor.monitor.consensus import EvaluationError, Outcome, text_of
+from aopc_monitor.monitor.errors import warn
 from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import publish
-from aopc_monitor.monitor.messages import warn
-from aopc_monitor.monitor.processes import EvaluationError, Outcome, text_of
 from aopc_monitor.monitor.trainers import callbacks_watching
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aopc_monitor.batches import images_of
-from aopc_monitor.checks import check_images, check_positive, checked_seed
-from aopc_monitor.evaluation import Evaluation
-from aopc_monitor.execution import Execution
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
-from aopc_monitor.monitor.drawing import BLOCK_SIZE
+from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.cost import Estimate, measured
 from aopc_monitor.monitor.hooks import Hooks
+from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.overhead import check_max_overhead
-from aopc_monitor.monitor.preview import Estimate, measured
 from aopc_monitor.monitor.probe import Probe, named_sources
 from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.watch import Watch
-from aopc_monitor.protocol import SUGGESTED_SAMPLED_STEPS, suggested_protocol
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, suggested_protocol
+from aopc_monitor.utilities.batches import images_of
+from aopc_monitor.utilities.checks import check_images, check_positive, checked_seed
 
 
 class AOPCMonitor(Hooks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aopc_monitor.monitor.processes import Outcome
+from aopc_monitor.monitor.consensus import Outcome
 
 MOST_IN_A_ROW = 3
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aopc_monitor.monitor.cost import expected_share
 from aopc_monitor.monitor.loggers import publish
-from aopc_monitor.monitor.preview import expected_share
 from aopc_monitor.monitor.schedule import is_due
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.trainers import check_forward, check_strategy, validation_loaders

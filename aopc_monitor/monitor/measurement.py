@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from aopc_monitor.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
-from aopc_monitor.isolation import ModelModifiedError, unwritten
-from aopc_monitor.memory import ChunkSizesByNetwork
-from aopc_monitor.monitor.messages import warn
+from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
+from aopc_monitor.monitor.consensus import stop_if_asked, text_of, together
+from aopc_monitor.monitor.errors import warn
 from aopc_monitor.monitor.probe import Probe
-from aopc_monitor.monitor.processes import stop_if_asked, text_of, together
 from aopc_monitor.monitor.trainers import without_logging
-from aopc_monitor.protocol import PerturbationProtocol
-from aopc_monitor.setting_text import setting_text
+from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.isolation import ModelModifiedError, unwritten
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.utilities.setting_text import setting_text
 
 CHECKED_IMAGES = 4
 # Forwards that a forward and a backward pass cost, roughly.

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from aopc_monitor.monitor.drawing import first_loader
+from aopc_monitor.monitor.consensus import ConfigurationError
+from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement
-from aopc_monitor.monitor.processes import ConfigurationError
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
-from aopc_monitor.protocol import observed_data_range
+from aopc_monitor.perturbation.protocol import observed_data_range
 
 DRY_RUN_IMAGES = 4
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from aopc_monitor.batches import images_of, labels_of
-from aopc_monitor.checks import check_images
-from aopc_monitor.monitor.drawing import BLOCK_SIZE, batches_of
+from aopc_monitor.monitor.loaders import BLOCK_SIZE, batches_of
+from aopc_monitor.utilities.batches import images_of, labels_of
+from aopc_monitor.utilities.checks import check_images
 
 ImagesFunction: TypeAlias = Callable[[Any], Tensor]
 

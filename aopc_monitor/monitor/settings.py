@@ -11,7 +11,7 @@ from torch import nn
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import ImagesFunction, Probe
-from aopc_monitor.protocol import suggested_protocol
+from aopc_monitor.perturbation.protocol import suggested_protocol
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from aopc_monitor.checks import check_images
-from aopc_monitor.isolation import untouched
-from aopc_monitor.monitor.probe import ImagesFunction, Probe, collect_probe
-from aopc_monitor.monitor.processes import (
+from aopc_monitor.monitor.consensus import (
     ConfigurationError,
     EvaluationError,
     Outcome,
     text_of,
     together,
 )
+from aopc_monitor.monitor.probe import ImagesFunction, Probe, collect_probe
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.utilities.checks import check_images
 
 LOGGING = ("log", "log_dict")
 SHARDING_STRATEGIES = (

@@ -8,24 +8,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from aopc_monitor.evaluation import Evaluation
-from aopc_monitor.isolation import fingerprint
-from aopc_monitor.memory import ChunkSizesByNetwork
+from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.attempts import Attempts
-from aopc_monitor.monitor.dashboard import Dashboard, Found
+from aopc_monitor.monitor.consensus import EvaluationError, Outcome
+from aopc_monitor.monitor.cost import plan_of
+from aopc_monitor.monitor.dashboard.dashboard import Dashboard, Found
+from aopc_monitor.monitor.errors import warn
 from aopc_monitor.monitor.loggers import Keys, key, publish, record_of, remind
 from aopc_monitor.monitor.measurement import (
     Measurement,
     evaluate_on_all_processes,
     preflight,
 )
-from aopc_monitor.monitor.messages import warn
 from aopc_monitor.monitor.overhead import Overhead
 from aopc_monitor.monitor.preparation import Preparation
-from aopc_monitor.monitor.preview import plan_of
-from aopc_monitor.monitor.processes import EvaluationError, Outcome
 from aopc_monitor.monitor.resuming import changes
 from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.isolation import fingerprint
 
 
 class Watch:

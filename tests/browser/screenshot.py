@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from aopc_monitor import AOPCMonitor, normalized_data_range
-from recipes.data.datasets import digits
-from recipes.training.fitting import loaders, new_classifier
+from recipes.shared.data.datasets import digits
+from recipes.shared.training.fitting import loaders, new_classifier
 from tests.browser.browser import chromium, tensorboard, until
 from tests.modules import trainer
 

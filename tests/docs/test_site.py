@@ -12,7 +12,7 @@ import pytest
 
 import aopc_monitor
 from aopc_monitor import heatmaps
-from aopc_monitor.perturbations import REPLACEMENTS
+from aopc_monitor.perturbation.replacements import REPLACEMENTS
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "python -m sphinx -W -n -c docs . build/site"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from aopc_monitor.heatmaps import AttnLRP, Heatmap
 from tests.heatmaps.networks import Apply
-from tests.heatmaps.test_products import METHODS, assert_same, conserved, images
+from tests.heatmaps.rules.test_products import METHODS, assert_same, conserved, images
 
 
 class Attention(nn.Module):

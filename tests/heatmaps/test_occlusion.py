@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aopc_monitor.heatmaps import Occlusion
-from aopc_monitor.perturbations import Constant
+from aopc_monitor.perturbation.replacements import Constant
 from tests.modules import small_network
 
 captum_attr = pytest.importorskip("captum.attr")

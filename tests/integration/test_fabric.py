@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aopc_monitor import heatmaps
-from tests.test_metric import images, metric, network
+from tests.metrics.test_aopc import images, metric, network
 
 PACKAGES = pytest.mark.parametrize("package", ["lightning_fabric", "lightning.fabric"])
 NEED_A_RANGE = {"lrp_epsilon_gamma_box", "deep_taylor"}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from aopc_monitor import AOPCMonitor, heatmaps
-from aopc_monitor.evaluation import evaluate
+from aopc_monitor.metrics.evaluation import evaluate
 from aopc_monitor.monitor import AOPCMonitor as SameMonitor
 from tests.modules import Classifier, ManualClassifier, Quadrants, loaders, small_network, trainer
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from aopc_monitor.monitor.drawing import first_loader
+from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.probe import Probe, collect_probe, images_of, labels_of
 
 IMAGES = torch.arange(100.0).view(100, 1, 1, 1).expand(100, 3, 4, 4).clone()

@@ -7,11 +7,11 @@ import torch
 
 pytest.importorskip("matplotlib")
 
-from recipes.comparison.heatmap_study import Study, chosen_heatmaps, normalised
-from recipes.data import datasets
-from recipes.data.labelled_images import ImageData
 from recipes.heatmap_gallery import Explanation, Gallery, main, pixels
-from recipes.training.networks import build
+from recipes.shared.data import datasets
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.heatmap_study import Study, chosen_heatmaps, normalised
+from recipes.shared.training.networks import build
 
 ARGUMENTS = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu", "--devices", "1",
              "--network", "small_cnn",
@@ -21,7 +21,7 @@ ARGUMENTS = ["--max-epochs", "1", "--num-images", "3", "--accelerator", "cpu", "
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
     data = datasets.digits(train_size=64 * 3, test_size=60)
-    monkeypatch.setattr("recipes.arguments.load", lambda *args, **kwargs: data)
+    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: data)
     return data
 
 

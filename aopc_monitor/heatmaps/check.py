@@ -1,0 +1,244 @@
+"""Whether a heatmap of a network is what its name says: checked on a few images, before trust."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isolation
+from aopc_monitor.heatmaps.engine.audit import Audit
+from aopc_monitor.heatmaps.engine.backward_pass import backward_pass
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
+from aopc_monitor.heatmaps.lrp import RelevancePropagation
+from aopc_monitor.heatmaps.table import get
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.utilities.checks import check_images
+
+FORWARD_TOLERANCE = 1e-3
+LOSS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class OperationUse:
+    """An operation that the images passed on their way to the outputs.
+
+    Attributes:
+        name: its plain name.
+        rule: what its backward pass was, or "gradient (no rule)".
+        count: how often it was called.
+    """
+
+    name: str
+    rule: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Attributes:
+        heatmap: the heatmap.
+        operations: what the forward pass used; empty for heatmaps that are no backward pass.
+        without_rule: names of operations without a rule that relevance passed through.
+        conservation_error: mean over images of `|sum of relevance - score| / |score|`, for LRP; NaN
+            where every score is 0, None for other heatmaps.
+        absorbed: the mean share of the score that biases and other added constants took, for LRP.
+        forward_difference: largest difference between outputs with and without the heatmap's
+            engine, in units of the largest output; None for heatmaps that are no backward pass.
+        problems: what makes the heatmap something else than its name says; empty if all is well.
+    """
+
+    heatmap: str
+    operations: tuple[OperationUse, ...]
+    without_rule: tuple[str, ...]
+    conservation_error: float | None
+    absorbed: float | None
+    forward_difference: float | None
+    problems: tuple[str, ...]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
+
+    def line(self) -> str:
+        """One line for people."""
+        if self.problems:
+            return f"{self.heatmap}: WARNING: {'; '.join(self.problems)}"
+        parts = [f"{self.heatmap}: fine"]
+        if self.operations:
+            count = sum(use.count for use in self.operations)
+            parts.append(f"{count} calls of {len(self.operations)} operations understood")
+        if self.conservation_error is not None:
+            parts.append(
+                f"{self.conservation_error:.2g} of the score does not reach the pixels "
+                f"({self.absorbed:.2g} is absorbed by biases and other constants)"
+            )
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        width = max((len(use.name) for use in self.operations), default=0)
+        rows = [f"  {use.name:<{width}} {use.count:>5} x  {use.rule}" for use in self.operations]
+        return "\n".join([self.line(), *rows])
+
+
+def check(
+    model: nn.Module,
+    images: Tensor,
+    heatmap: str | Heatmap,
+    target: Tensor | None = None,
+    name: str | None = None,
+) -> Report:
+    """Try a heatmap on a few images, and report whether it is what its name says.
+
+    Args:
+        model: network that returns (N, classes); left as it was.
+        images: (N, C, H, W); a handful is enough.
+        heatmap: a name, or any callable heatmap.
+        target: (N,) explained classes; the predictions if not given.
+        name: what the report calls it; by default as it was given.
+
+    Raises:
+        TypeError, ValueError: as the heatmap itself.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 10))
+        >>> report = check(model, torch.rand(2, 3, 8, 8), "lrp")
+        >>> [(use.name, use.count) for use in report.operations]
+        [('conv2d', 1), ('flatten', 1), ('gelu', 1), ('linear', 1)]
+        >>> report.is_fine
+        True
+    """
+    check_images(images)
+    name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
+    heatmap = get(heatmap)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if isinstance(heatmap, BackwardHeatmap):
+            found = _of_backward_pass(model, images, heatmap, target)
+        else:
+            found = Report(name, (), (), None, None, None, ())
+        relevance = _relevance(model, images, heatmap, target)
+    problems = [*found.problems, *_problems_of(relevance, images)]
+    for warning in caught:
+        if not isinstance(warning.message, NoRuleWarning):
+            warnings.warn(warning.message, stacklevel=2)
+        elif not found.without_rule:
+            problems.append(str(warning.message))
+    problems = list(dict.fromkeys(problems))
+    return replace(found, heatmap=name, problems=tuple(problems))
+
+
+def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:
+    if target is None:
+        with network_in_isolation(model) as network, torch.no_grad():
+            target = network.outputs(network.prepared(images)).argmax(dim=1)
+    # Heatmaps of this library look after the model themselves; any function may not.
+    with untouched(model):
+        return heatmap(model, images, target)
+
+
+def _problems_of(relevance: object, images: Tensor) -> list[str]:
+    wanted = (len(images), *images.shape[2:])
+    if not isinstance(relevance, Tensor) or relevance.shape != wanted:
+        shape = tuple(relevance.shape) if isinstance(relevance, Tensor) else type(relevance)
+        return [f"it returned {shape} and not a tensor of shape {tuple(wanted)}"]
+    flat = relevance.flatten(1)
+    if not bool(torch.isfinite(flat).all()):
+        return ["it holds NaN or infinite values"]
+    constant = int((flat.max(dim=1).values == flat.min(dim=1).values).sum())
+    if constant:
+        return [
+            f"it is constant on {constant} of {len(images)} images, so that its order is the "
+            "random one (normal while the last layer's weights are zero; if its activations are "
+            "far below LRP's epsilon, use LRPEpsilon(relative=True))"
+        ]
+    return []
+
+
+def _of_backward_pass(
+    model: nn.Module, images: Tensor, heatmap: BackwardHeatmap, target: Tensor | None
+) -> Report:
+    audit = Audit()
+    modes: list[BackwardRules] = []
+
+    def rules(entrance: Tensor) -> AbstractContextManager[BackwardRules | None]:
+        context = heatmap.backward_rules(entrance)
+        mode = context if isinstance(context, BackwardRules) else _counting(entrance)
+        mode.audit = audit
+        modes.append(mode)
+        return mode
+
+    with network_in_isolation(model, heatmap) as network:
+        images = network.prepared(images.detach().clone())
+        plain = network.outputs(images).detach()
+        target = plain.argmax(dim=1) if target is None else target
+        result = backward_pass(network, images, target, rules, _in_units_of_the_score)
+    conserves = isinstance(heatmap, RelevancePropagation)
+    total = heatmap.pool(images, result).sum(dim=(1, 2)) * len(images)
+    explained = result.scores != 0
+    error = float((total - 1)[explained].abs().mean()) if conserves else None
+    difference = float((result.outputs - plain).abs().max() / plain.abs().max().clamp_min(1e-30))
+    without = tuple(sorted(modes[0].without_rule))
+    return Report(
+        heatmap="",
+        operations=_uses(modes[0].used),
+        without_rule=without,
+        conservation_error=error,
+        absorbed=audit.absorbed if conserves else None,
+        forward_difference=difference,
+        problems=(
+            *_rule_problems(without, modes[0].used),
+            *_forward_problems(difference),
+            *_loss_problems(audit.lost),
+        ),
+    )
+
+
+def _in_units_of_the_score(scores: Tensor) -> Tensor:
+    """Signals under which relevance is a share of the score, averaged over the images."""
+    return torch.where(scores == 0, 0.0, 1 / scores) / len(scores)
+
+
+def _counting(images: Tensor) -> BackwardRules:
+    """An engine that changes nothing."""
+    return BackwardRules("gradient", {}, None, images)
+
+
+def _uses(used: Counter[tuple[str, str]]) -> tuple[OperationUse, ...]:
+    return tuple(
+        OperationUse(name, rule or "gradient (no rule)", count)
+        for (name, rule), count in sorted(used.items())
+    )
+
+
+def _rule_problems(names: tuple[str, ...], used: Counter[tuple[str, str]]) -> list[str]:
+    if not names:
+        return []
+    counts = {name: used[name, ""] for name in names}
+    listed = ", ".join(f"{name} ({count} x)" if count else name for name, count in counts.items())
+    return [f"plain gradient where there is no rule: {listed}"]
+
+
+def _loss_problems(lost: float) -> list[str]:
+    if abs(lost) <= LOSS_TOLERANCE:
+        return []
+    return [
+        f"{lost:.2g} of the score was given to activations of zero, which cannot hand it on: give "
+        'flat_rule and w_square_rule to the "first layer" only'
+    ]
+
+
+def _forward_problems(difference: float) -> list[str]:
+    if difference <= FORWARD_TOLERANCE:
+        return []
+    return [
+        f"outputs differ by {difference:.1g} of their size from one forward pass to the next: "
+        "is the network random in eval mode?"
+    ]

@@ -1,0 +1,1 @@
+"""How rules reach the operations of a network: the op-level engine."""

@@ -1,0 +1,87 @@
+"""One forward pass under rules and its backward pass, from the class scores to the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.engine.dependence import where_it_ends
+from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.utilities.checks import check_target
+
+
+class BackwardPass(NamedTuple):
+    """What came of a forward pass under rules and its backward pass.
+
+    Attributes:
+        outputs: (N, classes).
+        scores: (N,) outputs of the explained class, where the backward pass started.
+        signal: (N, C, H, W) at the images.
+        carried: (N, C, H, W) relevance that came on its own way (see `backward`); zeros if none.
+    """
+
+    outputs: Tensor
+    scores: Tensor
+    signal: Tensor
+    carried: Tensor
+
+
+def backward_pass(
+    network: Network,
+    images: Tensor,
+    target: Tensor,
+    rules: Callable[[Tensor], AbstractContextManager[BackwardRules | None]] | None = None,
+    start: Callable[[Tensor], Tensor] | None = None,
+) -> BackwardPass:
+    """One forward pass under rules, and the backward pass from the score of the target class.
+
+    Args:
+        network: whose outputs are explained.
+        images: (N, C, H, W).
+        target: (N,) classes.
+        rules: makes the context for the forward pass from the tensor that goes in.
+        start: from the (N,) scores to the signal that each starts with; 1 if not given.
+
+    Raises:
+        ValueError: for a target out of range, or if the outputs do not depend on the images.
+    """
+    images = images.detach().requires_grad_()
+    # The network gets a clone, so that its first operation may work in place.
+    entrance = images.clone()
+    context = nullcontext() if rules is None else rules(entrance)
+    with context as mode:
+        outputs = network.outputs(entrance)
+    explained = outputs if mode is None else mode.start_of(outputs)
+    target = target.to(outputs.device)
+    check_target(target, *outputs.shape)
+    scores = explained.gather(1, target[:, None])[:, 0]
+    signals: list[Tensor | None] = [None, None]
+    if scores.requires_grad:
+        ends = [images] if mode is None else [images, mode.carriers.relevance]
+        weights = torch.ones_like(scores) if start is None else start(scores.detach())
+        # autograd.grad and not .backward(): the parameters' .grad stays out of it.
+        try:
+            found = torch.autograd.grad(scores, ends, weights, allow_unused=True)
+        except RuntimeError as error:
+            # The second forward pass, which saves memory, does not know of the rules.
+            if "checkpoint" in str(error).lower():
+                raise RuntimeError(
+                    "the model uses activation checkpointing also in eval mode, whose second "
+                    "forward pass knows nothing of heatmaps: switch it on `if self.training` only"
+                ) from error
+            raise
+        signals = [*found, None][:2]
+    if mode is not None:
+        mode.warn()
+    if signals[0] is None and signals[1] is None:
+        raise ValueError(
+            "the model's outputs do not depend differentiably on its images, so there is nothing "
+            f"to show{where_it_ends(network, images)}"
+        )
+    signal, carried = (torch.zeros_like(images) if s is None else s for s in signals)
+    return BackwardPass(outputs.detach(), scores.detach(), signal, carried)

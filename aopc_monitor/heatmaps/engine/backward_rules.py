@@ -1,0 +1,250 @@
+"""The engine: gives each torch operation of a forward pass a backward rule of ours.
+
+A `TorchFunctionMode` sees every torch call that a forward pass makes, whether a module made it or a
+function (`F.relu`, `x + y`, a ReLU module used twice), and lets a rule take its place. Nothing is
+hooked, merged, patched or swapped on the model, so there is nothing to undo.
+
+Heatmaps of this engine are gradients of the rewritten forward pass. Relevance is carried as
+`g = R / a`, where a is the activation that R belongs to: LRP is then the product of image and
+gradient, and every operation that is linear or positively homogeneous without a bias (sums,
+concatenations, pooling, ReLU, reshapes) needs no rule at all, since its plain gradient already
+redistributes R in proportion to the contributions (Ancona et al. 2018; Ali et al. 2022).
+
+Zeros cannot carry relevance that way; `carriers` has another way for rules of the first layer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.heatmaps.engine.audit import Audit
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, tensors_in
+from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
+from aopc_monitor.heatmaps.engine.operations import (
+    ALSO_LINEAR_IN,
+    COPIES,
+    FIRST_LAYER,
+    KEEP_GATES,
+    RESHAPES,
+    VIEWS,
+)
+from aopc_monitor.heatmaps.engine.saved_values import Keeper
+
+Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
+
+
+class NoRuleWarning(UserWarning):
+    """A heatmap went through operations that its method has no rule for."""
+
+
+class BackwardRules(TorchFunctionMode):
+    """Within this context, operations on the images' way get the backward passes of `rules`.
+
+    Only what depends on the images may require gradients (no parameter does), and the context must
+    be left before the gradient is taken.
+
+    Args:
+        method: name of the method, for messages.
+        rules: from an operation's plain name to what takes its place.
+        exact: plain names of the operations whose own gradient is what the method asks for; None
+            for all operations.
+        images: where the signal begins.
+
+    Attributes:
+        used: how often each (operation, rule) was met; the rule is "" where there is none.
+        without_rule: operations that were met and have no rule.
+        gates: factors that weigh signals, and what is made of them alone, with a rank: of two
+            factors, the one of the higher rank is the gate.
+        carriers: the way of relevance itself, near the images.
+        audit: if set, is told of the relevance that constants such as biases absorb.
+        first_layer_was_met: whether the rule of the first layer, if there is one, was applied.
+    """
+
+    def __init__(
+        self, method: str, rules: Mapping[str, Rule], exact: frozenset[str] | None, images: Tensor
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.rules = rules
+        self.exact = exact
+        self.used: Counter[tuple[str, str]] = Counter()
+        self.without_rule: set[str] = set()
+        self.audit: Audit | None = None
+        self.keeper = Keeper()
+        bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
+        self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
+        self.first_layer_was_met = FIRST_LAYER not in rules
+        # All of these forget tensors that nobody else holds.
+        self.gates: Any = WeakIdKeyDictionary()
+        self.origins: Any = WeakIdKeyDictionary()
+        self._logits: Any = WeakIdKeyDictionary()
+        self._seen: Any = WeakIdKeyDictionary()
+        self._seen[images] = True
+        self._opened: list[Operation] = []
+
+    def is_signal(self, value: object) -> bool:
+        """Whether a value is a tensor that depends on the images."""
+        # Parameters that no module registered are leaves, which the images here never are.
+        return isinstance(value, Tensor) and value.requires_grad and not value.is_leaf
+
+    def mark_logits(self, probabilities: Tensor, logits: Tensor) -> None:
+        """Remember what a softmax was made of, for as long as nobody writes into its result."""
+        self._logits[probabilities] = (logits, probabilities._version)
+
+    def __torch_function__(
+        self,
+        func: Operation,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one torch call by its rule, or as it is."""
+        kwargs = kwargs or {}
+        signals = [value for value in tensors_in((args, kwargs)) if self.is_signal(value)]
+        call = Call(func, args, kwargs)
+        if call.in_place and isinstance(call.first, Tensor):
+            self.keeper.about_to_write(call.first)
+        if not signals:
+            return func(*args, **kwargs)
+        self._check_origin(signals)
+        rule = self.rules.get(call.name)
+        body = body_of(func) if rule is None and not self._is_known(call) else None
+        # Not twice: what a method of Tensor takes over from its base class reports as itself.
+        if body is not None and func not in self._opened:
+            with self._looking_into(func):
+                return body(*args, **kwargs)
+        return self._run(call, signals, rule)
+
+    def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
+        if call.name.endswith("_as"):  # the second tensor only lends its shape
+            signals = signals[:1]
+        # What the call may write over has to be known before.
+        gate = min(self.gates.get(signal, 0) for signal in signals)
+        gate = gate if call.name in KEEP_GATES else 0
+        carriers = self.carriers.before(call, signals)
+        audit = self.audit
+        constant = None if audit is None else audit.constant_part(call, self.is_signal)
+        if rule is None:
+            result = call.operation(*call.args, **call.kwargs)
+        else:
+            result = rule(call, self)
+            if call.in_place:
+                gate = max(gate, self.gates.get(result, 0))
+                result = call.first.copy_(result)
+        # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
+        reached = call.args[0] if call.name == "setitem" else result
+        results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
+        self._follow(call, signals[0], results, rule, gate)
+        self.carriers.after(call, carriers, results)
+        if audit is not None and constant is not None:
+            audit.watch(constant, results)
+        return result
+
+    def _is_known(self, call: Call) -> bool:
+        # Where every gradient is exact there is nothing to look for but what has a rule.
+        return call.name in (RESHAPES if self.exact is None else self.exact)
+
+    def _is_exact(self, call: Call) -> bool:
+        if self.exact is None:
+            return True
+        factor = ALSO_LINEAR_IN.get(call.name)
+        if factor is not None and self.is_signal(call.argument(*factor)):
+            return False
+        return call.name in self.exact
+
+    @contextmanager
+    def _looking_into(self, func: Operation) -> Iterator[None]:
+        """See the inner operations of a function of torch that is written in Python."""
+        self._opened.append(func)
+        try:
+            with self:
+                yield
+        finally:
+            self._opened.remove(func)
+
+    def start_of(self, outputs: Tensor) -> Tensor:
+        """Where the backward pass starts: the outputs, or the logits before a final softmax."""
+        if self.is_signal(outputs):
+            self._check_origin([outputs])
+        logits, version = self._logits.get(outputs, (None, None))
+        if logits is None or version != outputs._version:
+            return outputs
+        start: Tensor = logits.reshape(outputs.shape)
+        return start
+
+    def warn(self) -> None:
+        """Name the operations without a rule that the backward pass went through."""
+        if not self.first_layer_was_met:
+            self.without_rule.add("the first layer (no linear operation works on the images)")
+        if self.without_rule:
+            message = (
+                f"{self.method} has no rule for: {', '.join(sorted(self.without_rule))}. Their "
+                "plain gradient was used, so the heatmap is not what the method's name says"
+            )
+            warnings.warn(NoRuleWarning(message), stacklevel=2)
+
+    def note_without_rule(self, name: str, results: list[Tensor]) -> None:
+        """Remember an operation without a rule, once a signal comes back through it."""
+        self.used[name, ""] += 1
+        for result in results:
+            result.register_hook(lambda signal: self._reached(name, signal))
+
+    def _reached(self, name: str, signal: Tensor | None) -> None:
+        if signal is not None:  # None where relevance went by its carrier
+            self.without_rule.add(name)
+
+    def _check_origin(self, signals: list[Tensor]) -> None:
+        """What no call returned was made out of sight: by TorchScript or an autograd.Function."""
+        for signal in signals:
+            if signal not in self._seen:
+                maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
+                self.note_without_rule(f"a hidden operation ({maker})", [signal])
+                self._seen[signal] = True
+
+    def _follow(
+        self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, gate: int
+    ) -> None:
+        """Note what a call made of the signals that it was given."""
+        for tensor in results:
+            self._seen[tensor] = True
+            if tensor._base is not None:  # written into through a view
+                self._seen[tensor._base] = True
+        if not results:
+            return
+        if rule is None and not self._is_exact(call):
+            self.note_without_rule(call.name, results)
+        else:
+            self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
+        if gate:
+            self.gates.update(dict.fromkeys(results, gate))
+        elif call.in_place:
+            self.gates.pop(call.first, None)
+        self._follow_copies(call, signal, results)
+
+    def _follow_copies(self, call: Call, signal: Tensor, results: list[Tensor]) -> None:
+        if call.in_place:
+            return
+        *layer, layer_version = self.origins.get(signal, (None,))
+        if layer and call.name in COPIES and signal._version == layer_version:
+            self.origins.update({copy: (*layer, copy._version) for copy in results})
+        logits, version = self._logits.get(signal, (None, None))
+        if logits is not None and call.name in VIEWS | COPIES and signal._version == version:
+            for copy in results:
+                self.mark_logits(copy, logits)
+
+
+ITS_GRADIENT = "its gradient"
+
+
+def _label(rule: Rule) -> str:
+    """What a report calls a rule."""
+    label = getattr(rule, "label", None) or getattr(rule, "__name__", repr(rule))
+    return str(label).replace("_", " ")

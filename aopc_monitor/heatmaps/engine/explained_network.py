@@ -1,0 +1,74 @@
+"""A model as heatmaps see it: from images to class scores, in a precision that gradients need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.network.scores import class_outputs
+
+OutputFunction: TypeAlias = Callable[[Any], Tensor]
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Network:
+    """From images to (N, classes) outputs.
+
+    Args:
+        model: network that returns (N, classes), an object with that as `.logits`, or several
+            tensors, of which the first of that shape counts.
+        output_fn: from what the model returns to (N, classes), if it is something else.
+        widen: computes a model whose parameters are in half precision with copies of them in
+            float32, since signals of a backward pass underflow in float16.
+
+    Attributes:
+        model: the model.
+        dtype: precision of the images it is given, None for that of the images themselves.
+    """
+
+    def __init__(
+        self, model: nn.Module, output_fn: OutputFunction | None = None, *, widen: bool = True
+    ) -> None:
+        self.model = model
+        self.output_fn = output_fn
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        halves = {name for name, tensor in tensors.items() if tensor.dtype in HALF}
+        self.dtype = torch.float32 if halves and widen else None
+        floats = (tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
+        self._wide_dtype = None if halves else next(floats, None)
+        self._wide = {n: tensors[n].detach().float() for n in halves} if widen else {}
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """(N, classes) outputs, on the graph of the images."""
+        if self._wide:
+            with _default_dtype(torch.float32):
+                answer = torch.func.functional_call(self.model, self._wide, (images,))
+        else:
+            answer = self.model(images)
+        if self.output_fn is not None:
+            answer = self.output_fn(answer)
+        return class_outputs(answer, len(images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """The images in the precision that the network is computed in."""
+        if self.dtype is not None:
+            return images.to(self.dtype)
+        # Under autocast, half-precision images go into any network; here autocast is off.
+        if images.dtype in HALF and self._wide_dtype is not None:
+            return images.to(self._wide_dtype)
+        return images
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """For constants that a forward makes; trainers in half precision set half precision here."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

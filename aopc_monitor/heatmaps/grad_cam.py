@@ -1,0 +1,172 @@
+"""Grad-CAM: which places of a layer's activations raise the score."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from aopc_monitor.heatmaps.base import NetworkHeatmap
+from aopc_monitor.heatmaps.engine.calls import Operation, plain_name
+from aopc_monitor.heatmaps.engine.dependence import where_it_ends
+from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.utilities.checks import check_target
+
+_NEEDS_PLACES = (
+    "Grad-CAM needs activations of shape (N, channels, h, w). It does not apply to tokens "
+    "(N, L, channels) of a transformer: choose a convolutional layer, or another heatmap"
+)
+
+
+@dataclass(frozen=True)
+class GradCAM(NetworkHeatmap):
+    """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2): where a layer's channels speak for the class.
+
+    The ReLU of the sum of a layer's (N, C, h, w) activations over channels, each channel weighted
+    by the mean over places of the score's gradient; interpolated to the pixels bilinearly. Never
+    negative, and as coarse as the layer.
+
+    Attributes:
+        layer: name of a module as in `model.named_modules()`; the end of a name suffices if it is
+            the end of one only, so that the name of a layer in a network also finds it where the
+            network is part of a LightningModule. Of a module that is called several times, the last
+            call counts. If not given: the last convolution whose output has more than one place.
+            In a vision transformer that is the patch embedding, which knows nothing of classes:
+            choose another heatmap there.
+
+    Raises:
+        ValueError: on calling, for a layer that does not exist, is not reached, or has no places.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        >>> GradCAM(layer="1")(model, torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and not isinstance(self.layer, str):
+            raise TypeError(
+                f"layer is a {type(self.layer).__name__}; wanted is the name of a module, as in "
+                "model.named_modules()"
+            )
+
+    def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
+        """The weighted sum of activations, on the pixels."""
+        images = images.detach().requires_grad_()
+        with self._watched(network.model) as seen:
+            outputs = network.outputs(images.clone())
+        target = target.to(outputs.device)
+        check_target(target, *outputs.shape)
+        if not outputs.requires_grad:
+            raise ValueError(
+                "the model's outputs do not depend differentiably on its images, so there is "
+                f"nothing to show{where_it_ends(network, images)}"
+            )
+        activations = self._checked(seen, len(images))
+        scores = outputs.gather(1, target[:, None])
+        (gradient,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+        if gradient is None:
+            raise ValueError(f"{self._name}: the class scores do not depend on its output")
+        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        coarse = F.relu((weights * activations.detach()).sum(dim=1, keepdim=True))
+        return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+    @contextmanager
+    def _watched(self, model: nn.Module) -> Iterator[list[Any]]:
+        """Collects what comes out of the layer, the last one at the end."""
+        seen: list[Any] = []
+        if self.layer is None:
+            with _Convolutions(seen):
+                yield seen
+            return
+        handle = _module(model, self.layer).register_forward_hook(
+            lambda module, inputs, output: _followed(output, seen)
+        )
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
+    @property
+    def _name(self) -> str:
+        return "the last convolution" if self.layer is None else f"layer={self.layer!r}"
+
+    def _checked(self, seen: list[Any], num_images: int) -> Tensor:
+        if self.layer is None:
+            seen = [s for s in seen if s.ndim == 4 and len(s) == num_images and s[0, 0].numel() > 1]
+        if not seen:
+            found = (
+                "layer is not given, and no convolution with an output (N, channels, h, w) of more "
+                "than one place was met"
+                if self.layer is None
+                else f"{self._name} was not called in the forward pass"
+            )
+            raise ValueError(f"{found}. {_NEEDS_PLACES}")
+        activations = seen[-1]
+        if not isinstance(activations, Tensor):
+            raise ValueError(
+                f"{self._name} returns a {type(activations).__name__}. {_NEEDS_PLACES}"
+            )
+        if activations.ndim != 4 or len(activations) != num_images:
+            raise ValueError(f"{self._name} gave {tuple(activations.shape)}; {_NEEDS_PLACES}")
+        if not activations.requires_grad:
+            raise ValueError(f"{self._name}: its output does not depend on the images")
+        return activations
+
+
+def _followed(output: Any, seen: list[Any]) -> Any:
+    """Note an output, and let the network go on with a copy that it may write into."""
+    seen.append(output)
+    return output.clone() if isinstance(output, Tensor) else output
+
+
+class _Convolutions(TorchFunctionMode):
+    """Collects the outputs of convolutions that depend on the images."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(
+        self,
+        func: Operation,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if plain_name(func) in _CONVOLUTIONS and result.requires_grad:
+            return _followed(result, self.seen)
+        return result
+
+
+_CONVOLUTIONS = frozenset({"conv2d", "conv_transpose2d", "convolution"})
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """The module of that name, or the only one whose name ends so."""
+    modules = {path: module for path, module in model.named_modules() if path}
+    if name in modules:
+        return modules[name]
+    ending = [path for path in modules if path.endswith(f".{name}")]
+    if len(ending) == 1:
+        return modules[ending[0]]
+    if ending:
+        raise ValueError(
+            f"layer={name!r} is the end of several names: {', '.join(ending)}. Give one of these"
+        )
+    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"it ends in {list(modules)[-5:]}."
+    raise ValueError(
+        f"layer={name!r} is no layer of the {type(model).__name__}: {hint} All are in "
+        "model.named_modules()"
+    )

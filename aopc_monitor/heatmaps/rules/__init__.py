@@ -1,0 +1,1 @@
+"""How relevance passes one operation: one formula each."""

@@ -1,0 +1,197 @@
+"""Gives a rule to linear operations, whichever call makes them, and to what is fused with them."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
+from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
+from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
+from aopc_monitor.heatmaps.rules import linear_layer as calls
+from aopc_monitor.heatmaps.rules.linear import (
+    LinearLayer,
+    LinearRule,
+    epsilon_rule,
+    label_of,
+    of_outputs,
+)
+from aopc_monitor.heatmaps.rules.linear_layer import LinearCall
+from aopc_monitor.heatmaps.rules.nonlinear import normalization
+from aopc_monitor.heatmaps.rules.products import factors_of, gated_product
+from aopc_monitor.heatmaps.rules.stabilizer import damping, relative_to_scale
+
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "mv", "einsum")
+CONVOLUTIONAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)
+DENSE = ("linear", "addmm", *MATRIX_PRODUCTS)
+LINEAR = (*CONVOLUTIONAL, *DENSE, "batch_norm")
+
+
+def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
+    """An entry of a table of rules: linear operations that follow an LRP rule.
+
+    Args:
+        rule: `(layer, relevance, **settings)`, from relevance at the outputs to relevance at the
+            inputs; one of `linear_rules`, or your own.
+        **settings: given to the rule.
+
+    Example:
+        >>> from aopc_monitor.heatmaps.rules.linear import gamma_rule
+        >>> linear(gamma_rule, gamma=0.5).label
+        'gamma rule (gamma=0.5)'
+    """
+    if not callable(rule):
+        raise TypeError(f"rule={rule!r} is no function (layer, relevance, **settings)")
+    try:
+        inspect.signature(rule).bind(None, None, **settings)
+    except TypeError as error:
+        raise TypeError(f"{label_of(rule, settings)}: {error}") from error
+    return LinearOperation(rule, settings)
+
+
+class LinearOperation:
+    """See `linear`."""
+
+    def __init__(self, rule: LinearRule, settings: dict[str, Any]) -> None:
+        self.rule = rule
+        self.settings = settings
+        self.label = label_of(rule, settings)
+
+    def __call__(self, call: Call, mode: BackwardRules) -> Any:
+        """Run the operation; its backward pass is the rule's."""
+        if call.name == "batch_norm":
+            return _batch_norm(call, mode, self)
+        if call.name in MATRIX_PRODUCTS:
+            return _product(call, mode, self)
+        if call.name not in _READERS:
+            raise ValueError(
+                f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
+                f"these are {', '.join(LINEAR)}"
+            )
+        layer = _READERS[call.name](call)
+        if mode.is_signal(layer.weight):
+            return _dynamic(layer, mode)
+        if mode.is_signal(layer.bias):
+            return self._with_signal_as_bias(layer, mode)
+        return self.redistribute(layer, mode)
+
+    def _with_signal_as_bias(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+        """A bias made of the images is a summand like any other."""
+        assert layer.bias is not None
+        if not mode.is_signal(layer.input):
+            return layer.output
+        alone = layer.apply(layer.input, layer.weight, None)
+        product = self.redistribute(replace(layer, bias=None, output=alone), mode)
+        return product + of_outputs(layer, layer.bias)
+
+    def redistribute(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+        """The layer's outputs, whose relevance goes to its inputs by the rule."""
+        first = mode.rules.get(FIRST_LAYER) if mode.carriers.of(layer.input) else None
+        if isinstance(first, LinearOperation):
+            mode.first_layer_was_met = True
+            mode.used[FIRST_LAYER, first.label] += 1
+        result = _redistribute(layer, mode, first if isinstance(first, LinearOperation) else self)
+        # The version tells later whether somebody wrote into the result in between.
+        mode.origins[result] = (layer, self, result._version)
+        return result
+
+
+_READERS = {
+    **dict.fromkeys(CONVOLUTIONS, calls.convolution),
+    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, calls.transposed_convolution),
+    "linear": calls.fully_connected,
+    "addmm": calls.matrix_product_plus,
+}
+
+
+def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation) -> Tensor:
+    inputs, outputs = mode.keeper.keep(layer.input), mode.keeper.keep(layer.output)
+    known = LinearLayer(layer, inputs, outputs, mode.audit)
+    if entry.rule is epsilon_rule:
+        return _damped(known, **entry.settings)
+    carrier, settings = mode.carriers.of(layer.input), entry.settings
+    if carrier is not None and carrier.low is not None and "low" in settings:
+        # The data range is that of the images; this is what became of it on the way here.
+        settings = {**settings, "low": carrier.low, "high": carrier.high}
+
+    def backward(signal: Tensor) -> Tensor:
+        relevance = entry.rule(known, outputs.value * signal, **settings)
+        # From R_i to g_i = R_i / a_i, unless R_i itself is carried on.
+        if carrier is not None:
+            return relevance
+        is_zero = inputs.value == 0
+        if mode.audit is not None:
+            mode.audit.lost += float(relevance[is_zero].sum())
+        return torch.where(is_zero, 0.0, relevance / inputs.value)
+
+    way = None if carrier is None else carrier.relevance
+    return substitute(layer.input, layer.output, backward, way, copy=False)
+
+
+def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -> Tensor:
+    """LRP-epsilon without a second forward pass.
+
+    R_i / a_i = sum_j w_ij (g_j z_j / (z_j + epsilon sign(z_j))): the operation's own gradient of a
+    signal that is damped once.
+    """
+
+    def backward(signal: Tensor) -> Tensor:
+        stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
+        damped = signal * damping(layer.outputs, stabilizer)
+        if layer.audit is not None and layer.bias is not None:
+            layer.audit.absorb((damped * of_outputs(layer.call, layer.bias)).sum())
+        return damped
+
+    return substitute(layer.call.output, layer.call.output, backward, copy=False)
+
+
+def _dynamic(layer: LinearCall, mode: BackwardRules) -> Tensor:
+    """Weights made of the images (dynamic convolution) and activations share equally."""
+    activations = scaled(layer.input, 0.5) if mode.is_signal(layer.input) else layer.input
+    share = 0.5 if mode.is_signal(layer.input) else 1.0
+    return layer.apply(activations, scaled(layer.weight, share), layer.bias)
+
+
+def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
+    """Batch normalisation by running statistics, fused with the layer before it if there is one."""
+    named = calls.normalization_arguments(call)
+    if named.get("training") or named.get("running_mean") is None:
+        return normalization(entry.settings.get("epsilon", 0.0))(call, mode)
+    carrier = mode.carriers.of(call.first)
+    if carrier is not None and not mode.first_layer_was_met:
+        return _normalized_images(call, carrier, mode)
+    before, rule, version = mode.origins.get(call.first, (None, entry, None))
+    if before is not None and (before.per_output is None or call.first._version != version):
+        before, rule = None, entry
+    return rule.redistribute(calls.batch_norm(call, before), mode)
+
+
+def _normalized_images(call: Call, carrier: Carrier, mode: BackwardRules) -> Tensor:
+    """Batch normalisation of the images themselves: the first layer is what comes after it."""
+    result: Tensor = call.run()
+    mode.carriers.put(result, carrier.scaled_and_shifted(call, call.first, result))
+    return result
+
+
+def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
+    """Product of a signal and constant weights is a layer; of two signals, see `products`."""
+    factors = factors_of(call)
+    positions = [i for i, value in enumerate(factors.values) if mode.is_signal(value)]
+    if len(positions) > 1 or len(factors.values) != 2:
+        return gated_product(call, mode)
+    place = positions[0]
+
+    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        result: Tensor = factors.rebuild([a, w] if place == 0 else [w, a]).run()
+        return result
+
+    signal, weight = factors.values[place], factors.values[1 - place]
+    return entry.redistribute(LinearCall(signal, weight, None, call.run(), apply), mode)

@@ -1,0 +1,1 @@
+"""How heatmaps are scored."""

@@ -1,0 +1,228 @@
+"""AOPC as a torchmetrics metric: sums and counts only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.heatmaps import Heatmap, with_data_range
+from aopc_monitor.heatmaps.table import get_seeded
+from aopc_monitor.metrics.base import MeanOverImages
+from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
+from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Order, check_order
+from aopc_monitor.perturbation.replacements import DataRange, Replacement
+from aopc_monitor.precision import standard_error
+from aopc_monitor.utilities.checks import check_images
+
+
+class AOPC(MeanOverImages):
+    """Area over the perturbation curve, averaged over all images seen (Samek et al. 2017, eq. 12).
+
+    The larger, the faster the prediction collapses when the regions go that the heatmap calls
+    relevant. Compare it with `AOPC(heatmap="random", ...)` of the same settings: the same images
+    then get the same noise, and the difference is what the heatmap knows.
+
+    The states are sums of fixed shape, so the metric synchronises over processes, merges and
+    resets as any torchmetrics metric. The noise depends on `seed` and on the batch alone.
+
+    Args:
+        heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
+        region_size: side of the square regions in pixels.
+        steps: L, how many regions are perturbed.
+        data_range: (low, high) of valid inputs as the network sees them, numbers or one per
+            channel; for normalised images see `normalized_data_range`.
+        order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
+        relative: divide each image's area by f(x^(0)), so that networks of different confidence
+            compare; only for positive scores.
+        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        repeats: independent draws of a random replacement.
+        sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
+            J parts of 1 ... L; all if not given.
+        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        chunk_size: images per forward; if not given 64, on a CPU 16 of 224 x 224, or another size
+            where that turns out to be faster while measuring. Fewer where memory is short.
+        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
+            networks with convolutions that take it, if not given.
+        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
+            scores, the clean one included; heatmaps are not affected.
+        compiled: whether these go through `torch.compile`: the call, not the module. Where that
+            fails, a warning says so once.
+        seed: seed of ties and noise.
+        kwargs: torchmetrics' own arguments.
+
+    Raises:
+        ValueError: for unknown names and impossible values.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        >>> metric = AOPC(heatmap="lrp", region_size=4, steps=8, data_range=(0.0, 1.0))
+        >>> for _ in range(2):
+        ...     metric.update(model, torch.rand(8, 3, 16, 16))
+        >>> metric.compute().shape, metric.curve().shape
+        (torch.Size([]), torch.Size([9]))
+    """
+
+    higher_is_better = True
+
+    total_curve: Tensor
+    squares_curve: Tensor
+    count_curve: Tensor
+
+    def __init__(
+        self,
+        heatmap: str | Heatmap = "lrp",
+        *,
+        region_size: int,
+        steps: int,
+        data_range: DataRange,
+        order: Order = "morf",
+        relative: bool = False,
+        replacement: str | Replacement = "uniform",
+        repeats: int = 1,
+        sampled_steps: int | None = None,
+        score: Score = "probability",
+        chunk_size: int | None = None,
+        channels_last: bool | None = None,
+        autocast: torch.dtype | None = None,
+        compiled: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        execution = Execution(chunk_size, channels_last, autocast, compiled)
+        protocol = PerturbationProtocol(
+            region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
+        )
+        check_order(order)
+        made = with_data_range(get_seeded(heatmap, seed), data_range)
+        shared = (made, self._orders(order), relative, seed, protocol.comparable())
+        super().__init__(shared, **kwargs)
+        self.protocol, self.heatmap, self.order, self.seed = protocol, made, order, seed
+        self.relative = relative
+        self._chunks, self._is_warned = ChunkSizesByNetwork(chunk_size), False
+        zeros = torch.zeros(steps + 1, dtype=torch.float64)
+        self.add_state("total_curve", zeros, dist_reduce_fx="sum")
+        self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("count_curve", zeros.long(), dist_reduce_fx="sum")
+
+    def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
+        """Perturb a batch and add it to the average; the model is left as it was.
+
+        Args:
+            model: network that returns (N, classes), or an object with that as `.logits`.
+            images: (N, C, H, W) floating point, as the network sees them.
+            heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
+
+        Raises:
+            TypeError: for images, heatmaps or outputs of the wrong type.
+            ValueError: for a wrong shape, device or value; the message names the argument.
+        """
+        results = self._evaluate(model, images, heatmaps)
+        self._add(self._areas(results))
+        curves = self._curves(results)
+        # Out of place: states that were made in inference mode refuse to be written into.
+        self.total_curve = self.total_curve + curves.nansum(dim=0).to(self.total_curve)
+        squares = curves.square().nansum(dim=0)
+        self.squares_curve = self.squares_curve + squares.to(self.squares_curve)
+        counts = (~curves.isnan()).sum(dim=0)
+        self.count_curve = self.count_curve + counts.to(self.count_curve)
+
+    def curve(self) -> Tensor:
+        """(L+1,) mean perturbation curve f(x^(0)) ... f(x^(L)) over all images seen.
+
+        With `sampled_steps` each step over the images that it was evaluated for; NaN if for none.
+        """
+        with self._over_processes():
+            return self._cast(self.total_curve / self.count_curve)
+
+    def curve_standard_error(self) -> Tensor:
+        """(L+1,) standard error of `curve` over images; NaN at steps of fewer than two of them."""
+        with self._over_processes():
+            return self._cast(
+                standard_error(self.count_curve, self.total_curve, self.squares_curve)
+            )
+
+    def _orders(self, order: Order) -> tuple[Order, ...]:
+        """The orders that are evaluated under the same draws."""
+        return (order,)
+
+    def _areas(self, results: Sequence[AOPCResult]) -> Tensor:
+        """(N,) what is averaged."""
+        areas = results[0].per_image
+        return areas / self._clean_scores(results) if self.relative else areas
+
+    def _curves(self, results: Sequence[AOPCResult]) -> Tensor:
+        """(N, L+1) what `curve` averages; NaN at steps that were not evaluated."""
+        return results[0].curves
+
+    def _clean_scores(self, results: Sequence[AOPCResult]) -> Tensor:
+        scores = results[0].curves[:, 0]
+        if not (scores > 0).all():
+            raise ValueError(
+                f"relative=True, but f(x) of an image is {float(scores.min()):.4g}: a share of it "
+                'means nothing; take score="probability", or relative=False'
+            )
+        return scores
+
+    def _evaluate(
+        self, model: nn.Module, images: Tensor, heatmaps: Tensor | None
+    ) -> list[AOPCResult]:
+        check_images(images)
+        if not self._is_warned:  # at the first batch, and not at each
+            self.protocol.warn_outside(images)
+            self._is_warned = True
+        orders = self._orders(self.order)
+        made = self.heatmap if heatmaps is None else heatmaps
+        return batch_results(model, images, made, orders, self.protocol, self.seed, self._chunks)
+
+
+class SymmetricRelevanceGain(AOPC):
+    """Area between the curves of least and most relevant first (Bluecher et al. 2024).
+
+    What a heatmap gains by telling the relevant from the irrelevant, at both ends: AOPC of the most
+    relevant first minus AOPC of the least relevant first, under the same noise. What any
+    perturbation does to the network falls out of the difference, so that it depends less on the
+    replacement than either. A random order has 0 on average.
+
+    Args:
+        heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
+        settings: those of `AOPC`, without `order`. The paper perturbs the whole image: `steps` as
+            many as there are regions.
+
+    Raises:
+        ValueError: for unknown names and impossible values.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        >>> metric = SymmetricRelevanceGain("lrp", region_size=4, steps=16, data_range=(0.0, 1.0))
+        >>> metric.update(model, torch.rand(8, 3, 16, 16))
+        >>> metric.curve().shape
+        torch.Size([17])
+    """
+
+    def __init__(self, heatmap: str | Heatmap = "lrp", **settings: Any) -> None:
+        if "order" in settings:
+            raise TypeError("order: SymmetricRelevanceGain always takes both, morf and lerf")
+        super().__init__(heatmap, **settings)
+
+    def curve(self) -> Tensor:
+        """(L+1,) mean distance of the two curves, least minus most relevant first, at each step."""
+        return super().curve()
+
+    def _orders(self, order: Order) -> tuple[Order, ...]:
+        return "morf", "lerf"
+
+    def _areas(self, results: Sequence[AOPCResult]) -> Tensor:
+        morf, lerf = results
+        gain = morf.per_image - lerf.per_image
+        return gain / self._clean_scores(results) if self.relative else gain
+
+    def _curves(self, results: Sequence[AOPCResult]) -> Tensor:
+        morf, lerf = results
+        return lerf.curves - morf.curves

@@ -1,0 +1,231 @@
+"""One look at a network: AOPC of several heatmaps with its control and its error, over many images.
+
+No arithmetic of AOPC is here (see `functional`), and nothing of trainers (see `monitor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.heatmaps import Heatmap, with_data_range
+from aopc_monitor.metrics.functional.aopc import AOPCResult, perturbation_results
+from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.network.chunks import ChunkSizes, proceed
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import score_function
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Order
+from aopc_monitor.perturbation.replacements import rounded
+from aopc_monitor.precision import accumulator_dtype, standard_error
+from aopc_monitor.utilities.randomness import generator_for
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Sums over images, from which every mean and every standard error follows.
+
+    Attributes:
+        sums: for each quantity the number of images, the sum and the sum of squares, (3, D); D is
+            1 for a number per image and L+1 for a curve.
+        forwards: images that went through the network.
+    """
+
+    sums: Mapping[str, Tensor]
+    forwards: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Tensor], forwards: int) -> Evaluation:
+        """Sum up values per image, (N,) or (N, D) each; NaN stands for no value."""
+        sums = {}
+        for name, value in values.items():
+            rows = value.reshape(len(value), -1).to(accumulator_dtype(value.device))
+            # NaN is no value: a step of the curve that was not evaluated for this image.
+            counts = (~rows.isnan()).sum(dim=0).to(rows)
+            sums[name] = torch.stack([counts, rows.nansum(dim=0), rows.square().nansum(dim=0)])
+        return cls(sums, forwards)
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
+        return Evaluation(sums, self.forwards + other.forwards)
+
+    @property
+    def num_images(self) -> int:
+        """Number of images looked at."""
+        return int(next(iter(self.sums.values()))[0, 0])
+
+    @property
+    def has_lerf(self) -> bool:
+        """Whether the least relevant regions were perturbed first, too."""
+        return any(name.endswith("_lerf_curve") for name in self.sums)
+
+    def curve(self, name: str) -> Tensor:
+        """(D,) mean of a quantity over the images that have it; NaN where none has."""
+        count, total, _ = self.sums[name]
+        return total / count
+
+    def curve_sem(self, name: str) -> Tensor:
+        """(D,) standard error of the mean over the images; NaN for a single image."""
+        return standard_error(*self.sums[name])
+
+    def mean(self, name: str) -> float:
+        """Mean of a quantity that has one number per image."""
+        return float(self.curve(name))
+
+    def sem(self, name: str) -> float:
+        """Standard error of `mean`."""
+        return float(self.curve_sem(name))
+
+    def summary(self) -> dict[str, float]:
+        """Each quantity that has one number per image: its mean, and as "NAME_sem" its error.
+
+        A single image has no standard error, so there is no such entry then.
+        """
+        names = [name for name in self.sums if not name.endswith("_curve")]
+        summary = {name: self.mean(name) for name in names}
+        if self.num_images > 1:
+            summary |= {f"{name}_sem": self.sem(name) for name in names}
+        return summary
+
+    def emptied(self) -> Evaluation:
+        """The same quantities of no images."""
+        return Evaluation({name: sums * 0 for name, sums in self.sums.items()}, 0)
+
+    def as_vector(self) -> Tensor:
+        """All sums in one float vector, to be added up over processes in one go."""
+        flat = [self.sums[name].flatten() for name in sorted(self.sums)]
+        return torch.cat([*flat, flat[0].new_tensor([self.forwards])])
+
+    def with_vector(self, vector: Tensor) -> Evaluation:
+        """This evaluation with the sums of `vector`, which `as_vector` of the same kind made."""
+        names = sorted(self.sums)
+        *parts, forwards = vector.split([*(self.sums[name].numel() for name in names), 1])
+        sums = {
+            name: part.view_as(self.sums[name]) for name, part in zip(names, parts, strict=True)
+        }
+        return Evaluation(sums, int(forwards))
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    heatmaps: Mapping[str, Heatmap],
+    protocol: PerturbationProtocol,
+    seed: int,
+    chunks: ChunkSizes | None = None,
+    before_each: Callable[[], None] = proceed,
+    lerf: bool = False,
+) -> Evaluation:
+    """Look at one batch.
+
+    All heatmaps share the clean forward, the random control and the noise, so that the gains are
+    paired differences.
+
+    Args:
+        model: network that returns (N, classes); left as it was.
+        images: (N, C, H, W).
+        labels: (N,), only to tell the accuracy; or None.
+        heatmaps: the heatmaps by name.
+        protocol: how to perturb.
+        seed: seed of ties, sampled steps and noise.
+        chunks: images at once; smaller afterwards where memory was short. Those of the protocol if
+            not given.
+        before_each: called before each chunk; raises to stop.
+        lerf: also perturb the least relevant regions first. All other numbers stay what they are.
+
+    Returns:
+        An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
+        random order), "NAME_curve"; of "random", "random_curve"; of "confidence" (probability of
+        the predicted class) and, given labels, "accuracy". With `lerf` also, for each heatmap,
+        "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus that, image
+        by image: the symmetric relevance gain of Bluecher et al. 2024) and "NAME_lerf_curve".
+    """
+    chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
+    with untouched(model, seed):
+        clean = CleanForward.of(model, images, protocol, chunks, before_each=before_each)
+        maps = {
+            name: clean.heatmaps(
+                with_data_range(make, protocol.data_range), model, chunks, before_each
+            )
+            for name, make in heatmaps.items()
+        }
+        nothing = torch.zeros_like(clean.images[:, 0])
+        orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
+        orders.append((nothing, "random"))
+        if lerf:
+            orders += [(relevance, "lerf") for relevance in maps.values()]
+        generator = generator_for(images, seed)
+        results = perturbation_results(clean, protocol, orders, generator, chunks, before_each)
+    values = _of_clean_images(clean, labels) | _of_orders(list(maps), results)
+    return Evaluation.of(values, results[0].forwards)
+
+
+def _of_orders(names: Sequence[str], results: Sequence[AOPCResult]) -> dict[str, Tensor]:
+    """From results in the order: each heatmap, the random order, each heatmap reversed or none."""
+    random, reversed_ones = results[len(names)], results[len(names) + 1 :]
+    values = {"random": random.per_image, "random_curve": random.curves}
+    for name, result in zip(names, results, strict=False):
+        values[name] = result.per_image
+        values[f"{name}_gain"] = result.per_image - random.per_image
+        values[f"{name}_curve"] = result.curves
+    for name, result in zip(names, reversed_ones, strict=False):
+        values[f"{name}_lerf"] = result.per_image
+        values[f"{name}_srg"] = values[name] - result.per_image
+        values[f"{name}_lerf_curve"] = result.curves
+    return values
+
+
+def num_orders(num_heatmaps: int, lerf: bool = False) -> int:
+    """Orders that an evaluation perturbs each image in, the random one included.
+
+    Example:
+        >>> num_orders(2), num_orders(2, lerf=True)
+        (3, 5)
+    """
+    return 1 + num_heatmaps * (2 if lerf else 1)
+
+
+def plan(
+    images: Tensor,
+    names: Collection[str],
+    protocol: PerturbationProtocol,
+    range_read_off: bool,
+    lerf: bool = False,
+) -> str:
+    """One line for people: what an evaluation of these images looks at, and what it costs.
+
+    Example:
+        >>> protocol = PerturbationProtocol(region_size=4, steps=30, data_range=(0.0, 1.0))
+        >>> line = plan(torch.rand(8, 3, 32, 32), ["lrp"], protocol, range_read_off=False)
+        >>> print(line)  # doctest: +ELLIPSIS
+        8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
+    """
+    forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
+    sampled = protocol.strata.count
+    steps = f"{protocol.steps} steps"
+    if sampled < protocol.steps:
+        steps = f"{sampled} sampled of {steps}"
+    line = (
+        f"{len(images)} images of {images.shape[2]} x {images.shape[3]}, regions of "
+        f"{protocol.region_size} x {protocol.region_size}, {steps}, "
+        f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
+        f"{forwards:,} forwards an evaluation"
+    )
+    if not range_read_off or protocol.data_range is None:
+        return line
+    low, high = (rounded(bound) for bound in protocol.data_range)
+    return f"{line}; data range read off the images: {low} to {high}"
+
+
+def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Tensor]:
+    if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
+        return {}
+    confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
+    if labels is None:
+        return {"confidence": confidence}
+    correct = clean.target == labels.to(clean.target.device)
+    return {"confidence": confidence, "accuracy": correct.to(confidence)}

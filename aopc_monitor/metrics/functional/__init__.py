@@ -1,0 +1,1 @@
+"""The scores as functions, as their papers define them."""

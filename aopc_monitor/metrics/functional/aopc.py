@@ -1,0 +1,269 @@
+"""The area over the perturbation curve: the readable statement of eq. 12."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import Score, checked_scores
+from aopc_monitor.network.wrappers import network_of
+from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Order, perturbation_order, rank_map, region_relevance
+from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
+from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_images
+from aopc_monitor.utilities.randomness import generator_for
+
+if TYPE_CHECKING:
+    from aopc_monitor.heatmaps import Heatmap
+
+
+@dataclass(frozen=True)
+class AOPCResult:
+    """What one evaluation of a batch found.
+
+    Attributes:
+        per_image: (N,) area over each image's curve: 1/(L+1) * sum over k of f(x^(0)) - f(x^(k)).
+        curves: (N, L+1) perturbation curve f(x^(0)) ... f(x^(L)) of each image, averaged over
+            repeats; NaN at steps that were not evaluated.
+        target: (N,) the explained classes.
+        forwards: number of images that went through the network. Results that were computed
+            together share them.
+    """
+
+    per_image: Tensor
+    curves: Tensor
+    target: Tensor
+    forwards: int
+
+    @property
+    def relative(self) -> Tensor:
+        """(N,) `per_image` as a share of f(x^(0)), the score that there was to lose."""
+        return self.per_image / self.curves[:, 0]
+
+    @property
+    def curve(self) -> Tensor:
+        """(L+1,) mean perturbation curve over the images that each step was evaluated for."""
+        return self.curves.nanmean(dim=0)
+
+    @property
+    def mean(self) -> Tensor:
+        """Scalar AOPC, eq. 12."""
+        return self.per_image.mean()
+
+    @property
+    def sem(self) -> Tensor:
+        """Scalar standard error of the mean over images; NaN for a single image."""
+        return self.per_image.std() / len(self.per_image) ** 0.5
+
+
+def area_over_perturbation_curve(
+    model: nn.Module,
+    images: Tensor,
+    heatmaps: Tensor,
+    *,
+    region_size: int,
+    steps: int,
+    data_range: DataRange,
+    order: Order = "morf",
+    replacement: str | Replacement = "uniform",
+    repeats: int = 1,
+    sampled_steps: int | None = None,
+    score: Score = "probability",
+    target: Tensor | None = None,
+    chunk_size: int | None = None,
+    channels_last: bool | None = None,
+    autocast: torch.dtype | None = None,
+    compiled: bool = False,
+    generator: torch.Generator | None = None,
+) -> AOPCResult:
+    r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
+
+    .. math:: \frac{1}{L+1} \left\langle \sum_{k=0}^{L} f(x^{(0)}) - f(x^{(k)}) \right\rangle
+
+    Args:
+        model: network that returns (N, classes), or an object with that as `.logits`. It is
+            evaluated in eval mode and left as it was.
+        images: (N, C, H, W) floating point, as the network sees them.
+        heatmaps: (N, H, W), one relevance per pixel, on the images' device.
+        region_size: side m of the square regions in pixels.
+        steps: L, how many regions are perturbed.
+        data_range: (low, high) of valid inputs, numbers or one per channel; for normalised images
+            see `normalized_data_range`.
+        order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
+        replacement: "uniform" noise, "blur", "mean", "constant", "noisy_linear", or a
+            `Replacement`.
+        repeats: independent draws of a random replacement, averaged. Others are evaluated once.
+        sampled_steps: J, how many of the steps are evaluated for each image: one drawn from each of
+            J parts of 1 ... L, so that the area is unbiased at L / J times fewer forwards; all if
+            not given.
+        score: f: "probability", "logit", "log_probability", or a callable
+            (outputs (M, classes), target (M,)) -> (M,).
+        target: (N,) explained class; the prediction on the clean image if not given.
+        chunk_size: images per forward; if not given 64, on a CPU 16 of 224 x 224, or another size
+            where that turns out to be faster while measuring. Fewer where memory is short.
+        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
+            networks with convolutions that take it, if not given.
+        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
+            scores, the clean one included; heatmaps are not affected.
+        compiled: whether these go through `torch.compile`: the call, not the module. Where that
+            fails, a warning says so once.
+        generator: source of ties and noise. If not given, one of its own that is always the same
+            for the same images; the global generators are never used. The noise does not depend on
+            the chunk size, and with a generator on the CPU not on the device either.
+
+    Returns:
+        An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.
+
+    Raises:
+        TypeError: for images, heatmaps or outputs of the wrong type.
+        ValueError: for a wrong shape, device or value; the message names the argument.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        >>> images = torch.rand(5, 1, 8, 8)
+        >>> result = area_over_perturbation_curve(
+        ...     model, images, images[:, 0], region_size=2, steps=8, data_range=(0.0, 1.0))
+        >>> result.per_image.shape, result.curve.shape, result.forwards
+        (torch.Size([5]), torch.Size([9]), 45)
+    """
+    execution = Execution(chunk_size, channels_last, autocast, compiled)
+    protocol = PerturbationProtocol(
+        region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
+    )
+    check_images(images)
+    protocol.warn_outside(images)
+    with network_of(model, images) as (network, images), untouched(network):
+        chunks = ChunkSizesByNetwork(chunk_size).of(network, images)
+        clean = CleanForward.of(network, images, protocol, chunks, target)
+        generator = generator or generator_for(images, seed=0)
+        (result,) = perturbation_results(clean, protocol, [(heatmaps, order)], generator, chunks)
+    return result
+
+
+def batch_results(
+    model: nn.Module,
+    images: Tensor,
+    heatmap: Heatmap | Tensor,
+    orders: Sequence[Order],
+    protocol: PerturbationProtocol,
+    seed: int,
+    sizes: ChunkSizesByNetwork,
+) -> list[AOPCResult]:
+    """Explain a batch, and perturb it in several orders with the same draws.
+
+    Args:
+        model: the network, wrapped or not; left as it was.
+        images: (N, C, H, W).
+        heatmap: what makes heatmaps of the predicted classes, or (N, H, W) heatmaps.
+        orders: what to perturb first.
+        protocol: how to perturb.
+        seed: seed of ties, sampled steps and noise, which depend on the batch too.
+        sizes: images at once.
+
+    Returns:
+        One result per order. Differences of their `per_image` are paired.
+    """
+    with network_of(model, images) as (network, images), untouched(network, seed):
+        chunks = sizes.of(network, images)
+        clean = CleanForward.of(network, images, protocol, chunks)
+        if not isinstance(heatmap, Tensor):
+            heatmap = clean.heatmaps(heatmap, network, chunks)
+        generator = generator_for(images, seed)
+        return perturbation_results(
+            clean, protocol, [(heatmap, order) for order in orders], generator, chunks
+        )
+
+
+def perturbation_results(
+    clean: CleanForward,
+    protocol: PerturbationProtocol,
+    orders: Sequence[tuple[Tensor, Order]],
+    generator: torch.Generator,
+    chunks: ChunkSizes,
+    before_each: Callable[[], None] = proceed,
+) -> list[AOPCResult]:
+    """Perturb one batch in several orders with the same draws, inside `untouched(model)`.
+
+    Args:
+        clean: the network's answer to the clean images.
+        protocol: how to perturb.
+        orders: heatmaps (N, H, W) and what to perturb first.
+        generator: source of ties, steps and noise.
+        chunks: images per forward.
+        before_each: called before each chunk; raises to stop.
+
+    Returns:
+        One result per order. Differences of their `per_image` are paired.
+    """
+    images = clean.images
+    grid = protocol.grid(images)
+    tie_breakers = torch.rand(
+        (len(images), grid.num_regions),
+        generator=generator,
+        device=generator.device,
+        dtype=accumulator_dtype(generator.device),
+    ).to(images.device)
+    rank_maps = []
+    for heatmaps, order in orders:
+        check_heatmaps(heatmaps, images)
+        relevance = region_relevance(heatmaps, grid)
+        rank_maps.append(rank_map(perturbation_order(relevance, order, tie_breakers), grid))
+    low, high = protocol.range_on(images)
+    strata = protocol.strata
+    steps = strata.draw(len(images) * protocol.draws, generator, images.device)
+    perturber = Perturber(
+        images,
+        get_replacement(protocol.replacement),
+        low,
+        high,
+        steps,
+        protocol.draws,
+        generator,
+    )
+
+    def score(perturbed: Tensor, image: Tensor) -> Tensor:
+        return checked_scores(clean.score, clean.forward(perturbed), clean.target[image])
+
+    with torch.no_grad():
+        scores = perturbed_scores(
+            score,
+            perturber,
+            rank_maps,
+            chunks.forward,
+            before_each,
+            new_images=clean.forward.new_images,
+        )
+    if not torch.isfinite(scores).all():
+        raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
+    forwards = protocol.forwards(len(images), len(orders))
+    steps = steps.view(scores.shape[1:])
+    return [
+        AOPCResult(
+            strata.area(clean.scores[:, None, None] - of_order).mean(dim=1),
+            _curves(clean.scores, of_order, steps, protocol.steps),
+            clean.target,
+            forwards,
+        )
+        for of_order in scores
+    ]
+
+
+def _curves(clean: Tensor, scores: Tensor, steps: Tensor, last: int) -> Tensor:
+    """(N, L+1) means over repeats of (N, repeats, J) scores at these steps; NaN where is none."""
+    sums = scores.new_zeros(len(scores), last + 1)
+    counts = torch.zeros_like(sums)
+    sums.scatter_add_(1, steps.flatten(1), scores.flatten(1))
+    counts.scatter_add_(1, steps.flatten(1), torch.ones_like(scores).flatten(1))
+    curves = sums / counts
+    curves[:, 0] = clean
+    return curves

@@ -1,0 +1,188 @@
+"""How small and how large the AOPC of an image can be, whatever the heatmap: by beam search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.network.chunks import ChunkSizes, in_chunks
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import Score, checked_scores
+from aopc_monitor.network.wrappers import network_of
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Grid, rank_map
+from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
+from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.checks import check_images, check_positive
+from aopc_monitor.utilities.randomness import generator_for
+
+
+@dataclass(frozen=True)
+class AOPCBounds:
+    """The least and the greatest AOPC that the search found for each image.
+
+    Attributes:
+        lower: (N,) area under the order that keeps the score highest.
+        upper: (N,) area under the order that lets it fall fastest.
+        forwards: number of images that went through the network.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    forwards: int
+
+    def normalized(self, per_image: Tensor) -> Tensor:
+        """AOPC as a share of what is possible: 0 at the lower bound, 1 at the upper.
+
+        Args:
+            per_image: (N,) areas measured under the same choices.
+
+        Returns:
+            (N,); NaN for an image whose score no order changes. A heatmap may do better than a beam
+            that is too narrow, so that values a little outside 0 to 1 occur.
+        """
+        room = self.upper - self.lower
+        return torch.where(room > 0, (per_image.to(room) - self.lower) / room, float("nan"))
+
+
+def aopc_bounds(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    region_size: int,
+    steps: int,
+    data_range: DataRange,
+    replacement: str | Replacement = "mean",
+    score: Score = "probability",
+    beam_size: int = 1,
+    target: Tensor | None = None,
+    chunk_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> AOPCBounds:
+    """Search the orders of regions for the least and the greatest AOPC (Edin et al. 2025).
+
+    AOPCs of two networks do not compare, since one may fall whatever is perturbed and the other
+    not. As a share of what is possible for the network they do: normalized AOPC.
+
+    The search goes along the steps and keeps the `beam_size` best sets of regions; 1 is the greedy
+    search. It costs about 2 * N * beam_size * steps * R forwards: nothing for a training run.
+
+    Args:
+        model: network that returns (N, classes), or an object with that as `.logits`.
+        images: (N, C, H, W) floating point, as the network sees them.
+        region_size: side m of the square regions in pixels.
+        steps: L, how many regions are perturbed.
+        data_range: (low, high) of valid inputs, numbers or one per channel.
+        replacement: what regions become: "mean", "blur", "constant", or a `Replacement`. A random
+            one is drawn once per image: a search would else find the luckiest noise.
+        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        beam_size: sets that are kept at each step.
+        target: (N,) explained class; the prediction on the clean image if not given.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
+        generator: source of the one draw; one of its own if not given, the same for these images.
+
+    Raises:
+        TypeError: for images or outputs of the wrong type.
+        ValueError: for a wrong shape, device or value; the message names the argument.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        >>> images = torch.rand(3, 1, 8, 8)
+        >>> bounds = aopc_bounds(model, images, region_size=4, steps=3, data_range=(0.0, 1.0))
+        >>> bool((bounds.lower <= bounds.upper).all())
+        True
+    """
+    check_images(images)
+    check_positive("beam_size", beam_size)
+    protocol = PerturbationProtocol(
+        region_size,
+        steps,
+        data_range,
+        replacement,
+        score=score,
+        execution=Execution(chunk_size),
+    )
+    grid, chunks = protocol.grid(images), ChunkSizes.of(chunk_size, images)
+    low, high = protocol.range_on(images)
+    with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
+        clean = CleanForward.of(network, images, protocol, chunks, target)
+        replaced = get_replacement(replacement)(
+            clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
+        )
+        results = []
+        for n in range(len(images)):
+            scores = _scores_of_sets(clean, n, replaced[n], grid, chunks)
+            results.append([_search(scores, grid, steps, beam_size, sign) for sign in (1, -1)])
+    sums = torch.stack([torch.stack([total for total, _ in pair]) for pair in results])
+    sums = sums.to(clean.scores.device)
+    areas = (steps * clean.scores[:, None] - sums) / (steps + 1)
+    forwards = len(images) + sum(count for pair in results for _, count in pair)
+    return AOPCBounds(areas[:, 0], areas[:, 1], forwards)
+
+
+def _scores_of_sets(
+    clean: CleanForward,
+    n: int,
+    replaced: Tensor,
+    grid: Grid,
+    chunks: ChunkSizes,
+) -> Callable[[Tensor], Tensor]:
+    """A function from (S, R + 1) sets of perturbed regions to (S,) scores of one image."""
+    regions = torch.arange(grid.num_regions, device=replaced.device)
+    # Pixels of no region have the number R, which no set holds.
+    region_of = rank_map(regions[None], grid)[0, 0].long()
+
+    def scores(sets: Tensor) -> Tensor:
+        sets = sets.to(replaced.device)
+        found = torch.empty(len(sets), dtype=accumulator_dtype(sets.device), device=sets.device)
+
+        def work(start: int, end: int) -> None:
+            perturbed = sets[start:end][:, region_of][:, None]
+            outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]))
+            target = clean.target[n].expand(end - start)
+            found[start:end] = checked_scores(clean.score, outputs, target)
+
+        in_chunks(len(sets), chunks.forward, work)
+        return found.cpu()
+
+    return scores
+
+
+def _search(
+    scores: Callable[[Tensor], Tensor], grid: Grid, steps: int, beam_size: int, sign: int
+) -> tuple[Tensor, int]:
+    """The best sum of scores over the steps, greatest for sign 1 and least for -1, and its cost."""
+    total = grid.num_regions
+    sets = torch.zeros(1, total + 1, dtype=torch.bool)
+    sums = torch.zeros(1, dtype=torch.float64)
+    forwards = 0
+    for _ in range(steps):
+        beam, region = (~sets[:, :total]).nonzero(as_tuple=True)
+        candidates = sets[beam]
+        candidates[torch.arange(len(region)), region] = True
+        candidate_sums = sums[beam] + scores(candidates).to(sums)
+        forwards += len(candidates)
+        best = (sign * candidate_sums).argsort(descending=True, stable=True)
+        kept = _first_of_each_set(candidates, best, beam_size)
+        sets, sums = candidates[kept], candidate_sums[kept]
+    return (sign * sums).max() * sign, forwards
+
+
+def _first_of_each_set(sets: Tensor, order: Tensor, count: int) -> Tensor:
+    """The first sets in an order, each once: two ways to one set would narrow the beam."""
+    kept: list[int] = []
+    seen: set[bytes] = set()
+    for position in order.tolist():
+        key = sets[position].numpy().tobytes()
+        if key not in seen:
+            seen.add(key)
+            kept.append(position)
+        if len(kept) == count:
+            break
+    return torch.tensor(kept)

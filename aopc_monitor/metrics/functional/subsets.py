@@ -1,0 +1,244 @@
+"""Random subsets of features, pixels or regions, and images from which they are removed.
+
+What sensitivity-n (`aopc_monitor.metrics.functional.sensitivity_n`) correlates relevance over.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Grid, region_relevance
+from aopc_monitor.precision import accumulator_dtype
+
+Sizes: TypeAlias = "int | Iterable[int]"
+Removal: TypeAlias = "Baseline | Literal['mean']"
+
+
+def subset_sizes(num_features: int, count: int = 10, largest: float = 0.8) -> list[int]:
+    """Log-spaced sizes n from 1 to a share of all features.
+
+    Ancona et al. 2018 let n go from one to about 80 % of the features.
+
+    Args:
+        num_features: number of pixels, or of regions.
+        count: how many sizes; fewer where rounding makes some equal.
+        largest: the last size as a share of all features.
+
+    Example:
+        >>> subset_sizes(256, count=5)
+        [1, 4, 14, 54, 205]
+    """
+    last = max(1, round(largest * num_features))
+    exponents = (step / max(1, count - 1) for step in range(count))
+    return sorted({round(last**exponent) for exponent in exponents})
+
+
+def random_subsets(sizes: Tensor, num_features: int, generator: torch.Generator) -> Tensor:
+    """Independent uniform subsets of features.
+
+    Args:
+        sizes: (M,) number of features in each.
+        num_features: R, the number of features.
+        generator: source of the subsets.
+
+    Returns:
+        (M, R) whether each feature is in, on the generator's device.
+
+    Example:
+        >>> random_subsets(torch.tensor([2, 5]), 9, torch.Generator()).sum(dim=1)
+        tensor([2, 5])
+    """
+    device = generator.device
+    shape, dtype = (len(sizes), num_features), accumulator_dtype(device)
+    keys = torch.rand(shape, generator=generator, device=device, dtype=dtype)
+    subsets = torch.zeros(shape, device=device, dtype=torch.bool)
+    for size in sizes.unique().tolist():
+        rows = (sizes == size).nonzero()[:, 0].to(device)
+        members = keys[rows].topk(size, dim=1, sorted=False).indices
+        subsets[rows[:, None], members] = True
+    return subsets
+
+
+@dataclass(frozen=True)
+class SubsetChoices:
+    """The choices that a correlation is measured under, checked.
+
+    Attributes:
+        n: number of features in a subset, or several.
+        subsets: random subsets per image and n.
+        region_size: side of a feature in pixels.
+        baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
+            "mean".
+        score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
+
+    Raises:
+        ValueError: for a value that no images could fit.
+    """
+
+    n: Sizes
+    subsets: int
+    region_size: int
+    baseline: Removal
+    score: Score
+    chunk_size: int | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", _checked_sizes(self.n))
+        if not isinstance(self.subsets, int) or self.subsets < 3:
+            raise ValueError(
+                f"subsets={self.subsets!r} must be a whole number of at least 3: any two points "
+                "lie on a line"
+            )
+        baseline = self.baseline
+        if isinstance(baseline, str) and baseline != "mean":
+            raise ValueError(f'baseline={baseline!r} is unknown: give "mean", numbers or a tensor')
+        if not isinstance(baseline, str) and not torch.as_tensor(baseline).isfinite().all():
+            raise ValueError(f"baseline={baseline!r} is not finite: give finite numbers")
+        _ = self.protocol  # which checks the others
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The K sizes n."""
+        return cast("tuple[int, ...]", self.n)
+
+    @property
+    def protocol(self) -> PerturbationProtocol:
+        """The choices that are those of an AOPC too."""
+        # Steps and data range belong to the AOPC: nothing here depends on them.
+        return PerturbationProtocol(
+            self.region_size, 1, (0.0, 1.0), score=self.score, execution=Execution(self.chunk_size)
+        )
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two metrics must agree on; the text of a tensor would leave numbers out."""
+        baseline = self.baseline
+        values = baseline if isinstance(baseline, str) else torch.as_tensor(baseline).tolist()
+        return self.sizes, self.subsets, values, self.protocol
+
+    def grid(self, images: Tensor) -> Grid:
+        """The grid of features on these images.
+
+        Raises:
+            ValueError: if there are fewer features than are to be removed.
+        """
+        grid = Grid(images.shape[2], images.shape[3], self.region_size)
+        if max(self.sizes) > grid.num_regions:
+            raise ValueError(
+                f"n={max(self.sizes)} is more than the {grid.num_regions} features of "
+                f"{grid.region_size} x {grid.region_size} pixels that images of {grid.height} x "
+                f"{grid.width} have: use at most that many, or a smaller region_size"
+            )
+        return grid
+
+    def removed(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) images of which all features are removed."""
+        if isinstance(self.baseline, str):
+            return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+        return baseline_images(self.baseline, images)
+
+
+@dataclass(frozen=True)
+class SubsetRemover:
+    """Removes random subsets of features from a batch, the subset running fastest, then n.
+
+    Attributes:
+        images: (N, C, H, W).
+        removed: (N, C, H, W) images of which all features are removed.
+        relevance: (N, R) relevance of the features, as a share of the largest magnitude.
+        grid: which pixels are a feature.
+        sizes: (K,) the sizes n.
+        subsets: S, random subsets per image and n.
+        generator: source of the subsets.
+    """
+
+    images: Tensor
+    removed: Tensor
+    relevance: Tensor
+    grid: Grid
+    sizes: Tensor
+    subsets: int
+    generator: torch.Generator
+
+    @classmethod
+    def of(
+        cls, images: Tensor, heatmaps: Tensor, choices: SubsetChoices, generator: torch.Generator
+    ) -> SubsetRemover:
+        """For images (N, C, H, W) and their heatmaps (N, H, W).
+
+        Raises:
+            ValueError: for choices that do not fit the images.
+        """
+        grid = choices.grid(images)
+        sizes = torch.tensor(choices.sizes, device=images.device)
+        return cls(
+            images,
+            choices.removed(images),
+            _relative_relevance(heatmaps, grid),
+            grid,
+            sizes,
+            choices.subsets,
+            generator,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Images, sizes and subsets: (N, K, S)."""
+        return len(self.images), len(self.sizes), self.subsets
+
+    def chunk(self, start: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Some triples' image (M,), summed relevance (M,) and perturbed image (M, C, H, W)."""
+        triples = torch.arange(start, end, device=self.images.device)
+        image = triples // (len(self.sizes) * self.subsets)
+        size = self.sizes[triples // self.subsets % len(self.sizes)]
+        subset = random_subsets(size, self.grid.num_regions, self.generator)
+        subset = subset.to(self.images.device)
+        sums = (self.relevance[image] * subset).sum(dim=1)
+        mask = self._pixels(subset)
+        return image, sums, torch.where(mask, self.removed[image], self.images[image])
+
+    def _pixels(self, subset: Tensor) -> Tensor:
+        """(M, 1, H, W) the pixels of (M, R) features; those outside the grid belong to none."""
+        grid = self.grid
+        cells = subset.view(-1, 1, grid.rows, grid.columns)
+        full = cells.new_zeros(len(cells), 1, grid.height, grid.width)
+        rows, columns = grid.inside()
+        full[:, :, rows, columns] = cells.repeat_interleave(
+            grid.region_size, dim=2
+        ).repeat_interleave(grid.region_size, dim=3)
+        return full
+
+
+def _relative_relevance(heatmaps: Tensor, grid: Grid) -> Tensor:
+    """(N, R) relevance as a share of its largest magnitude, on which no correlation depends.
+
+    That of a constant heatmap is 1 or -1, and its sums are whole numbers, exactly equal.
+    """
+    relevance = region_relevance(heatmaps, grid)
+    largest = relevance.abs().amax(dim=1, keepdim=True)
+    return relevance / torch.where(largest > 0, largest, 1)
+
+
+def _checked_sizes(n: Sizes) -> tuple[int, ...]:
+    try:
+        sizes = tuple(map(operator.index, n if isinstance(n, Iterable) else [n]))
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise ValueError(
+            f"n={n!r} must be a whole number of at least 1, or several different ones: see "
+            "subset_sizes"
+        )
+    return sizes

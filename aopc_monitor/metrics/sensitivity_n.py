@@ -1,0 +1,125 @@
+"""Sensitivity-n as a torchmetrics metric: sums and counts only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.heatmaps.table import get_seeded
+from aopc_monitor.metrics.base import MeanOverImages
+from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.sensitivity_n import correlate
+from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
+from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import Score
+from aopc_monitor.network.wrappers import network_of
+from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.randomness import generator_for
+
+
+class SensitivityN(MeanOverImages):
+    """Sensitivity-n, averaged over all images seen (Ancona et al. 2018).
+
+    Compare it with `SensitivityN(heatmap="random", ...)`, whose expectation is 0. The states are
+    sums of fixed shape, and the subsets depend on `seed` and the batch alone, so that different
+    heatmaps and checkpoints are compared on the same ones.
+
+    Args:
+        heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
+        n: number of features in a subset, or several; `compute` is then their mean.
+        subsets: random subsets per image and n.
+        region_size: side of a feature in pixels.
+        baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
+            "mean".
+        score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
+        seed: seed of the subsets.
+        kwargs: torchmetrics' own arguments.
+
+    Raises:
+        ValueError: for unknown names and impossible values.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+        >>> metric = SensitivityN(heatmap="gradient_x_input", n=[1, 8], subsets=20)
+        >>> metric.update(model, torch.rand(4, 3, 8, 8))
+        >>> round(float(metric.compute()), 3), metric.curve().shape, metric.undefined().tolist()
+        (1.0, torch.Size([2]), [0, 0])
+    """
+
+    higher_is_better = True
+
+    total_curve: Tensor
+    counts: Tensor
+
+    def __init__(
+        self,
+        heatmap: str | Heatmap = "lrp",
+        *,
+        n: Sizes,
+        subsets: int = 100,
+        region_size: int = 1,
+        baseline: Removal = 0.0,
+        score: Score = "logit",
+        chunk_size: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        choices = SubsetChoices(n, subsets, region_size, baseline, score, chunk_size)
+        found = get_seeded(heatmap, seed)
+        super().__init__(("sensitivity-n", found, seed, choices.key), **kwargs)
+        self.heatmap = found
+        self.seed = seed
+        self._choices = choices
+        self._chunks = ChunkSizesByNetwork(chunk_size, searching=False)
+        zeros = torch.zeros(len(choices.sizes), dtype=torch.float64)
+        self.add_state("total_curve", zeros, dist_reduce_fx="sum")
+        # Images with a correlation, without one, and with one that counts as 0.
+        self.add_state("counts", zeros.long().expand(3, -1).clone(), dist_reduce_fx="sum")
+
+    def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
+        """Evaluate a batch and add it to the average; the model is left as it was.
+
+        Args:
+            model: network that returns (N, classes), or an object with that as `.logits`.
+            images: (N, C, H, W) floating point, as the network sees them.
+            heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
+
+        Raises:
+            TypeError: for images, heatmaps or outputs of the wrong type.
+            ValueError: for a wrong shape, device or value; the message names the argument.
+        """
+        check_images(images)
+        with network_of(model, images) as (network, images), untouched(network, self.seed):
+            chunks = self._chunks.of(network, images)
+            clean = CleanForward.of(network, images, self._choices.protocol, chunks)
+            if heatmaps is None:
+                heatmaps = clean.heatmaps(self.heatmap, network, chunks)
+            generator = generator_for(images, self.seed, purpose="subsets")
+            result = correlate(clean, heatmaps, self._choices, generator, chunks)
+        self._add(result.per_image[~result.per_image.isnan()])
+        curve = result.correlations.nansum(dim=0)
+        self.total_curve = self.total_curve + curve.to(self.total_curve)
+        defined = len(images) - result.undefined
+        counts = torch.stack([defined, result.undefined, result.ignored.sum(dim=0)])
+        self.counts = self.counts + counts.to(self.counts)
+
+    def curve(self) -> Tensor:
+        """(K,) mean correlation at each n over the images for which it is defined."""
+        with self._over_processes():
+            return self._cast(self.total_curve / self.counts[0])
+
+    def undefined(self) -> Tensor:
+        """(K,) number of images left out at each n, because their score was always the same."""
+        with self._over_processes():
+            return self.counts[1].clone()
+
+    def ignored(self) -> Tensor:
+        """(K,) number of images whose heatmap told no subset from another: they count as 0."""
+        with self._over_processes():
+            return self.counts[2].clone()

@@ -1,0 +1,1 @@
+"""What a monitor shows: pictures and the layout of the dashboard."""

@@ -1,0 +1,157 @@
+"""The pictures of a monitor: when they are due, and drawing them without harm to the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aopc_monitor.figures import rendered
+from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.consensus import (
+    ConfigurationError,
+    EvaluationError,
+    Outcome,
+    text_of,
+    together,
+)
+from aopc_monitor.monitor.dashboard.custom_scalars import write_layout
+from aopc_monitor.monitor.dashboard.panels import curves_panel, heatmaps_panel, progress_panel
+from aopc_monitor.monitor.dashboard.picture_loggers import Picture, hand_over
+from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names, sample_of
+from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.failures import Failures
+from aopc_monitor.monitor.loggers import key, step_of
+from aopc_monitor.monitor.measurement import Measurement
+from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.network.chunks import ChunkSizesByNetwork
+
+NOT_OURS = (Outcome.MODEL_MODIFIED, Outcome.STOPPED)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to draw, by the name of the probe.
+
+    Attributes:
+        sources: loaders or images of the probes.
+        measurements: what is measured.
+        evaluations: what was found, with the least relevant regions first.
+        history: one record per evaluation, at least one.
+        chunks: images at once.
+    """
+
+    sources: Mapping[str, Any]
+    measurements: Mapping[str, Measurement]
+    evaluations: Mapping[str, Evaluation]
+    history: Sequence[Mapping[str, float]]
+    chunks: ChunkSizesByNetwork
+
+
+class Dashboard:
+    """Draws what was found at a look.
+
+    Attributes:
+        settings: what the user gave.
+    """
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self.settings = settings
+        self._failures = Failures(task="draw figures", without="figures")
+        self._drawn = 0  # looks there were when figures were last drawn
+        self._refused: set[str] = set()
+
+    def start(self, trainer: Any) -> None:
+        """Begin anew, also after a resume."""
+        self._failures = Failures(task="draw figures", without="figures")
+        self._drawn = 0
+        self._refused = set()
+        if self.settings.custom_scalars:
+            write_layout(trainer)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether figures are wanted, and can be drawn."""
+        return self.settings.figures and not self._failures.is_off
+
+    def has_drawn(self, looks: int) -> bool:
+        """Whether what so many looks found was drawn, or tried to be."""
+        return self._drawn == looks
+
+    def draw(self, trainer: Any, pl_module: Any, looks: int, gather: Callable[[], Found]) -> None:
+        """Draw all pictures and hand them on; by all processes, of which one draws.
+
+        Args:
+            trainer: the Lightning trainer.
+            pl_module: its module.
+            looks: how many there were, with this one.
+            gather: finds what there is to draw, on all processes.
+
+        Raises:
+            EvaluationError: on every process, if the parameters changed, or the process was asked
+                to end. Whatever else fails costs the pictures, and nothing else.
+        """
+        self._drawn = looks
+        # Asks all processes. A dry run leaves no files. Many loggers have no folder.
+        folder = None if trainer.fast_dev_run else trainer.log_dir or trainer.default_root_dir
+        try:
+            found = gather()
+            samples = together(trainer, lambda: self._samples(trainer, pl_module, found))
+            together(trainer, lambda: self._draw(trainer, pl_module, found, samples, folder))
+        except (ConfigurationError, EvaluationError) as error:
+            outcome = getattr(error, "outcome", Outcome.MISCONFIGURED)
+            if outcome in NOT_OURS:
+                raise
+            text = self._failures.failed(trainer.global_step, text_of(error), outcome)
+            is_news = self._failures.is_off or self._failures.total == 1
+            if is_news and trainer.is_global_zero:
+                warn(text)
+        else:
+            self._failures.succeeded()
+
+    def _samples(self, trainer: Any, pl_module: Any, found: Found) -> dict[str, Sample]:
+        network = self.settings.network(pl_module)
+        return {
+            probe: sample_of(trainer, pl_module, network, measurement, found.chunks)
+            for probe, measurement in found.measurements.items()
+        }
+
+    def _draw(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        found: Found,
+        samples: Mapping[str, Sample],
+        folder: str | None,
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        pictures: dict[str, Picture] = {}
+        for probe, sample in samples.items():
+            names = class_names(pl_module, found.sources.get(probe), sample.num_classes)
+            pictures |= self._pictures(probe, found, sample, names)
+        for logger, problem in hand_over(trainer, pictures, step_of(trainer), folder).items():
+            if logger not in self._refused:
+                warn(f"{logger} did not take a figure; training goes on. {problem}")
+            self._refused.add(logger)
+
+    def _pictures(
+        self, probe: str, found: Found, sample: Sample, names: Sequence[str] | None
+    ) -> dict[str, Picture]:
+        settings, step = self.settings, int(found.history[-1]["step"])
+        heatmaps = list(found.measurements[probe].heatmaps)
+        score = settings.choices["score"]
+        unit = score.replace("_", " ") if isinstance(score, str) else "score"
+        figures = {
+            "training_progress": progress_panel(
+                found.history, settings.prefix, probe, heatmaps, unit
+            ),
+            "perturbation_curves": curves_panel(
+                found.evaluations[probe], probe, heatmaps, unit, step
+            ),
+            "heatmaps": heatmaps_panel(sample, probe, names, step),
+        }
+        return {
+            key(settings.prefix, probe, f"figures/{kind}"): rendered(figure)
+            for kind, figure in figures.items()
+        }

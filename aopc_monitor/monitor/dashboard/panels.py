@@ -1,0 +1,164 @@
+"""What the pictures of a monitor show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.figures import (
+    DASHBOARD,
+    Line,
+    heatmap_gallery,
+    perturbation_curves,
+    training_progress,
+)
+from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.dashboard.shown_images import Sample
+from aopc_monitor.monitor.loggers import key
+from aopc_monitor.precision import standard_error
+
+MOST_PANELS = 4
+# A point of a curve that rests on fewer says more of these images than of the network.
+FEWEST_IMAGES = 64
+RANDOM = "random order"
+
+Record = Mapping[str, float]
+
+
+def progress_panel(
+    history: Sequence[Record], prefix: str, probe: str, heatmaps: Sequence[str], score: str
+) -> Any:
+    """AOPC of each heatmap, the random order, and accuracy over the training so far.
+
+    Without labels confidence takes the place of accuracy.
+
+    Args:
+        history: records of a monitor, at least one.
+        prefix: first part of the log keys.
+        probe: name of the probe, "" for the only one.
+        heatmaps: their names.
+        score: what AOPC is a drop of.
+
+    Returns:
+        A matplotlib Figure.
+    """
+
+    def column(kind: str) -> list[float]:
+        return [record.get(key(prefix, probe, kind), math.nan) for record in history]
+
+    def line(kind: str, is_control: bool = False) -> Line:
+        return Line(column(kind), column(f"{kind}_sem"), is_control)
+
+    lines = {name: line(name) for name in heatmaps} | {RANDOM: line("random", is_control=True)}
+    has_labels = key(prefix, probe, "accuracy") in history[-1]
+    steps = [int(record["step"]) for record in history]
+    return training_progress(
+        steps,
+        lines,
+        column("accuracy" if has_labels else "confidence"),
+        _title(steps[-1], probe),
+        left_name=f"AOPC ({score}, ± SEM)",
+        right_name="accuracy" if has_labels else "confidence",
+        style=DASHBOARD,
+    )
+
+
+def curves_panel(
+    evaluation: Evaluation, probe: str, heatmaps: Sequence[str], score: str, step: int
+) -> Any:
+    """Perturbation curves of each heatmap in both orders and of the random order.
+
+    Args:
+        evaluation: with the least relevant regions first.
+        probe: name of the probe, "" for the only one.
+        heatmaps: their names; the first four are drawn.
+        score: what was measured.
+        step: of the training.
+
+    Returns:
+        A matplotlib Figure.
+    """
+
+    def line(name: str, is_control: bool = False) -> Line:
+        values, errors = pooled_curve(evaluation.sums[f"{name}_curve"])
+        return Line(values.tolist(), errors.tolist(), is_control)
+
+    random = line("random", is_control=True)
+    panels = {
+        name: {
+            "most relevant first": line(name),
+            "least relevant first": line(f"{name}_lerf"),
+            RANDOM: random,
+        }
+        for name in heatmaps[:MOST_PANELS]
+    }
+    title = _title(step, probe)
+    if len(heatmaps) > MOST_PANELS:
+        title += f" (first {MOST_PANELS} of {len(heatmaps)} heatmaps)"
+    return perturbation_curves(panels, score, title, DASHBOARD)
+
+
+def pooled_curve(sums: Tensor, fewest_images: int = FEWEST_IMAGES) -> tuple[Tensor, Tensor]:
+    """A curve in which neighbouring steps share a point, until it rests on enough images.
+
+    Where steps are sampled, each of them was evaluated for other images, and few.
+
+    Args:
+        sums: (3, L+1) count, sum and sum of squares at each step, as an `Evaluation` keeps them.
+        fewest_images: that a point rests on; all images of the first step, if those are fewer.
+
+    Returns:
+        (L+1,) means and (L+1,) standard errors: of a group of steps, at the step where the mean of
+        its evaluations lies; NaN at the others.
+
+    Example:
+        >>> sums = torch.tensor([[4, 2, 2, 4], [4.0, 1.4, 0.6, 0.8], [4.0, 1.0, 0.2, 0.2]])
+        >>> pooled_curve(sums)[0]
+        tensor([1.0000,    nan, 0.5000, 0.2000])
+    """
+    fewest = min(fewest_images, int(sums[0, 0]))
+    groups: list[list[int]] = [[]]
+    for step in range(sums.shape[1]):
+        groups[-1].append(step)
+        if sums[0, groups[-1]].sum() >= fewest:
+            groups.append([])
+    unfinished = groups.pop()
+    groups[-1] += unfinished
+    values, errors = torch.full_like(sums[:2], torch.nan)
+    for group in groups:
+        counts = sums[0, group]
+        centre = round(float((counts * torch.tensor(group).to(counts)).sum() / counts.sum()))
+        total = sums[:, group].sum(dim=1)
+        values[centre] = total[1] / total[0]
+        errors[centre] = standard_error(*total)
+    return values, errors
+
+
+def heatmaps_panel(sample: Sample, probe: str, names: Sequence[str] | None, step: int) -> Any:
+    """Images with what the network takes them for, above their heatmaps.
+
+    Args:
+        sample: the images and their heatmaps.
+        probe: name of the probe, "" for the only one.
+        names: of the classes, if they have any.
+        step: of the training.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    return heatmap_gallery(
+        sample.pixels.numpy(),
+        {name: relevance.numpy() for name, relevance in sample.maps.items()},
+        sample.titles(names),
+        _title(step, probe),
+        DASHBOARD,
+    )
+
+
+def _title(step: int, probe: str) -> str:
+    text = f"training step {step:,}"
+    return f"{probe}, {text}" if probe else text

@@ -1,0 +1,1 @@
+"""How a network is asked, and left untouched."""

@@ -1,0 +1,194 @@
+"""Looking at a model in the middle of its training, and leaving no trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor.network.random_states import generator_states, restore_generators, seed_generators
+from aopc_monitor.network.snapshot import Snapshot
+
+
+class ModelModifiedError(RuntimeError):
+    """Somebody wrote to the parameters of a model that was only looked at."""
+
+
+@contextmanager
+def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Run code on a model so that neither the model nor its training notices.
+
+    Inside, every submodule is in eval mode, gradients can be taken (also where the caller is in
+    `no_grad` or `inference_mode`), compiled models run eagerly, and the random generators of torch,
+    its accelerators, numpy and Python start from `seed`. Afterwards, also after an exception, these
+    are as they were: of each submodule the mode, the attributes, hooks, submodules, parameters, and
+    buffers with their values (see `Snapshot.of` for what is followed); of each parameter
+    `requires_grad` and `.grad`; the generators and the default dtype. Nothing on the model is
+    hooked, patched or copied, apart from its buffers and small tensors.
+
+    Args:
+        model: the network under observation.
+        seed: where the random generators start inside, for code that draws from the global ones.
+
+    Raises:
+        ModelModifiedError: on leaving, if the values of a parameter were changed inside (they are
+            not copied, and so cannot be put back), or if anything else could not be put back.
+
+    Example:
+        >>> model = nn.Sequential(nn.Dropout(0.5)).train()
+        >>> with untouched(model):
+        ...     model.training, model[0].training
+        (False, False)
+        >>> model.training, model[0].training
+        (True, True)
+    """
+    modules = [(module, module.training) for module in model.modules()]
+    snapshot = Snapshot.of(module for module, _ in modules)
+    parameters = _remember_parameters(model)
+    generators, default_dtype = generator_states(), torch.get_default_dtype()
+    try:
+        for module, _ in modules:
+            # Not .eval(): modules may hang work on it, such as merging adapter weights.
+            module.training = False
+        for parameter in parameters:
+            parameter.tensor.grad = None
+        seed_generators(seed)
+        with _gradients_and_eager_execution():
+            yield
+    finally:
+        restore_generators(generators)
+        torch.set_default_dtype(default_dtype)
+        # What training needs most comes first: nothing that fails further down keeps it away.
+        for module, was_training in modules:
+            if module.training != was_training:  # TorchScript keeps it elsewhere than the rest
+                module.training = was_training
+        for parameter in parameters:
+            parameter.restore()
+        problems = snapshot.restore()
+        if problems:
+            raise ModelModifiedError(
+                f"something on the model could not be put back as it was: {'; '.join(problems)}"
+            )
+    changed = [p.name for p in parameters if _version(p.tensor) != p.version]
+    if changed:
+        raise ModelModifiedError(_modified(changed))
+
+
+@contextmanager
+def unwritten(model: nn.Module) -> Iterator[None]:
+    """Raise if the values of a parameter change, in whatever way they are written to.
+
+    `untouched` sees what torch counts: not what goes past it, through `.data` or numpy, nor what a
+    heatmap that fails leaves behind. Here the bits are added up before and after, which takes about
+    as long as reading all parameters twice.
+
+    Raises:
+        ModelModifiedError: on leaving, also by an exception, if the values have changed.
+    """
+    before = _sums_of_bits(model)
+    try:
+        yield
+    except Exception as error:
+        _check_unwritten(before, model, error)
+        raise
+    _check_unwritten(before, model, None)
+
+
+def _check_unwritten(before: dict[str, Tensor], model: nn.Module, error: Exception | None) -> None:
+    now = _sums_of_bits(model)
+    if _numbers(list(before.values())) == _numbers(list(now.values())):
+        return
+    changed = [name for name in before if name not in now or not before[name].equal(now[name])]
+    if changed:
+        raise ModelModifiedError(_modified(changed)) from error
+
+
+def _modified(names: list[str]) -> str:
+    return (
+        f"parameters of the model changed while it was only looked at: {', '.join(names)}. A "
+        "heatmap or the model's own forward writes to them; training from here on is not what it "
+        "was"
+    )
+
+
+@contextmanager
+def _gradients_and_eager_execution() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad(), _eager():
+        yield
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Compiled models run as they were written; each new mode and shape would be compiled anew."""
+    # Nothing is compiled yet where the compiler was not even imported, which takes seconds.
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@dataclass
+class _Parameter:
+    name: str
+    tensor: nn.Parameter
+    requires_grad: bool
+    grad: Tensor | None
+    version: int | None
+
+    def restore(self) -> None:
+        if self.tensor.requires_grad != self.requires_grad:
+            self.tensor.requires_grad_(self.requires_grad)
+        if self.tensor.grad is not self.grad:
+            self.tensor.grad = self.grad
+
+
+def _version(tensor: Tensor) -> int | None:
+    """In-place changes so far; None for tensors made in inference mode, which do not count them."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def fingerprint(model: nn.Module) -> tuple[int, ...]:
+    """Differs from an earlier one if the values of a parameter have changed in between.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> before = fingerprint(model)
+        >>> model.bias.data += 1  # which torch does not count as a change
+        >>> before == fingerprint(model)
+        False
+    """
+    sums = _sums_of_bits(model)
+    # Those that cannot be added up are at least counted by torch.
+    others = [p for name, p in model.named_parameters() if name not in sums]
+    return (*_numbers(list(sums.values())), *(_version(other) or 0 for other in others))
+
+
+def _numbers(totals: list[Tensor]) -> list[int]:
+    """Totals as numbers, with one wait for each device."""
+    numbers: list[int] = []
+    for device in {total.device for total in totals}:
+        numbers += torch.stack([total for total in totals if total.device == device]).tolist()
+    return numbers
+
+
+def _remember_parameters(model: nn.Module) -> list[_Parameter]:
+    return [
+        _Parameter(name, tensor, tensor.requires_grad, tensor.grad, _version(tensor))
+        for name, tensor in model.named_parameters()
+    ]
+
+
+def _sums_of_bits(model: nn.Module) -> dict[str, Tensor]:
+    """A number for each parameter that changes with any single change of a value."""
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return {
+        name: parameter.detach().view(whole[parameter.element_size()]).sum()
+        for name, parameter in model.named_parameters()
+        # Tensors of other kinds, quantized ones for instance, cannot be seen as whole numbers.
+        if type(parameter) is nn.Parameter
+        and parameter.is_floating_point()
+        and parameter.layout is torch.strided
+    }

@@ -1,0 +1,1 @@
+"""What is perturbed, and by what it is replaced."""

@@ -1,0 +1,257 @@
+"""f(x^(k)) for many (image, step, repeat) at once.
+
+Since x^(k) = where(rank < k, replacement, x), any set of (image, step, repeat) triples is one
+`where` and one forward of a large chunk: no recursion over steps as in eq. 11 is needed, and none
+over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.network.chunks import ChunkSize, Timed, in_chunks, proceed
+from aopc_monitor.perturbation.noisy_linear import Imputation
+from aopc_monitor.perturbation.replacements import Replacement
+from aopc_monitor.precision import accumulator_dtype
+
+# Triples are made in blocks, whose draws have a seed of their own: so noise does not depend on the
+# chunk size. On a CPU, a block is to stay in the cache; elsewhere, to be worth its calls.
+MOST_TRIPLES = 64
+NUMBERS_IN_CACHE, NUMBERS_ELSEWHERE = 2**18, 2**23
+# On a CPU larger chunks are not looked for: nothing warns before memory is full.
+MOST_BYTES_ON_CPU = 64 * 2**20
+MOST_IMAGES = 4096
+# Between seeds of blocks: 2**64 divided by the golden ratio, so that they lie far apart.
+_APART = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class Perturber:
+    """Makes the perturbed images x^(k) of a batch.
+
+    Attributes:
+        images: (N, C, H, W) clean images.
+        replacement: what regions become.
+        low: (C, 1, 1) lower end of the data range.
+        high: (C, 1, 1) upper end.
+        steps: (N * repeats, J) which steps k of each image and repeat are evaluated.
+        repeats: independent draws per image and step.
+        generator: source of the draws.
+    """
+
+    images: Tensor
+    replacement: Replacement
+    low: Tensor
+    high: Tensor
+    steps: Tensor
+    repeats: int
+    generator: torch.Generator
+
+    @property
+    def num_triples(self) -> int:
+        """Number of (image, repeat, step) triples, the step running fastest."""
+        return self.steps.numel()
+
+    @property
+    def block_size(self) -> int:
+        """Triples that share a seed: a power of two, which depends on the shape of images only."""
+        is_on_cpu = self.generator.device.type == "cpu"
+        numbers = NUMBERS_IN_CACHE if is_on_cpu else NUMBERS_ELSEWHERE
+        fitting = max(1, numbers // self.images[0].numel())
+        return int(min(MOST_TRIPLES, 2 ** (fitting.bit_length() - 1)))
+
+    def draws(self) -> Draws:
+        """The replacements of all triples, each drawn when it is needed."""
+        if not (self.replacement.is_random and self.replacement.fresh_each_step):
+            repeated = self.images.repeat_interleave(self.repeats, dim=0)
+            return Draws(self, self.generator, self.drawn(repeated, self.generator))
+        device = self.generator.device
+        seed = torch.randint(2**62, (), generator=self.generator, device=device)
+        return Draws(self, torch.Generator(device), seed=int(seed))
+
+    def drawn(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """What the replacement makes of clean images (M, C, H, W)."""
+        return self.replacement(clean, self.low, self.high, generator)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The replacements of all triples of a batch; the same however often they are asked for.
+
+    Attributes:
+        perturber: the batch and how to perturb it.
+        generator: where they come from; seeded anew for each block of triples, unless they are
+            fixed.
+        fixed: (N * repeats, C, H, W) replacements that all steps share, if they do.
+        seed: of the first block.
+    """
+
+    perturber: Perturber
+    generator: torch.Generator
+    fixed: Tensor | None = None
+    seed: int = 0
+
+    def blocks(self, start: int, end: int) -> Iterator[Block]:
+        """The triples from a start to an end, in blocks."""
+        size = self.perturber.block_size
+        for first in range(start - start % size, end, size):
+            last = min(first + size, self.perturber.num_triples)
+            block = self._block(first, last)
+            yield block.part(max(start - first, 0), min(end, last) - first)
+
+    def _block(self, first: int, last: int) -> Block:
+        perturber = self.perturber
+        triples = torch.arange(first, last, device=perturber.images.device)
+        image_and_repeat = triples // perturber.steps.shape[1]
+        image = image_and_repeat // perturber.repeats
+        if self.fixed is None:
+            self.generator.manual_seed((self.seed + first * _APART) % 2**63)
+            replaced = perturber.drawn(perturber.images.index_select(0, image), self.generator)
+        else:
+            replaced = self.fixed.index_select(0, image_and_repeat)
+        return Block(perturber, image, perturber.steps.flatten()[triples], replaced)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some triples, ready to be perturbed by any order of the same images.
+
+    Attributes:
+        perturber: the batch and how to perturb it.
+        image: (M,) which image each triple is of.
+        step: (M,) k of each triple, from 1 to L.
+        replaced: (M, C, H, W) what the replacement returned, which knows no order.
+    """
+
+    perturber: Perturber
+    image: Tensor
+    step: Tensor
+    replaced: Tensor
+
+    def part(self, start: int, end: int) -> Block:
+        """The triples from a start to an end."""
+        rows = slice(start, end)
+        return Block(self.perturber, self.image[rows], self.step[rows], self.replaced[rows])
+
+    def perturbed(self, rank_map: Tensor, out: Tensor) -> None:
+        """Write x^(k) under the order of a (N, 1, H, W) rank map into (M, C, H, W)."""
+        self._write(self._ranks(rank_map) < self._steps(rank_map), out)
+
+    def occluded(self, rank_map: Tensor, out: Tensor) -> None:
+        """Write the images with nothing replaced but the k-th region of the order."""
+        self._write(self._ranks(rank_map) == self._steps(rank_map) - 1, out)
+
+    def _ranks(self, rank_map: Tensor) -> Tensor:
+        return rank_map.index_select(0, self.image)
+
+    def _steps(self, rank_map: Tensor) -> Tensor:
+        # Of the same type: a wider one would make a wider copy of all ranks.
+        return self.step[:, None, None, None].to(rank_map.dtype)
+
+    def _write(self, perturbed: Tensor, out: Tensor) -> None:
+        of, replaced = self.perturber, self.replaced
+        clean = of.images.index_select(0, self.image)
+        if isinstance(of.replacement, Imputation):
+            made = of.replacement.impute(clean, perturbed, replaced, of.low, of.high)
+        else:
+            made = torch.where(perturbed, replaced.to(clean.dtype), clean)
+        # Straight into room with the channels last, `where` would take half as long again.
+        out.copy_(made)
+
+
+def perturbed_scores(
+    score: Callable[[Tensor, Tensor], Tensor],
+    perturber: Perturber,
+    rank_maps: Sequence[Tensor],
+    chunk_size: ChunkSize,
+    before_each: Callable[[], None] = proceed,
+    perturb: Callable[[Block, Tensor, Tensor], None] = Block.perturbed,
+    new_images: Callable[[int, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Scores of all perturbed images.
+
+    All orders are evaluated on the same steps and draws, so that differences between them are
+    paired.
+
+    Args:
+        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,). The
+            images are overwritten afterwards.
+        perturber: the batch and how to perturb it.
+        rank_maps: one (N, 1, H, W) map per order.
+        chunk_size: images per forward. Halved, down to one, for as long as memory does not suffice;
+            where it has a search, a faster one is looked for.
+        before_each: called before each chunk; raises to stop.
+        perturb: writes a block under a rank map into images.
+        new_images: from a number and images of their kind to room for so many; contiguous if not
+            given.
+
+    Returns:
+        (orders, N, repeats, J).
+
+    Raises:
+        NotEnoughMemoryError: if memory does not suffice for a single image.
+    """
+    images, total = perturber.images, perturber.num_triples
+    scores = torch.empty(
+        len(rank_maps), total, dtype=accumulator_dtype(images.device), device=images.device
+    )
+    draws = perturber.draws()
+    room = Room(images, new_images or _contiguous)
+
+    def work(start: int, end: int) -> None:
+        chunk = room.of(end - start)
+        for row, rank_map in zip(scores, rank_maps, strict=True):
+            done, of_image = 0, []
+            # Drawn again for each order: to keep them would take the memory of another chunk.
+            for block in draws.blocks(start, end):
+                perturb(block, rank_map, chunk[done : done + len(block.image)])
+                done += len(block.image)
+                of_image.append(block.image)
+            del block  # its replacements are as large as images, and the network needs the room
+            row[start:end] = score(chunk, torch.cat(of_image))
+
+    in_chunks(total, chunk_size, work, before_each, _timed(images))
+    shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
+    return scores.view(shape)
+
+
+class Room:
+    """Room for the images of a chunk, used again for the next one.
+
+    New memory for each would cost a CPU as much as the perturbation itself.
+
+    Args:
+        like: images (N, C, H, W) of their kind.
+        new_images: from a number and images of their kind to room for so many.
+    """
+
+    def __init__(self, like: Tensor, new_images: Callable[[int, Tensor], Tensor]) -> None:
+        self._like, self._new_images = like, new_images
+        self._images = new_images(0, like)
+
+    def of(self, count: int) -> Tensor:
+        """(count, C, H, W), with anything in it."""
+        # Smaller where memory was short, or a smaller chunk is faster.
+        if not count <= len(self._images) <= 2 * count:
+            self._images = self._new_images(0, self._like)  # before there is room for both
+            self._images = self._new_images(count, self._like)
+        return self._images[:count]
+
+
+def _contiguous(count: int, like: Tensor) -> Tensor:
+    return like.new_empty(count, *like.shape[1:])
+
+
+def _timed(images: Tensor) -> Timed:
+    device = images.device
+    if device.type == "cpu":
+        most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
+        return Timed(most)
+    if device.type == "cuda":  # whichever is the current one
+        return Timed(MOST_IMAGES, partial(torch.cuda.synchronize, device))
+    return Timed(MOST_IMAGES, torch.get_device_module(device).synchronize)

@@ -1,0 +1,215 @@
+"""How images are perturbed: the choices that an AOPC is measured under, checked in one place."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.scores import Score, check_score
+from aopc_monitor.perturbation.regions import Grid, suggested_region_size
+from aopc_monitor.perturbation.replacements import (
+    DataRange,
+    Replacement,
+    data_range_tensors,
+    get_replacement,
+)
+from aopc_monitor.perturbation.steps import Strata
+from aopc_monitor.utilities.checks import check_positive
+
+# Resizing and colour jitter overshoot a little.
+RANGE_SLACK = 0.1
+
+
+@dataclass(frozen=True)
+class PerturbationProtocol:
+    """The choices that an AOPC is measured under; two compare only if `comparable` is equal.
+
+    Attributes:
+        region_size: side m of the square regions in pixels.
+        steps: L, how many regions are perturbed.
+        data_range: (low, high) of valid inputs as the network sees them, numbers or one per
+            channel; see `normalized_data_range`.
+        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        repeats: independent draws of a random replacement.
+        sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
+            J parts of 1 ... L; all if not given.
+        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        execution: how forwards are carried out.
+
+    Raises:
+        ValueError: for a value that no images could fit.
+    """
+
+    region_size: int
+    steps: int
+    data_range: DataRange | None
+    replacement: str | Replacement = "uniform"
+    repeats: int = 1
+    sampled_steps: int | None = None
+    score: Score = "probability"
+    execution: Execution = field(default_factory=Execution)
+
+    def __post_init__(self) -> None:
+        check_positive("region_size", self.region_size)
+        check_positive("steps", self.steps)
+        check_positive("repeats", self.repeats)
+        if self.sampled_steps is not None:
+            check_positive("sampled_steps", self.sampled_steps)
+            if self.sampled_steps > self.steps:
+                raise ValueError(
+                    f"sampled_steps={self.sampled_steps} is more than steps={self.steps}: take at "
+                    "most as many, or None for all of them"
+                )
+        check_score(self.score)
+        get_replacement(self.replacement)
+        data_range_tensors(self.data_range)
+
+    def grid(self, images: Tensor) -> Grid:
+        """The regions of these images.
+
+        Raises:
+            ValueError: if a region is larger than the image, or the steps are more than regions.
+        """
+        grid = Grid(images.shape[2], images.shape[3], self.region_size)
+        if self.steps > grid.num_regions:
+            raise ValueError(
+                f"steps={self.steps} is more than the {grid.num_regions} regions of "
+                f"{self.region_size} x {self.region_size} pixels that images of "
+                f"{grid.height} x {grid.width} have: use at most that many steps, or smaller "
+                "regions"
+            )
+        return grid
+
+    def comparable(self) -> PerturbationProtocol:
+        """The choices that values depend on, without those that only change the cost."""
+        return replace(self, execution=Execution(autocast=self.execution.autocast))
+
+    @property
+    def draws(self) -> int:
+        """Evaluations per image and step: a replacement that is not random needs only one."""
+        return self.repeats if get_replacement(self.replacement).is_random else 1
+
+    @property
+    def strata(self) -> Strata:
+        """Which steps are evaluated."""
+        return Strata(self.steps, self.sampled_steps or self.steps)
+
+    def forwards(self, num_images: int, num_orders: int) -> int:
+        """Images that go through the network: the clean ones once, the perturbed per order."""
+        return num_images * (1 + num_orders * self.strata.count * self.draws)
+
+    def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The data range as two (C, 1, 1) tensors on the images' device."""
+        low, high = data_range_tensors(self.data_range, images.shape[1])
+        return low.to(images.device), high.to(images.device)
+
+    def warn_outside(self, images: Tensor) -> None:
+        """Warn where the images themselves are not in the data range."""
+        low, high = self.range_on(images)
+        slack = RANGE_SLACK * (high - low)
+        if ((images < low - slack) | (images > high + slack)).any():
+            warnings.warn(
+                f"images hold values from {float(images.min()):.4g} to {float(images.max()):.4g}, "
+                f"outside data_range={self.data_range}: what regions are replaced by is then no "
+                "valid input. Give the range after normalisation, see normalized_data_range",
+                stacklevel=2,
+            )
+
+
+MOST_SUGGESTED_STEPS = 50
+SUGGESTED_SAMPLED_STEPS = 4
+
+
+def suggested_protocol(
+    images: Tensor | None,
+    *,
+    region_size: int | None = None,
+    steps: int | None = None,
+    sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS,
+    data_range: DataRange | None = None,
+    **choices: Any,
+) -> PerturbationProtocol:
+    """A protocol for these images; whatever is given is kept, the rest is chosen to fit.
+
+    Args:
+        images: (N, C, H, W); without them only what is given is checked.
+        region_size: side of the regions; grows with the square root of the image if not given.
+        steps: half of the regions, at most 50, if not given.
+        sampled_steps: how many of them are evaluated for each image, None for all; the usual number
+            is lowered where there are fewer steps.
+        data_range: the images' own smallest and largest value of each channel if not given.
+        choices: the other attributes of `PerturbationProtocol`.
+
+    Raises:
+        ValueError: for a value that does not fit the images.
+
+    Example:
+        >>> import torch
+        >>> protocol = suggested_protocol(torch.rand(8, 3, 32, 32))
+        >>> protocol.region_size, protocol.steps, protocol.sampled_steps
+        (4, 32, 4)
+    """
+    if images is None:
+        return PerturbationProtocol(
+            region_size=1 if region_size is None else region_size,
+            steps=(sampled_steps or 1) if steps is None else steps,
+            sampled_steps=at_most(steps, sampled_steps),
+            data_range=(0.0, 1.0) if data_range is None else data_range,
+            **choices,
+        )
+    height, width = images.shape[2:]
+    region_size = region_size or suggested_region_size(height, width)
+    regions = Grid(height, width, region_size).num_regions
+    steps = steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS)
+    protocol = PerturbationProtocol(
+        region_size=region_size,
+        steps=steps,
+        sampled_steps=at_most(steps, sampled_steps),
+        data_range=observed_data_range(images) if data_range is None else data_range,
+        **choices,
+    )
+    protocol.grid(images)
+    protocol.warn_outside(images)
+    return protocol
+
+
+def at_most(steps: int | None, sampled_steps: int | None) -> int | None:
+    """The usual number of samples, but no more than there are steps."""
+    if steps is None or sampled_steps != SUGGESTED_SAMPLED_STEPS:
+        return sampled_steps
+    return min(steps, sampled_steps) if isinstance(steps, int) else sampled_steps
+
+
+def observed_data_range(*images: Tensor) -> tuple[list[float], list[float]]:
+    """Smallest and largest value of each channel over all images.
+
+    Args:
+        images: (N, C, H, W), several of these if they differ in size.
+
+    Raises:
+        ValueError: if a channel is constant, so that it has no range.
+
+    Example:
+        >>> import torch
+        >>> observed_data_range(torch.tensor([[[[0.0, 1.0]]], [[[3.0, 2.0]]]]))
+        ([0.0], [3.0])
+    """
+    channels = {batch.shape[1] for batch in images}
+    if len(channels) > 1:
+        raise ValueError(
+            f"data_range cannot be read off images of {' and '.join(map(str, sorted(channels)))} "
+            "channels: give data_range=(low, high)"
+        )
+    low = torch.stack([batch.float().amin(dim=(0, 2, 3)) for batch in images]).amin(dim=0)
+    high = torch.stack([batch.float().amax(dim=(0, 2, 3)) for batch in images]).amax(dim=0)
+    if not (low < high).all():
+        raise ValueError(
+            f"data_range cannot be read off images in which a channel is constant (from "
+            f"{low.tolist()} to {high.tolist()}): give data_range=(low, high)"
+        )
+    return low.tolist(), high.tolist()

@@ -1,0 +1,249 @@
+"""What a region becomes: the function g of eq. 11, one small callable each.
+
+The paper replaces all pixels of a region by values drawn from a uniform distribution
+(section III-A). The data range, the per-channel low and high of valid inputs in the network's input
+space, is always given by the caller or read off a probe that the caller named; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aopc_monitor.perturbation.noisy_linear import NoisyLinear
+from aopc_monitor.utilities.randomness import uniform_numbers
+
+Bound: TypeAlias = "float | Sequence[float] | Tensor"
+DataRange: TypeAlias = "tuple[Bound, Bound]"
+
+
+def normalized_data_range(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Data range of images in [0, 1] after `(image - mean) / std`, channel by channel.
+
+    Example:
+        >>> normalized_data_range(mean=[0.5, 0.25], std=[0.5, 0.25])
+        ([-1.0, -1.0], [1.0, 3.0])
+    """
+    low = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
+    high = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
+    return low, high
+
+
+def data_range_tensors(
+    data_range: DataRange | None, channels: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The data range as two (C, 1, 1) float32 tensors.
+
+    Args:
+        data_range: (low, high), each a number for all channels or one number per channel.
+        channels: C, the number of channels of the images; as many as the range has if not given.
+
+    Raises:
+        ValueError: if it is missing, not a pair, of the wrong length, not finite, or low >= high.
+
+    Example:
+        >>> low, high = data_range_tensors((0.0, [1.0, 2.0]), channels=2)
+        >>> high.flatten()
+        tensor([1., 2.])
+    """
+    if data_range is None:
+        raise ValueError(
+            "data_range is missing: give (low, high) of valid inputs as the network sees them, "
+            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
+        )
+    if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
+        raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
+    low, high = (
+        torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten() for bound in data_range
+    )
+    channels = channels or max(len(low), len(high))
+    for bound in (low, high):
+        if len(bound) not in (1, channels):
+            raise ValueError(
+                f"data_range={data_range!r} has a bound of {len(bound)} numbers for images of "
+                f"{channels} channels: give one number, or one per channel"
+            )
+    if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
+        raise ValueError(
+            f"data_range={data_range!r} needs finite numbers with low < high in every channel"
+        )
+    return low.expand(channels)[:, None, None], high.expand(channels)[:, None, None]
+
+
+def rounded(bound: Bound) -> list[float]:
+    """A bound of the data range for reading: three digits after the point."""
+    return [round(value, 3) for value in torch.as_tensor(bound).flatten().tolist()]
+
+
+@runtime_checkable
+class Replacement(Protocol):
+    """What perturbed pixels become; an `Imputation` too if that depends on which these are."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether each call draws anew; if not, it is called once per image."""
+
+    @property
+    def fresh_each_step(self) -> bool:
+        """Whether every evaluated (image, step, repeat) gets a draw of its own.
+
+        If not, all steps of an (image, repeat) share one.
+        """
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Full-size replacement images.
+
+        Args:
+            images: (M, C, H, W) clean images.
+            low: (C, 1, 1) lower end of the data range, on the images' device.
+            high: (C, 1, 1) upper end.
+            generator: where a random replacement takes its numbers from. For another order of the
+                same images it is called again, with the generator in the same state.
+
+        Returns:
+            (M, C, H, W), of which the perturbed regions are used.
+        """
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform noise per pixel and channel over the data range: the paper's choice, section III-A.
+
+    Attributes:
+        fresh_each_step: noise of its own for every evaluated step. Each x^(k) keeps the
+            distribution that eq. 11 gives it, and the variance of the area falls about fourfold.
+            False is the literal recursion of eq. 11, in which a region once replaced stays as it
+            is.
+
+    Example:
+        >>> noise = Uniform()(torch.zeros(1, 1, 2, 2), torch.tensor(-1.0), torch.tensor(1.0),
+        ...                   torch.Generator().manual_seed(0))
+        >>> bool((noise.abs() <= 1).all())
+        True
+    """
+
+    is_random: ClassVar[bool] = True
+    fresh_each_step: bool = True
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Draw (M, C, H, W); always in float32, so that every precision sees the same noise."""
+        draws = uniform_numbers(images.shape, generator).to(images.device)
+        # In place: new memory would cost as much again.
+        return draws.mul_(high - low).add_(low).to(images.dtype)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A Gaussian-blurred copy of the image: keeps colour and coarse shape, removes detail.
+
+    Attributes:
+        sigma: standard deviation of the Gaussian in pixels; an eighth of the shorter image side
+            if not given.
+    """
+
+    is_random: ClassVar[bool] = False
+    fresh_each_step: ClassVar[bool] = False
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sigma is not None and not self.sigma > 0:
+            raise ValueError(f"sigma={self.sigma} must be a positive number of pixels")
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Blur (M, C, H, W) separably; beyond the border the edge pixel goes on."""
+        sigma = self.sigma or min(images.shape[-2:]) / 8
+        radius = max(1, math.ceil(3 * sigma))
+        positions = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
+        kernel = torch.softmax(-(positions**2) / (2 * sigma**2), dim=0)
+        planes = images.flatten(0, 1).unsqueeze(1)
+        work = F.pad(
+            planes.to(torch.promote_types(images.dtype, torch.float32)),
+            [radius] * 4,
+            mode="replicate",
+        )
+        kernel = kernel.to(work.dtype)
+        work = F.conv2d(F.conv2d(work, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+        return work.view_as(images).to(images.dtype)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean colour of the image itself, channel by channel."""
+
+    is_random: ClassVar[bool] = False
+    fresh_each_step: ClassVar[bool] = False
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Spread each image's channel means over (M, C, H, W)."""
+        return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One value for all pixels.
+
+    Attributes:
+        value: in the network's input space; the middle of the data range if not given.
+    """
+
+    is_random: ClassVar[bool] = False
+    fresh_each_step: ClassVar[bool] = False
+    value: float | None = None
+
+    def __call__(
+        self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Fill (M, C, H, W)."""
+        if self.value is not None:
+            return torch.full_like(images, self.value)
+        return ((low + high) / 2).to(images.dtype).expand_as(images)
+
+
+REPLACEMENTS: dict[str, type[Replacement]] = {
+    "uniform": Uniform,
+    "blur": Blur,
+    "mean": Mean,
+    "constant": Constant,
+    "noisy_linear": NoisyLinear,
+}
+
+
+def get_replacement(replacement: str | Replacement) -> Replacement:
+    """The replacement of that name, or the object itself.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+        TypeError: for an object that is no `Replacement`.
+
+    Example:
+        >>> get_replacement("uniform")
+        Uniform(fresh_each_step=True)
+    """
+    if isinstance(replacement, str):
+        if replacement not in REPLACEMENTS:
+            raise ValueError(
+                f"replacement={replacement!r} is unknown: choose one of {', '.join(REPLACEMENTS)}"
+            )
+        return REPLACEMENTS[replacement]()
+    if not isinstance(replacement, Replacement):
+        raise TypeError(
+            f"replacement={replacement!r} is neither a name nor a callable with is_random and "
+            "fresh_each_step: see aopc_monitor.perturbation.replacements.Replacement"
+        )
+    return replacement

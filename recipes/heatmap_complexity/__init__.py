@@ -1,0 +1,1 @@
+"""How complex heatmaps are: Fig. 5 of the paper."""

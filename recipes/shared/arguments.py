@@ -1,0 +1,104 @@
+"""Arguments that recipes share: which images, which network, how to train it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.shared.data.datasets import load
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.training.networks import SMALL
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--dataset` and `--image-folder`, one of which can be given, and `--image-size`."""
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--dataset", choices=("digits", "cifar10"), default="digits")
+    data.add_argument("--image-folder", type=Path, help="tree with train/CLASS/* and test/CLASS/*")
+    parser.add_argument(
+        "--image-size", type=int, default=32, help="pixels; images of a folder are brought to it"
+    )
+
+
+def chosen_data(options: argparse.Namespace) -> ImageData:
+    """The images that the arguments name."""
+    if options.image_folder:
+        return load("image_folder", options.image_folder, image_size=options.image_size)
+    return load(options.dataset, seed=options.seed)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add which network is trained, or read from where."""
+    parser.add_argument(
+        "--network",
+        default=default,
+        metavar="NAME",
+        help=f"{', '.join(SMALL)}, a classification model of torchvision, or module:function",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="state dict of the network: read if the file exists, else written after training",
+    )
+    parser.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="a torchvision model with the weights that torchvision downloads; nothing is trained",
+    )
+
+
+def add_trainer_arguments(parser: argparse.ArgumentParser, has_seeds: bool = False) -> None:
+    """Add how Lightning trains: epochs, devices, precision, seed.
+
+    Args:
+        parser: the parser.
+        has_seeds: whether `--seeds` has the seeds of the trainings, so that `--seed` is only that
+            of the drawn digits; then call `check_seed_of_digits`.
+    """
+    trainer = parser.add_argument_group("trainer")
+    trainer.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
+    trainer.add_argument("--accelerator", default="auto")
+    trainer.add_argument("--devices", default="auto")
+    trainer.add_argument("--strategy", default="auto")
+    trainer.add_argument("--precision", default="32-true")
+    if has_seeds:
+        text = "of the drawn digits only, 0 if not given; those of the trainings are --seeds"
+        parser.add_argument("--seed", type=int, help=text)
+    else:
+        trainer.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+
+def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse a `--seed` that would change nothing; 0 where it was not given."""
+    if options.seed is not None and (options.image_folder or options.dataset != "digits"):
+        parser.error(
+            f"--seed {options.seed} is the seed of the drawn digits, and these images are not "
+            "drawn: leave it out; the seeds of the trainings are --seeds"
+        )
+    options.seed = options.seed or 0
+
+
+def data_folder(parent: Path, data: ImageData) -> Path:
+    """Where what is found on these images goes.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> data_folder(Path("runs"), SimpleNamespace(name="CIFAR-10 (JPEG copy)")).as_posix()
+        'runs/cifar-10-jpeg-copy'
+    """
+    return parent / re.sub(r"[^a-z0-9]+", "-", data.name.lower()).strip("-")
+
+
+def command_line(module: str, arguments: Sequence[str] | None = None) -> str:
+    """The command that made a report, to be made again.
+
+    Example:
+        >>> command_line("recipes.heatmap_gallery", ["--image-folder", "my images"])
+        "python -m recipes.heatmap_gallery --image-folder 'my images'"
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["python", "-m", module, *given])

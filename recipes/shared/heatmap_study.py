@@ -1,0 +1,249 @@
+"""What the studies of heatmaps share: which heatmaps, which images, which network."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor import heatmaps, normalized_data_range
+from aopc_monitor.heatmaps import Heatmap, LRPEpsilon
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import class_outputs
+from aopc_monitor.utilities.statistics import Estimate
+from recipes.shared.arguments import (
+    add_data_arguments,
+    add_network_arguments,
+    add_trainer_arguments,
+    chosen_data,
+    data_folder,
+)
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.training.fitting import trained_network
+
+# LRP-epsilon of the paper's Fig. 4 and 8 beside `lrp`, whose epsilon is 0.01.
+OTHER_EPSILONS: dict[str, Heatmap] = {
+    "lrp_epsilon_1": LRPEpsilon(epsilon=1.0),
+    "lrp_epsilon_100": LRPEpsilon(epsilon=100.0),
+}
+OF_THE_PAPER = (
+    "lrp", "lrp_epsilon_1", "lrp_epsilon_100", "lrp_alpha2_beta1",
+    "deconvolution_l2", "deconvolution_linf", "sensitivity_l2", "sensitivity_linf",
+)  # fmt: skip
+REFERENCE = "sensitivity_l2"
+# From best to worst, as the paper found them.
+FAMILIES = ("lrp", "deconvolution", "sensitivity", "random")
+
+
+def known_names() -> list[str]:
+    """Names of all heatmaps that a study can be made of."""
+    known = [name for name in heatmaps.names() if name != "random"]
+    after = known.index("lrp") + 1
+    return [*known[:after], *OTHER_EPSILONS, *known[after:]]
+
+
+def add_study_arguments(
+    parser: argparse.ArgumentParser, num_images: int, default: Sequence[str] = OF_THE_PAPER
+) -> None:
+    """Add which images, network and heatmaps, and where the results go."""
+    add_data_arguments(parser)
+    add_network_arguments(parser, "small_resnet")
+    parser.add_argument(
+        "--heatmaps",
+        nargs="+",
+        default=list(default),
+        choices=known_names(),
+        metavar="NAME",
+        help=f"of {', '.join(known_names())}",
+    )
+    parser.add_argument("--num-images", type=int, default=num_images, help="of the test images")
+    parser.add_argument("--output", type=Path, default=Path("runs"))
+    add_trainer_arguments(parser)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the arguments of `add_study_arguments` name.
+
+    Attributes:
+        data: the images.
+        network: in eval mode.
+        rows: which test images are studied.
+        heatmaps: by name.
+        folder: where the results go.
+    """
+
+    data: ImageData
+    network: nn.Module
+    rows: Tensor
+    heatmaps: dict[str, Heatmap]
+    folder: Path
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, name: str) -> Study:
+        """Read the images, train or read the network.
+
+        Args:
+            options: the arguments.
+            name: of the recipe; its results go to a folder of that name.
+
+        Raises:
+            ValueError: if fewer than one image is asked for, or the network does not fit.
+        """
+        if options.num_images < 1:
+            raise ValueError(f"--num-images must be at least 1; got {options.num_images}")
+        pl.seed_everything(options.seed, verbose=False)
+        data = chosen_data(options)
+        rows = spread_over_classes(data.test.labels, options.num_images, options.seed)
+        found = chosen_heatmaps(options.heatmaps, normalized_data_range(data.mean, data.std))
+        folder = data_folder(options.output / name, data)
+        network = _network(data, options, folder)
+        return cls(data, network, rows, found, folder / _folder_name(options))
+
+    @property
+    def title(self) -> str:
+        """Of figures and reports, without the network."""
+        return f"{self.data.name}, {len(self.rows)} images"
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) classes of the images studied."""
+        return self.data.test.labels[self.rows]
+
+    def images_of(self, predicted: Tensor) -> list[dict[str, object]]:
+        """What identifies each image: its row, label and predicted class (N,)."""
+        classes = self.data.classes
+        columns = (self.rows.tolist(), self.labels.tolist(), predicted.tolist())
+        return [
+            {"image": row, "label": classes[label], "predicted": classes[guess]}
+            for row, label, guess in zip(*columns, strict=True)
+        ]
+
+    def settings(self, options: argparse.Namespace, predicted: Tensor) -> dict[str, object]:
+        """What a report says of the images (N,) and the network."""
+        accuracy = Estimate.of((self.labels == predicted).double())
+        return {
+            "images": f"{len(self.rows)} test images of {self.data.name}, spread over the classes",
+            "size": f"{self.data.image_size} x {self.data.image_size} pixels",
+            "network": f"{options.network}{', pretrained' if options.pretrained else ''}",
+            "accuracy on these images": accuracy,
+            "seed": options.seed,
+        }
+
+
+def _folder_name(options: argparse.Namespace) -> str:
+    """What keeps the reports of two networks on the same images apart."""
+    endings = [
+        ending
+        for ending, is_used in (
+            ("-pretrained", options.pretrained),
+            # Only one of the studies has a choice.
+            ("-dropout", getattr(options, "dropout", "off") == "active"),
+        )
+        if is_used
+    ]
+    return "".join([options.network.replace(":", "."), *endings])
+
+
+def _network(data: ImageData, options: argparse.Namespace, folder: Path) -> nn.Module:
+    if options.weights is None:
+        # A study that is started again shall not have to train again.
+        images = (data.name, data.image_size, len(data.train), data.classes, data.mean, data.std)
+        how = (options.network, options.seed, options.max_epochs, options.precision)
+        training = digest(*images, *how)
+        path = folder / f"weights_{training}.pt"
+        options = argparse.Namespace(**{**vars(options), "weights": path})
+    return trained_network(data, options)
+
+
+def chosen_heatmaps(
+    names: Sequence[str], data_range: tuple[Sequence[float], Sequence[float]]
+) -> dict[str, Heatmap]:
+    """Heatmaps by name, in the order of the names.
+
+    Args:
+        names: of `known_names()`.
+        data_range: (low, high) of valid inputs, for the heatmaps that need it.
+
+    Raises:
+        ValueError: for an unknown name.
+
+    Example:
+        >>> chosen_heatmaps(["lrp_epsilon_1"], ([0.0], [1.0]))
+        {'lrp_epsilon_1': LRPEpsilon(epsilon=1.0, relative=False)}
+    """
+    return {
+        name: heatmaps.with_data_range(OTHER_EPSILONS.get(name) or heatmaps.get(name), data_range)
+        for name in names
+    }
+
+
+def family(name: str) -> str | None:
+    """The one of `FAMILIES` that a heatmap belongs to, or None.
+
+    Example:
+        >>> family("lrp_alpha2_beta1"), family("grad_cam")
+        ('lrp', None)
+    """
+    return next((one for one in FAMILIES if name == one or name.startswith(f"{one}_")), None)
+
+
+def spread_over_classes(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Rows of images to study: drawn at random, as evenly over the classes as they come.
+
+    A larger count takes the same images first.
+
+    Args:
+        labels: (N,) classes.
+        count: how many; all if there are fewer.
+        seed: of the draw.
+
+    Returns:
+        (count,) row numbers, the classes in turn.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> rows = spread_over_classes(labels, 4, seed=0)
+        >>> labels[rows].bincount()
+        tensor([2, 2])
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    seen: dict[int, int] = {}
+    turns = []
+    for label in labels[shuffled].tolist():
+        turns.append(seen.get(label, 0))
+        seen[label] = turns[-1] + 1
+    in_turn = torch.tensor(turns).argsort(stable=True)
+    return shuffled[in_turn][:count]
+
+
+def normalised(data: ImageData, rows: Tensor) -> Tensor:
+    """Test images of these rows as the network sees them, (n, 3, H, W)."""
+    return torch.stack([image for image, _ in data.test.__getitems__(rows.tolist())])
+
+
+def predicted_classes(network: nn.Module, images: Tensor) -> Tensor:
+    """The class (N,) that a network predicts for each image (N, 3, H, W)."""
+    with untouched(network), torch.no_grad():
+        return class_outputs(network(images), len(images)).argmax(dim=1)
+
+
+def digest(*things: object) -> str:
+    """Twelve hexadecimal digits that change with any of the things: tensors, modules, texts."""
+    sums = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, Tensor):
+            whole = thing.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            sums.update(whole.numpy().tobytes())
+        elif isinstance(thing, nn.Module):
+            values = thing.state_dict()
+            sums.update(digest(str(thing), *values, *values.values()).encode())
+        else:
+            sums.update(f"{thing!r}\n".encode())
+    return sums.hexdigest()[:12]

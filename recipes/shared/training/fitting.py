@@ -1,0 +1,119 @@
+"""A network to study: trained on the spot, read from a file, or as torchvision gives it."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.training.classifier import ImageClassifier
+from recipes.shared.training.pretrained import pretrained
+
+TEST_BATCH_SIZE = 250
+# Of looks at a training: before it, even a fast learner is at chance.
+FIRST_STEP = 20
+
+
+class EpochSeeds(pl.Callback):
+    """Makes the random numbers of each epoch depend on a seed and the epoch only.
+
+    So a resumed training has the order of images, augmentation and dropout that it would have had
+    without the interruption. The training loader must be one of `loaders`.
+
+    Args:
+        seed: of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the random numbers of the epoch."""
+        torch.manual_seed(random.Random(f"{self.seed} {trainer.current_epoch}").getrandbits(63))
+
+
+def new_classifier(data: ImageData, network: str, **settings: Any) -> ImageClassifier:
+    """An untrained classifier that fits the images."""
+    settings = {"learning_rate": data.plan.learning_rate, **settings}
+    return ImageClassifier(
+        len(data.classes), network=network, image_size=data.image_size, **settings
+    )
+
+
+def loaders(data: ImageData) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Shuffled training batches, and test batches."""
+    size = data.plan.batch_size
+    return (
+        DataLoader(
+            data.train,
+            batch_size=size,
+            sampler=RandomSampler(data.train),
+            drop_last=True,
+            # A new iterator draws a number, sometimes before and sometimes after `EpochSeeds`.
+            generator=torch.Generator(),
+        ),
+        DataLoader(data.test, batch_size=TEST_BATCH_SIZE),
+    )
+
+
+def new_trainer(options: argparse.Namespace, max_epochs: int, **settings: Any) -> pl.Trainer:
+    """A trainer of the arguments that `add_trainer_arguments` added."""
+    # The images are in memory, so workers would only copy them.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    defaults = {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    return pl.Trainer(
+        max_epochs=options.max_epochs or max_epochs,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=options.strategy,
+        precision=options.precision,
+        enable_model_summary=False,
+        **{**defaults, **settings},
+    )
+
+
+def trained_network(
+    data: ImageData, options: argparse.Namespace, callbacks: Sequence[pl.Callback] = ()
+) -> nn.Module:
+    """The network that the arguments name, in eval mode.
+
+    Args:
+        data: the images.
+        options: what `add_network_arguments` and `add_trainer_arguments` added.
+        callbacks: of the training, if there is one.
+
+    Raises:
+        ValueError: if the network does not fit the images or the weights do not fit the network.
+    """
+    if options.pretrained:
+        return pretrained(options.network, len(data.classes), data.mean, data.std).eval()
+    path: Path | None = options.weights
+    model = new_classifier(data, options.network)
+    if path is not None and path.exists():
+        try:
+            model.network.load_state_dict(torch.load(path, weights_only=True))
+        except RuntimeError as error:
+            raise ValueError(
+                f"weights {str(path)!r} do not fit {options.network}: {error}"
+            ) from error
+        rank_zero_only(print)(f"weights  {path}: read, nothing is trained")
+        return model.network.eval()
+    train, test = loaders(data)
+    trainer = new_trainer(options, data.plan.max_epochs, callbacks=list(callbacks))
+    trainer.fit(model, train, test)
+    if trainer.is_global_zero:
+        print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.network.state_dict(), path)
+    return model.network.cpu().eval()

@@ -1,0 +1,210 @@
+"""Fig. 7 of Samek et al. 2017: AOPC follows accuracy while networks train.
+
+python -m recipes.training_progress                       # digits, nothing is downloaded
+python -m recipes.training_progress --dataset cifar10     # downloads CIFAR-10
+python -m recipes.training_progress --image-folder DIR    # a train/ + test/ tree of images
+
+With `--networks small_cnn small_resnet --seeds 0 1 2` it trains each network with each seed.
+Started again, it reads the trainings that are finished and goes on with the one that was
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
+from aopc_monitor.monitor.schedule import log_spaced_steps
+from recipes.shared.arguments import (
+    add_data_arguments,
+    add_trainer_arguments,
+    check_seed_of_digits,
+    chosen_data,
+    command_line,
+    data_folder,
+)
+from recipes.shared.data.labelled_images import ImageData, hold_out
+from recipes.shared.reporting.run_folder import RunFolder
+from recipes.shared.training.beside import LabelFreeRivals
+from recipes.shared.training.fitting import (
+    FIRST_STEP,
+    TEST_BATCH_SIZE,
+    EpochSeeds,
+    loaders,
+    new_classifier,
+    new_trainer,
+)
+from recipes.shared.training.networks import SMALL
+from recipes.training_progress.figures import figure_of_run
+from recipes.training_progress.report import Run, Study
+
+LOOKS_PER_FIGURE = 3
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line to settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.training_progress",
+        description="Train classifiers and watch AOPC follow their accuracy.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=["small_cnn"],
+        metavar="NAME",
+        help=f"{', '.join(SMALL)}, classification models of torchvision, or module:function",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="of the trainings", default=[0], metavar="SEED"
+    )
+    monitor = parser.add_argument_group("monitor")
+    monitor.add_argument(
+        "--heatmaps",
+        nargs="+",
+        default=["lrp", "deconvolution_l2", "sensitivity_l2"],
+        metavar="NAME",
+        help=f"of {', '.join(heatmaps.names()[:-1])}",
+    )
+    monitor.add_argument("--evaluations", type=int, default=22, help="log-spaced over training")
+    monitor.add_argument("--num-images", type=int, default=128, help="size of the probe")
+    monitor.add_argument("--region-size", type=int, help="pixels; chosen to fit if not given")
+    monitor.add_argument("--steps", type=int, help="perturbed regions; chosen if not given")
+    monitor.add_argument("--sampled-steps", type=int, help="of each image; all if not given")
+    monitor.add_argument(
+        "--source-images",
+        type=int,
+        default=500,
+        help="labelled images held out of the training, for average thresholded confidence",
+    )
+    add_trainer_arguments(parser, has_seeds=True)
+    parser.add_argument("--output", type=Path, default=Path("runs"))
+    options = parser.parse_args(arguments)
+    check_seed_of_digits(parser, options)
+    if options.evaluations < 3:
+        parser.error(f"--evaluations {options.evaluations}: a correlation needs at least 3")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> Study:
+    """Train, watch, report."""
+    options = parse_arguments(arguments)
+    data = chosen_data(options)
+    folder = data_folder(options.output / "training_progress", data)
+    runs = [
+        _finished(options, data, folder, network, seed)
+        for network in options.networks
+        for seed in options.seeds
+    ]
+    study = Study(data.name, options.heatmaps, runs)
+    _write(study, folder, options)
+    return study
+
+
+def _finished(
+    options: argparse.Namespace, data: ImageData, output: Path, network: str, seed: int
+) -> Run:
+    """The run of one network and seed: read if it was made before, else made."""
+    folder = RunFolder(output / network.replace(":", ".") / f"seed_{seed}", _settings(options))
+    points = folder.read_points()
+    if points is None:
+        folder.begin()
+        points = _train(options, data, folder, network, seed)
+        _keep(folder, Run(network, seed, points), data, options)
+    return Run(network, seed, points)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What two runs must share to belong together."""
+    elsewhere = ("output", "networks", "seeds", "accelerator", "strategy")
+    return {k: str(v) for k, v in vars(options).items() if k not in elsewhere}
+
+
+def _train(
+    options: argparse.Namespace, data: ImageData, folder: RunFolder, network: str, seed: int
+) -> list[dict[str, float]]:
+    """One point for each look of the monitor."""
+    pl.seed_everything(seed, verbose=False)
+    data, source = hold_out(data, options.source_images, seed)
+    train, test = loaders(data)
+    monitor = _monitor(options, data, seed)
+    rivals = LabelFreeRivals(monitor, test, DataLoader(source, batch_size=TEST_BATCH_SIZE))
+    trainer = new_trainer(
+        options,
+        data.plan.max_epochs,
+        logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
+        callbacks=[EpochSeeds(seed), monitor, rivals, _checkpoint(folder)],
+        enable_checkpointing=True,
+        log_every_n_steps=20,
+    )
+    steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
+    # The first evaluation is made before the first step.
+    schedule = log_spaced_steps(steps, options.evaluations - 1, min(FIRST_STEP, steps // 2))
+    monitor.every_n_steps = schedule
+    monitor.figures_every_n_steps = schedule[::LOOKS_PER_FIGURE]
+    model = new_classifier(data, network)
+    trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
+    points = [
+        {**point, **beside} for point, beside in zip(monitor.history, rivals.points, strict=True)
+    ]
+    # Looks with figures find more than the others.
+    keys = [key for key in points[-1] if all(key in point for point in points)]
+    return [{key: point[key] for key in keys} for point in points]
+
+
+def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMonitor:
+    return AOPCMonitor(
+        options.heatmaps,
+        at_validation=False,
+        num_images=options.num_images,
+        region_size=options.region_size,
+        steps=options.steps,
+        sampled_steps=options.sampled_steps,
+        data_range=normalized_data_range(data.mean, data.std),
+        seed=seed,
+        on_error="raise",
+        figures=True,
+        custom_scalars=True,
+    )
+
+
+def _checkpoint(folder: RunFolder) -> ModelCheckpoint:
+    """The last epoch's, under one name."""
+    return ModelCheckpoint(
+        folder.path, filename=folder.checkpoint.stem, enable_version_counter=False
+    )
+
+
+@rank_zero_only
+def _keep(folder: RunFolder, run: Run, data: ImageData, options: argparse.Namespace) -> None:
+    folder.write_points(run.points)
+    figure_of_run(run, data.name, options.heatmaps).savefig(folder.path / "figure.png")
+
+
+@rank_zero_only
+def _write(study: Study, folder: Path, options: argparse.Namespace) -> None:
+    study.write(folder, command_line("recipes.training_progress"))
+    print(f"\n{study.text()}\n")
+    print(f"figure   {folder / 'figure.png'}")
+    print(f"points   {folder / 'points.csv'}")
+    print(f"report   {folder / 'report.md'}")
+    # Without an activated environment the command has to be called by its path.
+    tensorboard = shutil.which("tensorboard") or Path(sys.executable).parent / "tensorboard"
+    print(f"curves   {tensorboard} --logdir {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aopc_monitor import area_over_perturbation_curve, heatmaps
+from aopc_monitor.metrics.evaluation import Evaluation, evaluate, plan
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.utilities.randomness import generator_for
+from tests.modules import small_network
+
+PROTOCOL = PerturbationProtocol(region_size=4, steps=6, data_range=(0.0, 1.0))
+IMAGES = torch.rand(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+NAMED = heatmaps.named_heatmaps(["lrp", "sensitivity_l2"])
+
+
+def test_values_are_those_of_the_function() -> None:
+    torch.manual_seed(0)
+    model = small_network().eval()
+    found = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3)
+    areas = {}
+    for name, order in (("lrp", "morf"), ("sensitivity_l2", "morf"), ("random", "random")):
+        areas[name] = area_over_perturbation_curve(
+            model, IMAGES, heatmaps.get(name)(model, IMAGES, model(IMAGES).argmax(1)),
+            region_size=4, steps=6, data_range=(0.0, 1.0), order=order,  # type: ignore[arg-type]
+            generator=generator_for(IMAGES, 3),
+        )  # fmt: skip
+        assert found.mean(name) == pytest.approx(float(areas[name].mean), abs=1e-9)
+        assert found.sem(name) == pytest.approx(float(areas[name].sem), abs=1e-9)
+        torch.testing.assert_close(found.curve(f"{name}_curve"), areas[name].curve)
+    gain = areas["lrp"].per_image - areas["random"].per_image
+    assert found.mean("lrp_gain") == pytest.approx(float(gain.mean()), abs=1e-9)
+    assert found.sem("lrp_gain") == pytest.approx(float(gain.std() / 10**0.5), abs=1e-9)
+    with torch.no_grad():
+        confidence = model(IMAGES).softmax(1).max(1).values.mean()
+    assert found.mean("confidence") == pytest.approx(float(confidence), abs=1e-6)
+    assert found.forwards == 10 + 3 * 10 * 6
+    assert "accuracy" not in found.summary()
+
+
+def test_accuracy_only_with_labels() -> None:
+    model = small_network().eval()
+    labels = model(IMAGES).argmax(1)
+    labels[:5] = (labels[:5] + 1) % 4
+    assert evaluate(model, IMAGES, labels, NAMED, PROTOCOL, 0).mean("accuracy") == 0.5
+
+
+def test_parts_add_up_and_travel_as_a_vector() -> None:
+    values = {"a": torch.rand(9), "a_curve": torch.rand(9, 4)}
+    whole = Evaluation.of(values, 90)
+    parts = [
+        Evaluation.of({name: value[part] for name, value in values.items()}, forwards)
+        for part, forwards in ((slice(0, 4), 40), (slice(4, 9), 50))
+    ]
+    nobody = parts[0].emptied()
+    total = nobody.with_vector(sum(p.as_vector() for p in [*parts, nobody]))  # type: ignore[arg-type]
+    for evaluation in (parts[0] + parts[1], total):
+        assert evaluation.num_images == 9
+        assert evaluation.forwards == 90
+        assert evaluation.summary() == pytest.approx(whole.summary())
+        torch.testing.assert_close(evaluation.curve("a_curve"), values["a_curve"].double().mean(0))
+    sem = values["a"].double().std() / 3
+    assert whole.sem("a") == pytest.approx(float(sem))
+
+
+def test_single_image_has_no_standard_error() -> None:
+    assert "a_sem" not in Evaluation.of({"a": torch.rand(1)}, 1).summary()
+
+
+def test_least_relevant_first_is_measured_and_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    model = small_network().eval()
+    without = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3)
+    found = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3, lerf=True)
+    assert all(torch.equal(found.sums[name], sums) for name, sums in without.sums.items())
+    assert found.forwards == 10 + 5 * 10 * 6
+    kinds = ("lerf", "srg", "lerf_curve")
+    new = {f"{name}_{kind}" for name in NAMED for kind in kinds}
+    assert set(found.sums) - set(without.sums) == new
+    areas = {
+        order: area_over_perturbation_curve(
+            model, IMAGES, heatmaps.get("sensitivity_l2")(model, IMAGES, model(IMAGES).argmax(1)),
+            region_size=4, steps=6, data_range=(0.0, 1.0), order=order,  # type: ignore[arg-type]
+            generator=generator_for(IMAGES, 3),
+        )
+        for order in ("morf", "lerf")
+    }  # fmt: skip
+    gain = areas["morf"].per_image - areas["lerf"].per_image
+    expected = {"lerf": areas["lerf"].per_image, "srg": gain}
+    for kind, values in expected.items():
+        name = f"sensitivity_l2_{kind}"
+        assert found.mean(name) == pytest.approx(float(values.mean()), abs=1e-9)
+        assert found.sem(name) == pytest.approx(float(values.std() / 10**0.5), abs=1e-9)
+    curve = found.curve("sensitivity_l2_lerf_curve")
+    torch.testing.assert_close(curve, areas["lerf"].curve)
+
+
+def test_plan_counts_the_least_relevant_first() -> None:
+    line = plan(IMAGES, list(NAMED), PROTOCOL, range_read_off=False, lerf=True)
+    assert "lrp, sensitivity_l2 (also least relevant first) and a random order: 310 for" in line

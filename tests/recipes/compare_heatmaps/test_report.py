@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import ttest_rel
+from torch import Tensor, nn
+
+pytest.importorskip("matplotlib")
+
+from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.perturbation.steps import Strata
+from aopc_monitor.utilities.statistics import Estimate, mean_and_sem
+from recipes.compare_heatmaps.report import Areas, Report, area_by_step
+from recipes.shared.reporting.markdown import z_text
+
+
+def areas_of(**means: float) -> Areas:
+    noise = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).double()
+    by_step = {
+        name: mean + 0.01 * (number + 1) * noise.roll(number, dims=0)
+        for number, (name, mean) in enumerate(means.items())
+    }
+    return Areas(4, by_step)
+
+
+@pytest.mark.parametrize("sampled_steps", [None, 3])
+def test_area_at_the_last_step_is_that_of_the_library(sampled_steps: int | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    images = torch.rand(6, 3, 8, 8)
+    for steps in (2, 5, 8):
+        count = None if sampled_steps is None else min(sampled_steps, steps)
+        result = area_over_perturbation_curve(
+            model, images, images[:, 0], region_size=2, steps=steps, data_range=(0.0, 1.0),
+            sampled_steps=count,
+        )  # fmt: skip
+        areas = area_by_step(result.curves, Strata(steps, count or steps))
+        torch.testing.assert_close(areas[:, -1], result.per_image.double())
+
+
+def test_area_at_each_step_is_eq_12_with_that_many_steps() -> None:
+    curves = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)).double()
+    areas = area_by_step(curves, Strata(7, 7))
+    for last in range(1, 8):
+        expected = (curves[:, :1] - curves[:, : last + 1]).sum(dim=1) / (last + 1)
+        torch.testing.assert_close(areas[:, last - 1], expected)
+
+
+def test_sampled_steps_are_unbiased_at_every_step() -> None:
+    curve, strata = torch.linspace(1, 0, 8).double() ** 2, Strata(7, 3)
+    draws = strata.draw(20_000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    curves = torch.full((len(draws), 8), float("nan")).double()
+    curves.scatter_(1, draws, curve.expand(len(draws), -1).gather(1, draws))
+    curves[:, 0] = curve[0]
+    mean, sem = mean_and_sem(area_by_step(curves, strata))
+    off = (mean - area_by_step(curve, Strata(7, 7))).abs()
+    assert (off < 4 * sem + 1e-9).all()
+
+
+def test_z_is_the_paired_t_of_scipy() -> None:
+    areas = areas_of(lrp=0.41, random=0.40)
+    difference = Estimate.of(areas.last["lrp"] - areas.last["random"])
+    expected = ttest_rel(areas.last["lrp"].numpy(), areas.last["random"].numpy())
+    assert difference.z == pytest.approx(expected.statistic)
+    assert z_text(difference) in areas.ranking_table()
+    assert f" {-expected.statistic:.1f} " in areas.pair_table()
+
+
+def test_nothing_is_significant_without_an_error() -> None:
+    assert z_text(Estimate.of(torch.zeros(5))) == ""
+    assert z_text(Estimate.of(torch.tensor([0.3]))) == ""
+
+
+def test_the_order_of_the_paper_is_recognised() -> None:
+    found = areas_of(
+        lrp=0.5,
+        lrp_epsilon_1=0.4,
+        deconvolution_l2=0.3,
+        sensitivity_l2=0.2,
+        random=0.1,
+        occlusion=1,
+    ).order_found()
+    assert "is the paper's: found was lrp > deconvolution > sensitivity > random" in found
+    other = areas_of(lrp=0.2, deconvolution_l2=0.3, random=0.1).order_found()
+    assert "is not the paper's lrp > deconvolution > random: found was deconvolution > lrp" in other
+
+
+def test_families_are_averaged_image_by_image() -> None:
+    areas = areas_of(lrp=0.5, lrp_epsilon_1=0.4, random=0.1)
+    expected = (areas.last["lrp"] + areas.last["lrp_epsilon_1"]) / 2
+    torch.testing.assert_close(areas.family_means()["lrp"], expected)
+
+
+def test_points_are_paired_differences(tmp_path: Path) -> None:
+    areas = areas_of(lrp=0.5, sensitivity_l2=0.2, random=0.1)
+    images: list[dict[str, object]] = [
+        {"image": n, "label": "a", "predicted": "b"} for n in range(20)
+    ]
+    report = Report("digits", [areas], "sensitivity_l2", images, {"seed": 0}, "command", 32)
+    report.write(tmp_path)
+    point = next(p for p in report.points() if (p["heatmap"], p["step"]) == ("lrp", 2))
+    of: dict[str, Tensor] = {name: values[:, 1] for name, values in areas.by_step.items()}
+    for key, values in {
+        "aopc": of["lrp"],
+        "minus_random": of["lrp"] - of["random"],
+        "minus_reference": of["lrp"] - of["sensitivity_l2"],
+    }.items():
+        assert point[key] == pytest.approx(float(values.mean()))
+        assert point[f"{key}_sem"] == pytest.approx(float(values.std() / 20**0.5))
+    assert len(report.areas_of_images()) == 20
+    assert "| seed" in (tmp_path / "report.md").read_text()
+
+
+def test_the_order_is_also_told_for_the_share_of_the_paper() -> None:
+    by_step = {
+        "lrp": torch.tensor([0.0, 0.1, 0.2, 0.5]).expand(3, -1),
+        "random": torch.tensor([0.1, 0.2, 0.1, 0.1]).expand(3, -1),
+    }
+    # 0.157 * (7 / 2) ** 2 is 1.9 regions: 2 of 4 steps.
+    text = Report("digits", [Areas(2, by_step)], "lrp", [], {}, "", 7).text()
+    assert (
+        "2 x 2, 4 steps: the order of the families, each the mean of its heatmaps, is the" in text
+    )
+    later = text[text.index("After the paper's share of the image, 15.7%") :]
+    assert "2 x 2, 2 steps" in later
+    assert "found was random > lrp" in later
