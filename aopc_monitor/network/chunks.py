@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from aopc_monitor.network.chunk_search import ChunkSearch, Stop, wall_clock
 from aopc_monitor.utilities.distributed import are_several
 
 MOST_AT_FIRST = 64
@@ -39,66 +39,6 @@ def suggested_chunk_size(images: Tensor) -> int:
 
 class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
     """Memory does not suffice for a single image."""
-
-
-class ChunkSearch:
-    """Looks for the size at which most images go through in a second, on the work itself.
-
-    Doubles as long as that pays; if it does not at once, halves as long as that pays. The best size
-    so far and the next one take turns: a machine that is slow for a while is slow for both.
-
-    Args:
-        first: the size to begin with.
-
-    Example:
-        >>> search, size = ChunkSearch(first=128), 128
-        >>> while size:  # 64 images take 1 second, and each image more or less makes it worse
-        ...     size, last = search.note(size, seconds=size * (1 + abs(size - 64)), most=1024), size
-        >>> search.best
-        64
-    """
-
-    TURNS = 5
-    # Smaller gains are within the noise.
-    GAIN = 1.08
-
-    def __init__(self, first: int) -> None:
-        self.first, self.best = first, first
-        self.least = min(16, max(1, first // 4))
-        self._next = 2 * first
-        self._seconds: dict[int, list[float]] = {}
-
-    def note(self, size: int, seconds: float, most: int) -> int | None:
-        """Take down how long a chunk took.
-
-        Args:
-            size: images in the chunk.
-            seconds: wall time.
-            most: no size above it is tried.
-
-        Returns:
-            The size to go on with; None when `best` is found.
-        """
-        self._seconds.setdefault(size, []).append(max(seconds, 1e-9) / size)
-        if all(len(self._seconds.get(n, ())) >= self.TURNS for n in (self.best, self._next)):
-            self._decide()
-        if self._next > max(self.best, most):  # too much; smaller may pay
-            self._next = self.first // 2 if self.best == self.first else 0
-        if self._next < self.least:
-            return None
-        return self._next if size == self.best else self.best
-
-    def _decide(self) -> None:
-        """Between the best size so far and the next."""
-        turns = zip(self._seconds[self.best], self._seconds[self._next], strict=False)
-        # The first time of a size is often slow, and the machine may become faster within a turn.
-        gain = median(before / now for before, now in turns)
-        is_larger, self._seconds = self._next > self.best, {}
-        if gain > self.GAIN:
-            self.best = self._next
-            self._next = 2 * self.best if is_larger else self.best // 2
-        else:
-            self._next = self.first // 2 if is_larger and self.best == self.first else 0
 
 
 @dataclass
@@ -221,7 +161,7 @@ def in_chunks(
     while start < total:
         before_each()
         end = min(start + chunk_size.size, total)
-        began = time.perf_counter()
+        stop = timed.start(chunk_size) if timed is not None else None
         try:
             work(start, end)
         except (RuntimeError, MemoryError) as error:
@@ -236,30 +176,49 @@ def in_chunks(
                 # What torch keeps of the attempt would be missing elsewhere, as in a training.
                 torch.cuda.empty_cache()
             continue
-        if timed is not None and end - start == chunk_size.size:
-            timed.note(chunk_size, began)
+        if timed is not None and stop is not None and end - start == chunk_size.size:
+            timed.note(chunk_size, stop)
         start = end
+    if timed is not None:
+        timed.finish(chunk_size)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timed:
-    """How chunks of some work are timed.
+    """How chunks of some work are timed, for the search of a faster size.
 
     Attributes:
         most: no larger chunk is tried.
-        wait: returns when the device has done its work.
+        clock: starts a clock. What it returns stops it, and returns what reads the seconds.
+        behind: how many chunks stay unread. With one, a device always has a chunk to work on while
+            the host reads the time of the chunk before: neither waits for the other.
     """
 
     most: int
-    wait: Callable[[], None] = proceed
+    clock: Callable[[], Stop] = wall_clock
+    behind: int = 0
+    _unread: deque[tuple[int, Callable[[], float]]] = field(default_factory=deque, repr=False)
 
-    def note(self, chunk_size: ChunkSize, began: float) -> None:
-        """Tell the search, if there is one, of a full chunk that began then."""
+    def start(self, chunk_size: ChunkSize) -> Stop | None:
+        """Start a clock, if there is a search that asks for the time."""
+        return None if chunk_size.search is None else self.clock()
+
+    def note(self, chunk_size: ChunkSize, stop: Stop) -> None:
+        """Stop the clock of a full chunk, and tell the search how long earlier ones took."""
+        self._unread.append((chunk_size.size, stop()))
+        while len(self._unread) > self.behind:
+            self._tell(chunk_size)
+
+    def finish(self, chunk_size: ChunkSize) -> None:
+        """Tell the search of the chunks that are left."""
+        while self._unread:
+            self._tell(chunk_size)
+
+    def _tell(self, chunk_size: ChunkSize) -> None:
+        size, seconds = self._unread.popleft()
         if chunk_size.search is None:
             return
-        self.wait()
-        seconds = time.perf_counter() - began
-        following = chunk_size.search.note(chunk_size.size, seconds, self.most)
+        following = chunk_size.search.note(size, seconds(), self.most)
         if following is None:
             chunk_size.fix(chunk_size.search.best)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopc_monitor.network import chunks as memory
-from aopc_monitor.network.chunks import (
-    ChunkSearch,
-    ChunkSize,
-    ChunkSizes,
-    Timed,
-    in_chunks,
-)
+from aopc_monitor.network import chunk_search
+from aopc_monitor.network.chunk_search import ChunkSearch, Stop, wall_clock
+from aopc_monitor.network.chunks import ChunkSize, ChunkSizes, Timed, in_chunks
 
 SMALL = torch.empty(1, 3, 32, 32)
 Rate = Callable[[int], float]
@@ -119,7 +116,7 @@ def from_128() -> ChunkSize:
 
 def working(monkeypatch: pytest.MonkeyPatch, rate: Rate, limit: int = 10**9) -> Worker:
     worker = Worker(rate, limit)
-    monkeypatch.setattr(memory, "time", SimpleNamespace(perf_counter=lambda: worker.seconds))
+    monkeypatch.setattr(chunk_search, "time", SimpleNamespace(perf_counter=lambda: worker.seconds))
     return worker
 
 
@@ -185,5 +182,63 @@ def test_the_device_is_waited_for_before_the_time_is_taken(monkeypatch: pytest.M
         worker.seconds, pending[0] = worker.seconds + pending[0], 0.0
 
     chunk_size = from_128()
-    in_chunks(10_000, chunk_size, start_only, timed=Timed(most=4096, wait=wait))
+    in_chunks(10_000, chunk_size, start_only, timed=Timed(4096, partial(wall_clock, wait)))
     assert chunk_size.size == 16
+
+
+class Device:
+    """Works through a queue on a clock of its own, which goes on only while somebody waits for it.
+
+    Args:
+        rate: images a second, of a chunk size.
+    """
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate, self.queue, self.clock = rate, deque[float](), 0.0
+        self.started, self.waits_for_all = 0, 0
+
+    def __call__(self, start: int, end: int) -> None:
+        self.queue.append((end - start) / self.rate(end - start))
+        self.started += 1
+
+    def start(self) -> Stop:
+        number, seconds = self.started, self.queue
+
+        def stop() -> Callable[[], float]:
+            own = seconds[-1]
+
+            def read() -> float:
+                while self.started - len(self.queue) <= number:
+                    self.clock += self.queue.popleft()
+                self.waits_for_all += not self.queue
+                return own
+
+            return read
+
+        return stop
+
+
+@pytest.mark.parametrize(("rate", "best"), RATES.values(), ids=RATES)
+def test_a_device_that_is_timed_by_itself_never_runs_dry(rate: Rate, best: int) -> None:
+    """Each chunk's time is read while the next one is worked on; only the last has none behind."""
+    device, chunk_size = Device(rate), from_128()
+    in_chunks(20_003, chunk_size, device, timed=Timed(1024, device.start, behind=1))
+    assert chunk_size == ChunkSize(best, search=None)
+    assert device.waits_for_all == 0
+
+
+def test_what_is_left_to_read_is_read_at_the_end() -> None:
+    """Batches of a chunk each would otherwise never tell anything."""
+    device, chunk_size = Device(lambda size: float(size)), from_128()
+    for _ in range(200):
+        in_chunks(chunk_size.size, chunk_size, device, timed=Timed(1024, device.start, behind=1))
+    assert chunk_size == ChunkSize(1024, search=None)
+
+
+def test_without_a_search_no_clock_is_started() -> None:
+    def start() -> Stop:
+        raise AssertionError("nobody asks for the time")
+
+    done: list[int] = []
+    in_chunks(10, ChunkSize(4), lambda a, b: done.append(b - a), timed=Timed(64, start))
+    assert done == [4, 4, 2]
