@@ -14,13 +14,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from aopc_monitor.network.chunk_search import cuda_clock, wall_clock
 from aopc_monitor.network.chunks import ChunkSize, Timed, in_chunks, proceed
 from aopc_monitor.perturbation.noisy_linear import Imputation
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.randomness import seed_from
 
-# Triples are made in blocks, whose draws have a seed of their own: so noise does not depend on the
-# chunk size. On a CPU, a block is to stay in the cache; elsewhere, to be worth its calls.
+# Triples are drawn in blocks with a seed of their own: so noise does not depend on the chunk size.
+# On a CPU, a block is to stay in the cache; elsewhere, several are made at once, to be worth the
+# calls.
 MOST_TRIPLES = 64
 NUMBERS_IN_CACHE, NUMBERS_ELSEWHERE = 2**18, 2**23
 # On a CPU larger chunks are not looked for: nothing warns before memory is full.
@@ -60,19 +63,25 @@ class Perturber:
     @property
     def block_size(self) -> int:
         """Triples that share a seed: a power of two, which depends on the shape of images only."""
-        is_on_cpu = self.generator.device.type == "cpu"
-        numbers = NUMBERS_IN_CACHE if is_on_cpu else NUMBERS_ELSEWHERE
+        return min(MOST_TRIPLES, self._fitting(self.generator.device))
+
+    @property
+    def made_at_once(self) -> int:
+        """Triples that are made at once: on a CPU one block, elsewhere as many as fit."""
+        device = self.images.device
+        return self.block_size if device.type == "cpu" else self._fitting(device)
+
+    def _fitting(self, device: torch.device) -> int:
+        numbers = NUMBERS_IN_CACHE if device.type == "cpu" else NUMBERS_ELSEWHERE
         fitting = max(1, numbers // self.images[0].numel())
-        return int(min(MOST_TRIPLES, 2 ** (fitting.bit_length() - 1)))
+        return int(2 ** (fitting.bit_length() - 1))
 
     def draws(self) -> Draws:
         """The replacements of all triples, each drawn when it is needed."""
         if not (self.replacement.is_random and self.replacement.fresh_each_step):
             repeated = self.images.repeat_interleave(self.repeats, dim=0)
             return Draws(self, self.generator, self.drawn(repeated, self.generator))
-        device = self.generator.device
-        seed = torch.randint(2**62, (), generator=self.generator, device=device)
-        return Draws(self, torch.Generator(device), seed=int(seed))
+        return Draws(self, torch.Generator(self.generator.device), seed=seed_from(self.generator))
 
     def drawn(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """What the replacement makes of clean images (M, C, H, W)."""
@@ -97,12 +106,13 @@ class Draws:
     seed: int = 0
 
     def blocks(self, start: int, end: int) -> Iterator[Block]:
-        """The triples from a start to an end, in blocks."""
-        size = self.perturber.block_size
-        for first in range(start - start % size, end, size):
-            last = min(first + size, self.perturber.num_triples)
-            block = self._block(first, last)
-            yield block.part(max(start - first, 0), min(end, last) - first)
+        """The triples from a start to an end, as many at once as pays."""
+        size, most = self.perturber.block_size, self.perturber.made_at_once
+        # All that share a seed are drawn, also those that are not asked for.
+        whole = min(-(-end // size) * size, self.perturber.num_triples)
+        for first in range(start - start % size, end, most):
+            block = self._block(first, min(first + most, whole))
+            yield block.part(max(start - first, 0), end - first)
 
     def _block(self, first: int, last: int) -> Block:
         perturber = self.perturber
@@ -110,11 +120,20 @@ class Draws:
         image_and_repeat = triples // perturber.steps.shape[1]
         image = image_and_repeat // perturber.repeats
         if self.fixed is None:
-            self.generator.manual_seed((self.seed + first * _APART) % 2**63)
-            replaced = perturber.drawn(perturber.images.index_select(0, image), self.generator)
+            replaced = self._drawn(first, image)
         else:
             replaced = self.fixed.index_select(0, image_and_repeat)
         return Block(perturber, image, perturber.steps.flatten()[triples], replaced)
+
+    def _drawn(self, first: int, image: Tensor) -> Tensor:
+        """The replacements of triples from a first one on, whose images these are."""
+        perturber, parts = self.perturber, []
+        for number, of_seed in enumerate(image.split(perturber.block_size)):
+            start = first + number * perturber.block_size
+            self.generator.manual_seed((self.seed + start * _APART) % 2**63)
+            clean = perturber.images.index_select(0, of_seed)
+            parts.append(perturber.drawn(clean, self.generator))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -252,6 +271,7 @@ def _timed(images: Tensor) -> Timed:
     if device.type == "cpu":
         most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
         return Timed(most)
-    if device.type == "cuda":  # whichever is the current one
-        return Timed(MOST_IMAGES, partial(torch.cuda.synchronize, device))
-    return Timed(MOST_IMAGES, torch.get_device_module(device).synchronize)
+    if device.type == "cuda":
+        return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)
+    wait = torch.get_device_module(device).synchronize
+    return Timed(MOST_IMAGES, partial(wall_clock, wait))

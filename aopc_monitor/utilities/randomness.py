@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 import numpy as np
@@ -31,6 +32,29 @@ def uniform_numbers(shape: torch.Size, generator: torch.Generator) -> Tensor:
     words.random_(-(2**63), None, generator=generator)
     whole = words.view(torch.int16)[:count].view(shape)  # from -levels / 2 on
     return whole.to(torch.float32).add_((levels + 1) / 2).div_(levels)
+
+
+def seed_from(generator: torch.Generator) -> int:
+    """A seed for another generator, from 0 to 2**62; each call gives a new one.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> seed_from(generator) == seed_from(generator)
+        False
+    """
+    if generator.device.type == "cpu":
+        return int(torch.randint(2**62, (), generator=generator, device="cpu"))
+    return seed_of_state(generator)
+
+
+def seed_of_state(generator: torch.Generator) -> int:
+    """A seed from a generator's state, which is on the host and changes by it.
+
+    A number that was drawn on an accelerator would have to be waited for.
+    """
+    state = generator.get_state().numpy().tobytes()
+    torch.rand(1, generator=generator, device=generator.device)  # the next state is another one
+    return int.from_bytes(hashlib.blake2b(state, digest_size=8).digest(), "little") % 2**62
 
 
 def content_of(images: Tensor) -> int:

@@ -79,6 +79,27 @@ def test_images_do_not_depend_on_the_chunk_size(replacement: Replacement, side: 
             assert torch.equal(parts, whole)
 
 
+@pytest.mark.parametrize("replacement", REPLACEMENTS, ids=repr)
+def test_images_do_not_depend_on_how_many_are_made_at_once(
+    replacement: Replacement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an accelerator several blocks are, each of which keeps the seed that it has on a CPU."""
+    x = images(2, 80)  # blocks of 8 triples
+    alone, _ = perturbed(replacement, 20, x)
+    monkeypatch.setattr(Perturber, "made_at_once", 32)
+    for chunk_size in (20, 64):
+        together, _ = perturbed(replacement, chunk_size, x)
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+def test_more_are_made_at_once_where_the_images_are_elsewhere() -> None:
+    """The seeds' blocks stay those of the generator: its noise is the same for every device."""
+    x, elsewhere = images(2, 80).float(), torch.empty(2, 3, 80, 80, device="meta")
+    here, there = perturber(x, Uniform()), perturber(elsewhere, Uniform())
+    assert (here.block_size, here.made_at_once) == (8, 8)
+    assert (there.block_size, there.made_at_once) == (8, 256)
+
+
 def test_curves_do_not_depend_on_the_chunk_size() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(784, 5)).double()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aopc_monitor.utilities.randomness import generator_for, uniform_numbers
+from aopc_monitor.utilities.randomness import generator_for, seed_of_state, uniform_numbers
 
 
 def test_defaults_of_the_user_have_no_part_in_the_numbers() -> None:
@@ -31,3 +31,12 @@ def test_numbers_are_uniform() -> None:
     assert ((shares - 1 / 16).abs() < 0.003).all()
     neighbours = torch.corrcoef(torch.stack([numbers[:-1], numbers[1:]]))[0, 1]
     assert abs(neighbours) < 0.01
+
+
+def test_seeds_follow_from_the_state_alone() -> None:
+    """What gives an accelerator's blocks their seeds, which nobody can wait for here."""
+    one, other = (torch.Generator().manual_seed(seed) for seed in (0, 0))
+    seeds = [seed_of_state(one) for _ in range(3)]
+    assert seeds == [seed_of_state(other) for _ in range(3)]
+    assert len({*seeds, seed_of_state(torch.Generator().manual_seed(1))}) == 4
+    assert all(0 <= seed < 2**62 for seed in seeds)
