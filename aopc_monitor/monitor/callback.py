@@ -8,11 +8,10 @@ from typing import Any
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.cost import Estimate, measured
+from aopc_monitor.monitor.cost import Estimate, check_max_overhead, measured
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
-from aopc_monitor.monitor.overhead import check_max_overhead
 from aopc_monitor.monitor.probe import Probe, named_sources
 from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
+from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
 from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.isolation import ModelModifiedError
 from aopc_monitor.utilities.checks import NotFiniteError
 
 Result = TypeVar("Result")
-
-
-class Outcome(IntEnum):
-    """How something went on a process. What all processes act on is the largest of theirs.
-
-    CIRCUMSTANCES are data, memory and numbers, which say nothing against the monitor's settings.
-    """
-
-    FINE = 0
-    CIRCUMSTANCES = 1
-    FAILED = 2
-    MISCONFIGURED = 3
-    MODEL_MODIFIED = 4
-    STOPPED = 5
-
-
-class ConfigurationError(ValueError):
-    """The monitor was given what it cannot work with, whatever the data and the network are."""
-
-
-class EvaluationError(RuntimeError):
-    """An evaluation failed on this process or on another one.
-
-    Attributes:
-        outcome: how.
-    """
-
-    def __init__(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
 
 
 def together(trainer: Any, work: Callable[[], Result]) -> Result:
@@ -109,18 +79,3 @@ def _reasons(trainer: Any, error: Exception | None) -> str:
     texts: list[str] = [""] * trainer.world_size
     distributed.all_gather_object(texts, own)
     return "; ".join(f"on process {rank}: {text}" for rank, text in enumerate(texts) if text)
-
-
-def text_of(error: Exception) -> str:
-    """What an error says, and what it is if it is not one of ours.
-
-    Example:
-        >>> text_of(KeyError("image")), text_of(EvaluationError("no memory"))
-        ("KeyError: 'image'", 'no memory')
-    """
-    known = isinstance(error, (EvaluationError, ConfigurationError))
-    try:
-        text = str(error)
-    except Exception:  # a user's own exception class
-        text = "(an error whose text cannot be made)"
-    return text if known else f"{type(error).__name__}: {text}"

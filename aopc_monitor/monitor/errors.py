@@ -1,9 +1,55 @@
-"""What the monitor tells people."""
+"""The monitor's errors, what they say, and how people are warned of them."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from enum import IntEnum
+
+
+class Outcome(IntEnum):
+    """How something went on a process. What all processes act on is the largest of theirs.
+
+    CIRCUMSTANCES are data, memory and numbers, which say nothing against the monitor's settings.
+    """
+
+    FINE = 0
+    CIRCUMSTANCES = 1
+    FAILED = 2
+    MISCONFIGURED = 3
+    MODEL_MODIFIED = 4
+    STOPPED = 5
+
+
+class ConfigurationError(ValueError):
+    """The monitor was given what it cannot work with, whatever the data and the network are."""
+
+
+class EvaluationError(RuntimeError):
+    """An evaluation failed on this process or on another one.
+
+    Attributes:
+        outcome: how.
+    """
+
+    def __init__(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+def text_of(error: Exception) -> str:
+    """What an error says, and what it is if it is not one of ours.
+
+    Example:
+        >>> text_of(KeyError("image")), text_of(EvaluationError("no memory"))
+        ("KeyError: 'image'", 'no memory')
+    """
+    known = isinstance(error, (EvaluationError, ConfigurationError))
+    try:
+        text = str(error)
+    except Exception:  # a user's own exception class
+        text = "(an error whose text cannot be made)"
+    return text if known else f"{type(error).__name__}: {text}"
 
 
 def warn(text: str) -> None:

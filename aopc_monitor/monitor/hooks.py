@@ -15,7 +15,7 @@ from aopc_monitor.monitor.watch import Watch
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 else:
-    from aopc_monitor.monitor.lightning_base import Callback
+    from aopc_monitor.monitor.trainers import Callback
 
 
 class Hooks(Callback):

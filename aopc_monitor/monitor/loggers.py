@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.consensus import text_of
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.errors import text_of, warn
 
 LERF_ENDINGS = ("_lerf", "_srg")
 # What a monitor tells of itself.

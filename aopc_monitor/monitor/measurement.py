@@ -15,8 +15,8 @@ from torch import nn
 
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
-from aopc_monitor.monitor.consensus import stop_if_asked, text_of, together
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.consensus import stop_if_asked, together
+from aopc_monitor.monitor.errors import text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
@@ -29,6 +29,8 @@ CHECKED_IMAGES = 4
 FORWARDS_PER_BACKWARD_PASS = 3
 
 ModelFunction = Callable[[Any], nn.Module]
+# By the name of the probe, as `Measurement.settings` gives them.
+Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def device_of(network: nn.Module, pl_module: Any) -> torch.device:
     return next((tensor.device for tensor in tensors), device)
 
 
-def preflight(
+def report_heatmaps(
     trainer: Any, pl_module: Any, network_of: ModelFunction, measurement: Measurement
 ) -> None:
     """Check each heatmap on the first images of a probe, and say in a line how it went.
@@ -205,3 +207,36 @@ def _checked(
             for name, heatmap in measurement.heatmaps.items()
         ]
     return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
+
+
+def changes(before: Settings, now: Settings) -> list[str]:
+    """What differs between the settings of a checkpoint and those of the run that goes on from it.
+
+    Args:
+        before: settings by the name of the probe, as `Measurement.settings` gives them.
+        now: the same of this run.
+
+    Example:
+        >>> changes({"": {"probe": "a1", "seed": 0}}, {"": {"probe": "b2", "seed": 0}})
+        ['the images of the probe']
+    """
+    if set(before) != set(now):
+        return [f"the probes, from {_list(before)} to {_list(now)}"]
+    found = []
+    for name, settings in now.items():
+        of_probe = f" of the probe {name!r}" if name else ""
+        for key in sorted(settings):
+            old, new = before[name].get(key), settings[key]
+            if old != new:
+                found.append(_change(key, of_probe, old, new))
+    return found
+
+
+def _change(key: str, of_probe: str, old: Any, new: Any) -> str:
+    if key == "probe":
+        return f"the images{of_probe or ' of the probe'}"
+    return f"{key}{of_probe}, from {old} to {new}"
+
+
+def _list(names: Settings) -> str:
+    return ", ".join(repr(name) for name in names)

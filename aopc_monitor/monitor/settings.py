@@ -1,4 +1,4 @@
-"""What the user gave the monitor."""
+"""What the user gave the monitor, and what is measured by it: probes taken, data range settled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.monitor.errors import ConfigurationError
+from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import ImagesFunction, Probe
-from aopc_monitor.perturbation.protocol import suggested_protocol
+from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
+from aopc_monitor.perturbation.protocol import observed_data_range, suggested_protocol
+
+DRY_RUN_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,50 @@ class MonitorSettings:
         """The measurement of a probe, with what is not given chosen to fit its images."""
         protocol = suggested_protocol(probe.images, **{**self.choices, **changes})
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
+
+
+class Preparation:
+    """Where the probes come from, and the data range that was read off them.
+
+    Attributes:
+        sources: loaders or images by the name of the probe.
+        read_off_range: the data range, if none was given: read off once, so that later values
+            compare.
+    """
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self.settings = settings
+        self.sources: Mapping[str, Any] = {}
+        self.read_off_range: Any = None
+
+    def check(self, pl_module: Any, loaders: Any) -> None:
+        """Raise ConfigurationError for a network or loaders that cannot be looked at."""
+        check_model(self.settings.network(pl_module))
+        self.sources = self.settings.sources or {"": first_loader(loaders)}
+        if self.sources.get("", self) is None:
+            raise ConfigurationError(
+                "AOPCMonitor found no validation loader (limit_val_batches=0 keeps it away, too): "
+                "give the trainer one, or the monitor dataloader=, a loader of images; labels are "
+                "not needed"
+            )
+
+    def measurements(self, trainer: Any, pl_module: Any) -> dict[str, Measurement]:
+        """Take the probes, and settle how they are perturbed."""
+        settings = self.settings
+        num_images = settings.num_images
+        if trainer.fast_dev_run:
+            num_images = min(num_images, DRY_RUN_IMAGES)
+        probes = {
+            name: probe_on_all_processes(
+                trainer, pl_module, source, num_images, settings.seed, settings.images_fn, name
+            )
+            for name, source in self.sources.items()
+        }
+        data_range = self._range_of([probe.images for probe in probes.values()])
+        return {name: settings.measurement(probe, **data_range) for name, probe in probes.items()}
+
+    def _range_of(self, images: list[Tensor]) -> dict[str, Any]:
+        if self.settings.choices["data_range"] is not None:
+            return {}
+        self.read_off_range = self.read_off_range or observed_data_range(*images)
+        return {"data_range": self.read_off_range}

@@ -1,22 +1,23 @@
-"""What Lightning's trainer and module have to be, and how they lend us their data and network."""
+"""What Lightning's trainer and module have to be, and how they lend us their data and network.
+
+`Callback` is the class of whichever Lightning is installed: `lightning`, `pytorch_lightning` or
+both. Their classes are unrelated to each other, and a callback that derives from both is accepted
+by the trainer and the command line of either.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from aopc_monitor.monitor.consensus import (
-    ConfigurationError,
-    EvaluationError,
-    Outcome,
-    text_of,
-    together,
-)
+from aopc_monitor.monitor.consensus import together
+from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
 from aopc_monitor.monitor.probe import ImagesFunction, Probe, collect_probe
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.utilities.checks import check_images
@@ -199,3 +200,19 @@ def _overrides(owner: Any, hook: str) -> bool:
     """Whether a module or data module has a hook of its own, and not Lightning's."""
     own = getattr(type(owner), hook, None)
     return own is not None and own.__qualname__ != f"DataHooks.{hook}"
+
+
+def _callback_classes() -> tuple[type, ...]:
+    found = []
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        with suppress(ModuleNotFoundError):
+            found.append(import_module(package).Callback)
+    if not found:
+        raise ModuleNotFoundError(
+            "AOPCMonitor needs Lightning: pip install pytorch-lightning (or lightning). The metric "
+            "AOPC and the heatmaps work without it"
+        )
+    return tuple(found)
+
+
+Callback = type("Callback", _callback_classes(), {"__doc__": "Base of AOPCMonitor."})

@@ -9,21 +9,18 @@ from functools import partial
 from typing import Any
 
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.attempts import Attempts
-from aopc_monitor.monitor.consensus import EvaluationError, Outcome
-from aopc_monitor.monitor.cost import plan_of
+from aopc_monitor.monitor.cost import Overhead, plan_of
 from aopc_monitor.monitor.dashboard.dashboard import Dashboard, Found
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.errors import EvaluationError, Outcome, warn
+from aopc_monitor.monitor.failures import Attempts
 from aopc_monitor.monitor.loggers import Keys, key, publish, record_of, remind
 from aopc_monitor.monitor.measurement import (
     Measurement,
+    changes,
     evaluate_on_all_processes,
-    preflight,
+    report_heatmaps,
 )
-from aopc_monitor.monitor.overhead import Overhead
-from aopc_monitor.monitor.preparation import Preparation
-from aopc_monitor.monitor.resuming import changes
-from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.monitor.settings import MonitorSettings, Preparation
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import fingerprint
 
@@ -190,7 +187,7 @@ class Watch:
         measurements = list(self.measurements.values())
         cost = sum(measurement.cost for measurement in measurements)
         self._say(trainer, self._plan(share_of(cost) if share_of else None))
-        preflight(trainer, pl_module, self.settings.network, measurements[0])
+        report_heatmaps(trainer, pl_module, self.settings.network, measurements[0])
         self._dashboard.start(trainer)
 
     def _plan(self, share: float | None = None) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from aopc_monitor.monitor.consensus import text_of
 from aopc_monitor.monitor.dashboard.picture_loggers import is_a, tag_in
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.errors import text_of, warn
 from aopc_monitor.monitor.loggers import key
 from aopc_monitor.monitor.settings import MonitorSettings
 

@@ -8,18 +8,12 @@ from typing import Any
 
 from aopc_monitor.figures import rendered
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.consensus import (
-    ConfigurationError,
-    EvaluationError,
-    Outcome,
-    text_of,
-    together,
-)
+from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.dashboard.custom_scalars import write_layout
 from aopc_monitor.monitor.dashboard.panels import curves_panel, heatmaps_panel, progress_panel
 from aopc_monitor.monitor.dashboard.picture_loggers import Picture, hand_over
 from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names, sample_of
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of, warn
 from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import key, step_of
 from aopc_monitor.monitor.measurement import Measurement

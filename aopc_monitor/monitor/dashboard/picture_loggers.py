@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopc_monitor.figures import write_png
-from aopc_monitor.monitor.consensus import text_of
+from aopc_monitor.monitor.errors import text_of
 
 FOLDER = "aopc_figures"
 

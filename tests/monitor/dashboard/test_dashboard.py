@@ -15,8 +15,8 @@ from pytorch_lightning.loggers import CSVLogger
 pytest.importorskip("matplotlib")
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.consensus import EvaluationError, Outcome
 from aopc_monitor.monitor.dashboard import dashboard
+from aopc_monitor.monitor.errors import EvaluationError, Outcome
 from aopc_monitor.monitor.watch import Watch
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
