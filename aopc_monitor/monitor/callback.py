@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
@@ -17,7 +17,9 @@ from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.watch import Watch
 from aopc_monitor.network.execution import Execution
-from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, suggested_protocol
+from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
+from aopc_monitor.perturbation.replacements import DataRange
 from aopc_monitor.utilities.batches import images_of
 from aopc_monitor.utilities.checks import check_images, check_positive, checked_seed
 
@@ -140,17 +142,16 @@ class AOPCMonitor(Hooks):
         seed = checked_seed(seed)
         if on_error not in ("warn", "raise"):
             raise ValueError(f'on_error={on_error!r} is unknown: choose "warn" or "raise"')
-        choices: dict[str, Any] = {
-            "region_size": region_size,
-            "steps": steps,
-            "sampled_steps": sampled_steps,
-            "data_range": data_range,
-            "replacement": replacement,
-            "repeats": repeats,
-            "score": score,
-            "execution": Execution(chunk_size),
-        }
-        suggested_protocol(None, **choices)  # what can be checked without images is, now
+        choices = ProtocolChoices(
+            region_size=region_size,
+            steps=steps,
+            sampled_steps=sampled_steps,
+            data_range=cast("DataRange | None", data_range),
+            replacement=replacement,
+            repeats=repeats,
+            score=cast("Score", score),
+            execution=Execution(chunk_size),
+        )
         self.every_n_steps = every_n_steps
         self.at_validation = at_validation
         self.figures_every_n_steps = figures_every_n_steps

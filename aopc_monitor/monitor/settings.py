@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import ImagesFunction, Probe
 from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
-from aopc_monitor.perturbation.protocol import observed_data_range, suggested_protocol
+from aopc_monitor.perturbation.protocol import ProtocolChoices, observed_data_range
 
 DRY_RUN_IMAGES = 4
 
@@ -25,7 +25,7 @@ class MonitorSettings:
 
     Attributes:
         sources: loaders or images by the name of the probe; none for the trainer's loader.
-        choices: arguments of `suggested_protocol`.
+        choices: how images are perturbed, as far as it was given.
         figures: whether pictures are drawn.
         custom_scalars: whether TensorBoard gets a layout.
     """
@@ -33,7 +33,7 @@ class MonitorSettings:
     heatmaps: Mapping[str, Heatmap]
     num_images: int
     sources: Mapping[str, Any]
-    choices: Mapping[str, Any]
+    choices: ProtocolChoices
     seed: int
     images_fn: ImagesFunction | None
     model_fn: ModelFunction | None
@@ -51,7 +51,7 @@ class MonitorSettings:
 
     def measurement(self, probe: Probe, **changes: Any) -> Measurement:
         """The measurement of a probe, with what is not given chosen to fit its images."""
-        protocol = suggested_protocol(probe.images, **{**self.choices, **changes})
+        protocol = replace(self.choices, **changes).for_images(probe.images)
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
 
 
@@ -96,7 +96,7 @@ class Preparation:
         return {name: settings.measurement(probe, **data_range) for name, probe in probes.items()}
 
     def _range_of(self, images: list[Tensor]) -> dict[str, Any]:
-        if self.settings.choices["data_range"] is not None:
+        if self.settings.choices.data_range is not None:
             return {}
         self.read_off_range = self.read_off_range or observed_data_range(*images)
         return {"data_range": self.read_off_range}

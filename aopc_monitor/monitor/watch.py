@@ -41,7 +41,7 @@ class Watch:
         self.evaluations: dict[str, Evaluation] = {}
         self._preparation = Preparation(settings)
         self._compared: dict[str, dict[str, Any]] = {}
-        chunk_size = settings.choices["execution"].chunk_size
+        chunk_size = settings.choices.execution.chunk_size
         # Always the same chunks, so that the same network has the same numbers to the last bit.
         self._chunks = ChunkSizesByNetwork(chunk_size, searching=False)
         self._attempts = Attempts(settings.on_error, self._key("failures"))

@@ -125,57 +125,74 @@ MOST_SUGGESTED_STEPS = 50
 SUGGESTED_SAMPLED_STEPS = 4
 
 
-def suggested_protocol(
-    images: Tensor | None,
-    *,
-    region_size: int | None = None,
-    steps: int | None = None,
-    sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS,
-    data_range: DataRange | None = None,
-    **choices: Any,
-) -> PerturbationProtocol:
-    """A protocol for these images; whatever is given is kept, the rest is chosen to fit.
+@dataclass(frozen=True)
+class ProtocolChoices:
+    """What was chosen of a protocol before there are images; the rest is chosen to fit them.
 
-    Args:
-        images: (N, C, H, W); without them only what is given is checked.
+    Attributes:
         region_size: side of the regions; grows with the square root of the image if not given.
         steps: half of the regions, at most 50, if not given.
         sampled_steps: how many of them are evaluated for each image, None for all; the usual number
             is lowered where there are fewer steps.
         data_range: the images' own smallest and largest value of each channel if not given.
-        choices: the other attributes of `PerturbationProtocol`.
+        replacement: as in `PerturbationProtocol`, and so are the others.
 
     Raises:
-        ValueError: for a value that does not fit the images.
+        ValueError: for a value that no images could fit.
 
     Example:
         >>> import torch
-        >>> protocol = suggested_protocol(torch.rand(8, 3, 32, 32))
+        >>> protocol = ProtocolChoices(steps=8).for_images(torch.rand(8, 3, 32, 32))
         >>> protocol.region_size, protocol.steps, protocol.sampled_steps
-        (4, 32, 4)
+        (4, 8, 4)
     """
-    if images is None:
-        return PerturbationProtocol(
-            region_size=1 if region_size is None else region_size,
-            steps=(sampled_steps or 1) if steps is None else steps,
-            sampled_steps=at_most(steps, sampled_steps),
-            data_range=(0.0, 1.0) if data_range is None else data_range,
-            **choices,
+
+    region_size: int | None = None
+    steps: int | None = None
+    sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS
+    data_range: DataRange | None = None
+    replacement: str | Replacement = "uniform"
+    repeats: int = 1
+    score: Score = "probability"
+    execution: Execution = field(default_factory=Execution)
+
+    def __post_init__(self) -> None:
+        # What is not given is anything that passes: only what is given is checked.
+        self._protocol(
+            region_size=1 if self.region_size is None else self.region_size,
+            steps=(self.sampled_steps or 1) if self.steps is None else self.steps,
+            sampled_steps=at_most(self.steps, self.sampled_steps),
+            data_range=(0.0, 1.0) if self.data_range is None else self.data_range,
         )
-    height, width = images.shape[2:]
-    region_size = region_size or suggested_region_size(height, width)
-    regions = Grid(height, width, region_size).num_regions
-    steps = steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS)
-    protocol = PerturbationProtocol(
-        region_size=region_size,
-        steps=steps,
-        sampled_steps=at_most(steps, sampled_steps),
-        data_range=observed_data_range(images) if data_range is None else data_range,
-        **choices,
-    )
-    protocol.grid(images)
-    protocol.warn_outside(images)
-    return protocol
+
+    def for_images(self, images: Tensor) -> PerturbationProtocol:
+        """The protocol for these images (N, C, H, W): what was chosen is kept.
+
+        Raises:
+            ValueError: for a choice that does not fit the images.
+        """
+        height, width = images.shape[2:]
+        region_size = self.region_size or suggested_region_size(height, width)
+        regions = Grid(height, width, region_size).num_regions
+        steps = self.steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS)
+        protocol = self._protocol(
+            region_size=region_size,
+            steps=steps,
+            sampled_steps=at_most(steps, self.sampled_steps),
+            data_range=observed_data_range(images) if self.data_range is None else self.data_range,
+        )
+        protocol.grid(images)
+        protocol.warn_outside(images)
+        return protocol
+
+    def _protocol(self, **fitting: Any) -> PerturbationProtocol:
+        return PerturbationProtocol(
+            **fitting,
+            replacement=self.replacement,
+            repeats=self.repeats,
+            score=self.score,
+            execution=self.execution,
+        )
 
 
 def at_most(steps: int | None, sampled_steps: int | None) -> int | None:

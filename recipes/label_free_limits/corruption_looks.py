@@ -18,7 +18,7 @@ from aopc_monitor.monitor.loggers import record_of
 from aopc_monitor.monitor.measurement import Measurement, evaluate_on_all_processes
 from aopc_monitor.monitor.probe import collect_probe
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.perturbation.protocol import suggested_protocol
+from aopc_monitor.perturbation.protocol import ProtocolChoices
 from recipes.label_free_limits.normalized import normalized_on
 from recipes.label_free_limits.runs import Subjects, all_images, batches, on_corrupted
 from recipes.shared.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
@@ -86,11 +86,11 @@ class CorruptionLooks(pl.LightningModule):
         for name, images in probes.items():
             # The images in the order in which the monitor looked at them.
             probe = collect_probe(batches(images), options.num_images, seed=self.seed)
-            protocol = suggested_protocol(
-                probe.images,
+            choices = ProtocolChoices(
                 sampled_steps=options.sampled_steps,
                 data_range=normalized_data_range(data.mean, data.std),
             )
+            protocol = choices.for_images(probe.images)
             heatmaps = named_heatmaps(options.heatmaps)
             measurements[name] = Measurement(probe, protocol, heatmaps, self.seed, lerf=True)
         chunks = ChunkSizesByNetwork(None, searching=False)

@@ -134,7 +134,7 @@ class Dashboard:
     ) -> dict[str, Picture]:
         settings, step = self.settings, int(found.history[-1]["step"])
         heatmaps = list(found.measurements[probe].heatmaps)
-        score = settings.choices["score"]
+        score = settings.choices.score
         unit = score.replace("_", " ") if isinstance(score, str) else "score"
         figures = {
             "training_progress": progress_panel(
