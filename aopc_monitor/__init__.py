@@ -18,7 +18,7 @@ from aopc_monitor.perturbation.replacements import normalized_data_range
 if TYPE_CHECKING:
     from aopc_monitor.monitor import AOPCMonitor as AOPCMonitor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Without AOPCMonitor, so that `from aopc_monitor import *` works where Lightning is missing.
 __all__ = [
