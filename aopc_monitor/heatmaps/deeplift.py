@@ -18,7 +18,7 @@ from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.heatmaps.engine.backward_pass import backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
-from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments, tensors_in
 from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.operations import (
     ELEMENTWISE,
@@ -28,7 +28,6 @@ from aopc_monitor.heatmaps.engine.operations import (
     SUMS,
 )
 from aopc_monitor.heatmaps.engine.substitution import substitute
-from aopc_monitor.heatmaps.rules.linear_layer import normalization_arguments
 from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.rules.products import factors_of
 

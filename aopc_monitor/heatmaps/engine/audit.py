@@ -32,6 +32,10 @@ class Audit:
         """Add the relevance that a constant took."""
         self.absorbed += float(relevance)
 
+    def lose(self, relevance: Tensor) -> None:
+        """Add relevance that activations of zero got."""
+        self.lost += float(relevance)
+
     def constant_part(self, call: Call, is_signal: Callable[[object], bool]) -> Tensor | None:
         """What a call makes of signals that are zero; None if nothing, or if it adds nothing."""
         if call.name not in ADDING:

@@ -10,7 +10,8 @@ gradient, and every operation that is linear or positively homogeneous without a
 concatenations, pooling, ReLU, reshapes) needs no rule at all, since its plain gradient already
 redistributes R in proportion to the contributions (Ancona et al. 2018; Ali et al. 2022).
 
-Zeros cannot carry relevance that way; `carriers` has another way for rules of the first layer.
+Zeros cannot carry relevance that way; `carried_relevance` has another way for rules of the first
+layer.
 """
 
 from __future__ import annotations
@@ -28,14 +29,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, tensors_in
 from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
-from aopc_monitor.heatmaps.engine.operations import (
-    ALSO_LINEAR_IN,
-    COPIES,
-    FIRST_LAYER,
-    KEEP_GATES,
-    RESHAPES,
-    VIEWS,
-)
+from aopc_monitor.heatmaps.engine.marks import Marks
+from aopc_monitor.heatmaps.engine.operations import ALSO_LINEAR_IN, FIRST_LAYER, RESHAPES
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
@@ -45,7 +40,7 @@ class NoRuleWarning(UserWarning):
     """A heatmap went through operations that its method has no rule for."""
 
 
-class BackwardRules(TorchFunctionMode):
+class BackwardRules(Marks, TorchFunctionMode):
     """Within this context, operations on the images' way get the backward passes of `rules`.
 
     Only what depends on the images may require gradients (no parameter does), and the context must
@@ -61,8 +56,6 @@ class BackwardRules(TorchFunctionMode):
     Attributes:
         used: how often each (operation, rule) was met; the rule is "" where there is none.
         without_rule: operations that were met and have no rule.
-        gates: factors that weigh signals, and what is made of them alone, with a rank: of two
-            factors, the one of the higher rank is the gate.
         carriers: the way of relevance itself, near the images.
         audit: if set, is told of the relevance that constants such as biases absorb.
         first_layer_was_met: whether the rule of the first layer, if there is one, was applied.
@@ -71,7 +64,8 @@ class BackwardRules(TorchFunctionMode):
     def __init__(
         self, method: str, rules: Mapping[str, Rule], exact: frozenset[str] | None, images: Tensor
     ) -> None:
-        super().__init__()
+        Marks.__init__(self)
+        TorchFunctionMode.__init__(self)
         self.method = method
         self.rules = rules
         self.exact = exact
@@ -82,10 +76,6 @@ class BackwardRules(TorchFunctionMode):
         bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
         self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
         self.first_layer_was_met = FIRST_LAYER not in rules
-        # All of these forget tensors that nobody else holds.
-        self.gates: Any = WeakIdKeyDictionary()
-        self.origins: Any = WeakIdKeyDictionary()
-        self._logits: Any = WeakIdKeyDictionary()
         self._seen: Any = WeakIdKeyDictionary()
         self._seen[images] = True
         self._opened: list[Operation] = []
@@ -95,9 +85,20 @@ class BackwardRules(TorchFunctionMode):
         # Parameters that no module registered are leaves, which the images here never are.
         return isinstance(value, Tensor) and value.requires_grad and not value.is_leaf
 
-    def mark_logits(self, probabilities: Tensor, logits: Tensor) -> None:
-        """Remember what a softmax was made of, for as long as nobody writes into its result."""
-        self._logits[probabilities] = (logits, probabilities._version)
+    def note_first_layer(self, label: str) -> None:
+        """Remember that the rule of the first layer was applied."""
+        self.first_layer_was_met = True
+        self.used[FIRST_LAYER, label] += 1
+
+    def note_absorbed(self, relevance: Tensor) -> None:
+        """Count relevance that a constant took, if anybody asks."""
+        if self.audit is not None:
+            self.audit.absorb(relevance.sum())
+
+    def note_lost(self, relevance: Tensor, is_zero: Tensor) -> None:
+        """Count relevance of activations of zero, which cannot hand it on, if anybody asks."""
+        if self.audit is not None:
+            self.audit.lose(relevance[is_zero].sum())
 
     def __torch_function__(
         self,
@@ -127,8 +128,7 @@ class BackwardRules(TorchFunctionMode):
         if call.name.endswith("_as"):  # the second tensor only lends its shape
             signals = signals[:1]
         # What the call may write over has to be known before.
-        gate = min(self.gates.get(signal, 0) for signal in signals)
-        gate = gate if call.name in KEEP_GATES else 0
+        rank = self.rank_of_result(call, signals)
         carriers = self.carriers.before(call, signals)
         audit = self.audit
         constant = None if audit is None else audit.constant_part(call, self.is_signal)
@@ -137,12 +137,12 @@ class BackwardRules(TorchFunctionMode):
         else:
             result = rule(call, self)
             if call.in_place:
-                gate = max(gate, self.gates.get(result, 0))
+                rank = max(rank, self.gate_rank(result))
                 result = call.first.copy_(result)
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
-        self._follow(call, signals[0], results, rule, gate)
+        self._follow(call, signals[0], results, rule, rank)
         self.carriers.after(call, carriers, results)
         if audit is not None and constant is not None:
             audit.watch(constant, results)
@@ -174,11 +174,8 @@ class BackwardRules(TorchFunctionMode):
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
             self._check_origin([outputs])
-        logits, version = self._logits.get(outputs, (None, None))
-        if logits is None or version != outputs._version:
-            return outputs
-        start: Tensor = logits.reshape(outputs.shape)
-        return start
+        logits = self.logits_of(outputs)
+        return outputs if logits is None else logits.reshape(outputs.shape)
 
     def warn(self) -> None:
         """Name the operations without a rule that the backward pass went through."""
@@ -202,7 +199,7 @@ class BackwardRules(TorchFunctionMode):
             self.without_rule.add(name)
 
     def _check_origin(self, signals: list[Tensor]) -> None:
-        """What no call returned was made out of sight: by TorchScript or an autograd.Function."""
+        """Note signals that no call returned: TorchScript or an autograd.Function made them."""
         for signal in signals:
             if signal not in self._seen:
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
@@ -210,7 +207,7 @@ class BackwardRules(TorchFunctionMode):
                 self._seen[signal] = True
 
     def _follow(
-        self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, gate: int
+        self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, rank: int
     ) -> None:
         """Note what a call made of the signals that it was given."""
         for tensor in results:
@@ -223,22 +220,7 @@ class BackwardRules(TorchFunctionMode):
             self.note_without_rule(call.name, results)
         else:
             self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
-        if gate:
-            self.gates.update(dict.fromkeys(results, gate))
-        elif call.in_place:
-            self.gates.pop(call.first, None)
-        self._follow_copies(call, signal, results)
-
-    def _follow_copies(self, call: Call, signal: Tensor, results: list[Tensor]) -> None:
-        if call.in_place:
-            return
-        *layer, layer_version = self.origins.get(signal, (None,))
-        if layer and call.name in COPIES and signal._version == layer_version:
-            self.origins.update({copy: (*layer, copy._version) for copy in results})
-        logits, version = self._logits.get(signal, (None, None))
-        if logits is not None and call.name in VIEWS | COPIES and signal._version == version:
-            for copy in results:
-                self.mark_logits(copy, logits)
+        self.hand_on(call, signal, results, rank)
 
 
 ITS_GRADIENT = "its gradient"

@@ -175,3 +175,40 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
     elif isinstance(value, dict):
         yield from tensors_in(list(value.values()))
+
+
+def normalization_arguments(call: Call) -> dict[str, Any]:
+    """Arguments of a normalisation by name; `torch` and `torch.nn.functional` order them otherwise.
+
+    Example:
+        >>> import torch
+        >>> from torch.nn import functional as F
+        >>> statistics = torch.zeros(3), torch.ones(3)
+        >>> call = Call(F.batch_norm, (torch.rand(2, 3), *statistics), {"eps": 1e-3})
+        >>> [name for name in normalization_arguments(call)]
+        ['input', 'running_mean', 'running_var', 'eps']
+    """
+    order = (_OF_FUNCTIONAL if isinstance(call.operation, FunctionType) else _OF_TORCH)[call.name]
+    named = {**dict(zip(order, call.args, strict=False)), **call.kwargs}
+    if "use_input_stats" in named:
+        named["training"] = named["use_input_stats"]
+    return named
+
+
+_AFFINE_AND_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+_STATISTICS_AND_AFFINE = ("running_mean", "running_var", "weight", "bias")
+_SAME = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+}
+_OF_FUNCTIONAL = {
+    **_SAME,
+    "batch_norm": ("input", *_STATISTICS_AND_AFFINE, "training", "momentum", "eps"),
+    "instance_norm": ("input", *_STATISTICS_AND_AFFINE, "use_input_stats", "momentum", "eps"),
+}
+_OF_TORCH = {
+    **_SAME,
+    "batch_norm": ("input", *_AFFINE_AND_STATISTICS, "training", "momentum", "eps"),
+    "instance_norm": ("input", *_AFFINE_AND_STATISTICS, "use_input_stats", "momentum", "eps"),
+}

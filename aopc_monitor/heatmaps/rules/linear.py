@@ -7,105 +7,13 @@ they differ in the contributions. Written out with explicit sums, they are in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.saved_values import Kept
-from aopc_monitor.heatmaps.rules.linear_layer import LinearCall
-from aopc_monitor.heatmaps.rules.stabilizer import damping, relative_to_scale
-
-
-@dataclass(frozen=True)
-class LinearLayer:
-    """What a rule knows of a linear operation z_j = sum_i a_i w_ij + b_j.
-
-    Attributes:
-        call: the operation.
-        kept_inputs: the activations a, as they were.
-        kept_outputs: z, as it was.
-        audit: is told how much relevance biases took, if anybody asks.
-    """
-
-    call: LinearCall
-    kept_inputs: Kept
-    kept_outputs: Kept
-    audit: Audit | None = None
-
-    @property
-    def inputs(self) -> Tensor:
-        """Activations a_i."""
-        return self.kept_inputs.value
-
-    @property
-    def weight(self) -> Tensor:
-        """Weights w_ij, in the layout of the operation."""
-        return self.call.weight.detach()
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Biases b_j, or None."""
-        return None if self.call.bias is None else self.call.bias.detach()
-
-    @property
-    def outputs(self) -> Tensor:
-        """z_j."""
-        return self.kept_outputs.value
-
-    def share(
-        self,
-        relevance: Tensor,
-        contributions: Sequence[tuple[Tensor, Tensor]],
-        bias: Tensor | None = None,
-        epsilon: float | Tensor = 0.0,
-    ) -> Tensor:
-        """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j, with z_j = sum_i z_ij + b_j.
-
-        Args:
-            relevance: R_j, of the shape of the outputs.
-            contributions: pairs (a, w), one or more, of which z_ij is the sum of all a_i w_ij.
-            bias: b_j, which keeps its share.
-            epsilon: stabiliser.
-
-        Returns:
-            R_i, of the shape of the inputs. Where nothing contributes to an output, its relevance
-            is lost.
-        """
-        # Under autocast in the network's own forward, types may differ.
-        common = torch.promote_types(contributions[0][0].dtype, contributions[0][1].dtype)
-        with torch.enable_grad():
-            inputs = [a.detach().to(common).requires_grad_() for a, _ in contributions]
-            weights = [w.to(common) for _, w in contributions]
-            parts = [self.call.apply(a, w, None) for a, w in zip(inputs, weights, strict=True)]
-            total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
-        whole = total.detach()
-        if bias is not None:
-            whole = whole + of_outputs(self.call, bias)
-        ratio = torch.where(whole.abs() > _NOTHING, relevance / whole, 0.0)
-        if isinstance(epsilon, Tensor) or epsilon:
-            ratio = ratio * damping(whole, epsilon)
-        if bias is not None and self.audit is not None:
-            self.audit.absorb((ratio * of_outputs(self.call, bias)).sum())
-        gradients = torch.autograd.grad(total, inputs, ratio.to(common))
-        products = [a.detach() * g for a, g in zip(inputs, gradients, strict=True)]
-        return products[0] if len(products) == 1 else torch.stack(products).sum(dim=0)
-
-
-def of_outputs(call: LinearCall, vector: Tensor) -> Tensor:
-    """A number per output channel, shaped to go with the outputs."""
-    if call.channels_last or vector.ndim != 1:
-        return vector
-    # A convolution may work on a single image without a batch dimension.
-    positions = call.output.ndim - 2 if call.one_to_one else call.weight.ndim - 2
-    return vector.view(-1, *[1] * positions)
-
-
-LinearRule: TypeAlias = Callable[..., Tensor]
-_NOTHING = 1e-30
+from aopc_monitor.heatmaps.rules.linear_layer import LinearLayer
+from aopc_monitor.heatmaps.rules.stabilizer import relative_to_scale
 
 
 def epsilon_rule(
@@ -129,7 +37,7 @@ def alpha_beta_rule(
     no part, so that relevance is conserved where an output has contributions of both signs. Where
     each output has a single input, as in batch normalisation by itself, it gets all relevance.
     """
-    if layer.call.one_to_one:
+    if layer.map.one_to_one:
         return relevance
     result = layer.share(alpha * relevance, _signed(layer, positive=True))
     if beta:
@@ -149,7 +57,7 @@ def gamma_rule(layer: LinearLayer, relevance: Tensor, *, gamma: float = 0.25) ->
     z_j below zero and for inputs of both signs, gamma favours the contributions that have the sign
     of z_j (Andéol et al. 2021).
     """
-    if layer.call.one_to_one:
+    if layer.map.one_to_one:
         return relevance
     inputs, weight, bias = layer.inputs, layer.weight, layer.bias
     up, down = weight + gamma * weight.clamp(min=0), weight + gamma * weight.clamp(max=0)
@@ -173,7 +81,7 @@ def flat_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
 
     Made for the first layer: behind a ReLU, what it gives to activations of zero is lost.
     """
-    if layer.call.one_to_one:
+    if layer.map.one_to_one:
         return relevance
     ones = torch.ones_like(layer.inputs)
     return layer.share(relevance, [(ones, torch.ones_like(layer.weight))])
@@ -184,7 +92,7 @@ def w_square_rule(layer: LinearLayer, relevance: Tensor) -> Tensor:
 
     Made for the first layer: behind a ReLU, what it gives to activations of zero is lost.
     """
-    if layer.call.one_to_one:
+    if layer.map.one_to_one:
         return relevance
     return layer.share(relevance, [(torch.ones_like(layer.inputs), layer.weight.square())])
 
@@ -200,7 +108,7 @@ def z_box_rule(layer: LinearLayer, relevance: Tensor, *, low: Tensor, high: Tens
         low: (C, 1, 1) or as the inputs; lower end of the data range.
         high: the same of the upper end.
     """
-    if layer.call.one_to_one:
+    if layer.map.one_to_one:
         return relevance
     inputs, weight = layer.inputs, layer.weight
     lows, highs = (bound.to(inputs).expand_as(inputs) for bound in (low, high))

@@ -1,22 +1,36 @@
-"""Linear operations as LRP sees them: contributions z_ij = a_i w_ij, whichever call made them."""
+"""Linear operations as LRP sees them: contributions z_ij = a_i w_ij, whichever call made them.
+
+Four things are called linear here, each a step on the way from a call to its rule:
+
+- `LinearMap` is what a call computes, z_j = sum_i a_i w_ij + b_j, read from its arguments by one of
+  the readers below (`convolution`, `fully_connected`, ...);
+- `LinearLayer` is what a rule is told: the map, with activations and outputs as they were when the
+  call was made, also if the network has written over them since;
+- `LinearRule` is a formula: a function from a layer and the relevance of its outputs to that of its
+  inputs (those of this library are in `linear.py`);
+- `LinearOperation` is an entry of a table of rules: a rule with its settings (`linear(...)` makes
+  it, see `linear_operation.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import FunctionType
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.audit import Audit
+from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
+from aopc_monitor.heatmaps.engine.saved_values import Kept
+from aopc_monitor.heatmaps.rules.stabilizer import damping
 
 Apply = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
 @dataclass(frozen=True)
-class LinearCall:
+class LinearMap:
     """One linear operation on activations, z_j = sum_i a_i w_ij + b_j (eq. 1 and 2).
 
     Attributes:
@@ -41,12 +55,101 @@ class LinearCall:
     channels_last: bool = False
 
 
-def convolution(call: Call) -> LinearCall:
+@dataclass(frozen=True)
+class LinearLayer:
+    """What a rule knows of a linear operation z_j = sum_i a_i w_ij + b_j.
+
+    Attributes:
+        map: what the operation computes.
+        kept_inputs: the activations a, as they were.
+        kept_outputs: z, as it was.
+        audit: is told how much relevance biases took, if anybody asks.
+    """
+
+    map: LinearMap
+    kept_inputs: Kept
+    kept_outputs: Kept
+    audit: Audit | None = None
+
+    @property
+    def inputs(self) -> Tensor:
+        """Activations a_i."""
+        return self.kept_inputs.value
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights w_ij, in the layout of the operation."""
+        return self.map.weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Biases b_j, or None."""
+        return None if self.map.bias is None else self.map.bias.detach()
+
+    @property
+    def outputs(self) -> Tensor:
+        """z_j."""
+        return self.kept_outputs.value
+
+    def share(
+        self,
+        relevance: Tensor,
+        contributions: Sequence[tuple[Tensor, Tensor]],
+        bias: Tensor | None = None,
+        epsilon: float | Tensor = 0.0,
+    ) -> Tensor:
+        """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j, with z_j = sum_i z_ij + b_j.
+
+        Args:
+            relevance: R_j, of the shape of the outputs.
+            contributions: pairs (a, w), one or more, of which z_ij is the sum of all a_i w_ij.
+            bias: b_j, which keeps its share.
+            epsilon: stabiliser.
+
+        Returns:
+            R_i, of the shape of the inputs. Where nothing contributes to an output, its relevance
+            is lost.
+        """
+        # Under autocast in the network's own forward, types may differ.
+        common = torch.promote_types(contributions[0][0].dtype, contributions[0][1].dtype)
+        with torch.enable_grad():
+            inputs = [a.detach().to(common).requires_grad_() for a, _ in contributions]
+            weights = [w.to(common) for _, w in contributions]
+            parts = [self.map.apply(a, w, None) for a, w in zip(inputs, weights, strict=True)]
+            total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
+        whole = total.detach()
+        if bias is not None:
+            whole = whole + of_outputs(self.map, bias)
+        ratio = torch.where(whole.abs() > _NOTHING, relevance / whole, 0.0)
+        if isinstance(epsilon, Tensor) or epsilon:
+            ratio = ratio * damping(whole, epsilon)
+        if bias is not None and self.audit is not None:
+            self.audit.absorb((ratio * of_outputs(self.map, bias)).sum())
+        gradients = torch.autograd.grad(total, inputs, ratio.to(common))
+        products = [a.detach() * g for a, g in zip(inputs, gradients, strict=True)]
+        return products[0] if len(products) == 1 else torch.stack(products).sum(dim=0)
+
+
+LinearRule: TypeAlias = Callable[..., Tensor]
+# An output that is smaller than this has no contributions to share by.
+_NOTHING = 1e-30
+
+
+def of_outputs(linear_map: LinearMap, vector: Tensor) -> Tensor:
+    """A number per output channel, shaped to go with the outputs."""
+    if linear_map.channels_last or vector.ndim != 1:
+        return vector
+    # A convolution may work on a single image without a batch dimension.
+    positions = linear_map.output.ndim - 2 if linear_map.one_to_one else linear_map.weight.ndim - 2
+    return vector.view(-1, *[1] * positions)
+
+
+def convolution(call: Call) -> LinearMap:
     """`conv1d`, `conv2d`, `conv3d`."""
     return _weighted(call, lambda scale, weight: scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
-def transposed_convolution(call: Call) -> LinearCall:
+def transposed_convolution(call: Call) -> LinearMap:
     """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
     groups = call.argument(6, "groups", 1)
 
@@ -58,14 +161,14 @@ def transposed_convolution(call: Call) -> LinearCall:
     return _weighted(call, per_output)
 
 
-def fully_connected(call: Call) -> LinearCall:
+def fully_connected(call: Call) -> LinearMap:
     """`linear`."""
     layer = replace(_weighted(call, lambda scale, weight: scale.view(-1, 1)), channels_last=True)
     # With more dimensions, batch normalisation works along another axis than the features.
     return layer if layer.output.ndim == 2 else replace(layer, per_output=None)
 
 
-def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> LinearCall:
+def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> LinearMap:
     activations, weight, bias = (
         call.argument(position, name) for position, name in enumerate(("input", "weight", "bias"))
     )
@@ -75,18 +178,18 @@ def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> Lin
         result: Tensor = call.operation(a, w, b, *call.args[3:], **others)
         return result
 
-    return LinearCall(
+    return LinearMap(
         activations, weight, bias, call.run(), apply, lambda scale: per_output(scale, weight)
     )
 
 
-def matrix_product_plus(call: Call) -> LinearCall:
+def matrix_product_plus(call: Call) -> LinearMap:
     """`addmm`: bias + activations @ weight."""
     bias, activations, weight = (
         call.argument(position, name) for position, name in enumerate(("input", "mat1", "mat2"))
     )
     beta, alpha = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1)
-    return LinearCall(
+    return LinearMap(
         activations, weight * alpha, bias * beta, call.run(), _matrix_product, channels_last=True
     )
 
@@ -95,7 +198,7 @@ def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return a @ w if b is None else a @ w + b
 
 
-def batch_norm(call: Call, before: LinearCall | None) -> LinearCall:
+def batch_norm(call: Call, before: LinearMap | None) -> LinearMap:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
     values = call.first
     scale, shift = _scale_and_shift(call, values)
@@ -110,13 +213,13 @@ def batch_norm(call: Call, before: LinearCall | None) -> LinearCall:
     )
 
 
-def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> LinearCall:
+def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> LinearMap:
     shape = (1, -1, *[1] * (values.ndim - 2))
 
     def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return a * w.view(shape) if b is None else a * w.view(shape) + b.view(shape)
 
-    return LinearCall(values, scale, shift, call.run(), apply, one_to_one=True)
+    return LinearMap(values, scale, shift, call.run(), apply, one_to_one=True)
 
 
 def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,39 +231,3 @@ def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:
         scale = scale * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     return scale.detach().to(values.dtype), shift.detach().to(values.dtype)
-
-
-def normalization_arguments(call: Call) -> dict[str, Any]:
-    """Arguments of a normalisation by name; `torch` and `torch.nn.functional` order them otherwise.
-
-    Example:
-        >>> from torch.nn import functional as F
-        >>> statistics = torch.zeros(3), torch.ones(3)
-        >>> call = Call(F.batch_norm, (torch.rand(2, 3), *statistics), {"eps": 1e-3})
-        >>> [name for name in normalization_arguments(call)]
-        ['input', 'running_mean', 'running_var', 'eps']
-    """
-    order = (_OF_FUNCTIONAL if isinstance(call.operation, FunctionType) else _OF_TORCH)[call.name]
-    named = {**dict(zip(order, call.args, strict=False)), **call.kwargs}
-    if "use_input_stats" in named:
-        named["training"] = named["use_input_stats"]
-    return named
-
-
-_AFFINE_AND_STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_STATISTICS_AND_AFFINE = ("running_mean", "running_var", "weight", "bias")
-_SAME = {
-    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
-    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
-    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
-}
-_OF_FUNCTIONAL = {
-    **_SAME,
-    "batch_norm": ("input", *_STATISTICS_AND_AFFINE, "training", "momentum", "eps"),
-    "instance_norm": ("input", *_STATISTICS_AND_AFFINE, "use_input_stats", "momentum", "eps"),
-}
-_OF_TORCH = {
-    **_SAME,
-    "batch_norm": ("input", *_AFFINE_AND_STATISTICS, "training", "momentum", "eps"),
-    "instance_norm": ("input", *_AFFINE_AND_STATISTICS, "use_input_stats", "momentum", "eps"),
-}

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
-from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
-from aopc_monitor.heatmaps.rules import linear_layer as calls
-from aopc_monitor.heatmaps.rules.linear import (
+from aopc_monitor.heatmaps.rules.linear import epsilon_rule, label_of
+from aopc_monitor.heatmaps.rules.linear_layer import (
     LinearLayer,
+    LinearMap,
     LinearRule,
-    epsilon_rule,
-    label_of,
+    batch_norm,
+    convolution,
+    fully_connected,
+    matrix_product_plus,
     of_outputs,
+    transposed_convolution,
 )
-from aopc_monitor.heatmaps.rules.linear_layer import LinearCall
 from aopc_monitor.heatmaps.rules.nonlinear import normalization
 from aopc_monitor.heatmaps.rules.products import factors_of, gated_product
 from aopc_monitor.heatmaps.rules.stabilizer import damping, relative_to_scale
@@ -40,7 +43,7 @@ def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
 
     Args:
         rule: `(layer, relevance, **settings)`, from relevance at the outputs to relevance at the
-            inputs; one of `linear_rules`, or your own.
+            inputs; one of those in `heatmaps.rules.linear`, or your own.
         **settings: given to the rule.
 
     Example:
@@ -76,48 +79,47 @@ class LinearOperation:
                 f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
                 f"these are {', '.join(LINEAR)}"
             )
-        layer = _READERS[call.name](call)
-        if mode.is_signal(layer.weight):
-            return _dynamic(layer, mode)
-        if mode.is_signal(layer.bias):
-            return self._with_signal_as_bias(layer, mode)
-        return self.redistribute(layer, mode)
+        linear_map = _READERS[call.name](call)
+        if mode.is_signal(linear_map.weight):
+            return _dynamic(linear_map, mode)
+        if mode.is_signal(linear_map.bias):
+            return self._with_signal_as_bias(linear_map, mode)
+        return self.redistribute(linear_map, mode)
 
-    def _with_signal_as_bias(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+    def _with_signal_as_bias(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
         """A bias made of the images is a summand like any other."""
-        assert layer.bias is not None
-        if not mode.is_signal(layer.input):
-            return layer.output
-        alone = layer.apply(layer.input, layer.weight, None)
-        product = self.redistribute(replace(layer, bias=None, output=alone), mode)
-        return product + of_outputs(layer, layer.bias)
+        assert linear_map.bias is not None
+        if not mode.is_signal(linear_map.input):
+            return linear_map.output
+        alone = linear_map.apply(linear_map.input, linear_map.weight, None)
+        product = self.redistribute(replace(linear_map, bias=None, output=alone), mode)
+        return product + of_outputs(linear_map, linear_map.bias)
 
-    def redistribute(self, layer: LinearCall, mode: BackwardRules) -> Tensor:
+    def redistribute(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
         """The layer's outputs, whose relevance goes to its inputs by the rule."""
-        first = mode.rules.get(FIRST_LAYER) if mode.carriers.of(layer.input) else None
+        first = mode.rules.get(FIRST_LAYER) if mode.carriers.of(linear_map.input) else None
         if isinstance(first, LinearOperation):
-            mode.first_layer_was_met = True
-            mode.used[FIRST_LAYER, first.label] += 1
-        result = _redistribute(layer, mode, first if isinstance(first, LinearOperation) else self)
-        # The version tells later whether somebody wrote into the result in between.
-        mode.origins[result] = (layer, self, result._version)
+            mode.note_first_layer(first.label)
+        entry = first if isinstance(first, LinearOperation) else self
+        result = _redistribute(linear_map, mode, entry)
+        mode.remember_layer(result, linear_map, self)
         return result
 
 
 _READERS = {
-    **dict.fromkeys(CONVOLUTIONS, calls.convolution),
-    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, calls.transposed_convolution),
-    "linear": calls.fully_connected,
-    "addmm": calls.matrix_product_plus,
+    **dict.fromkeys(CONVOLUTIONS, convolution),
+    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, transposed_convolution),
+    "linear": fully_connected,
+    "addmm": matrix_product_plus,
 }
 
 
-def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation) -> Tensor:
-    inputs, outputs = mode.keeper.keep(layer.input), mode.keeper.keep(layer.output)
-    known = LinearLayer(layer, inputs, outputs, mode.audit)
+def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOperation) -> Tensor:
+    inputs, outputs = mode.keeper.keep(linear_map.input), mode.keeper.keep(linear_map.output)
+    known = LinearLayer(linear_map, inputs, outputs, mode.audit)
     if entry.rule is epsilon_rule:
         return _damped(known, **entry.settings)
-    carrier, settings = mode.carriers.of(layer.input), entry.settings
+    carrier, settings = mode.carriers.of(linear_map.input), entry.settings
     if carrier is not None and carrier.low is not None and "low" in settings:
         # The data range is that of the images; this is what became of it on the way here.
         settings = {**settings, "low": carrier.low, "high": carrier.high}
@@ -128,12 +130,11 @@ def _redistribute(layer: LinearCall, mode: BackwardRules, entry: LinearOperation
         if carrier is not None:
             return relevance
         is_zero = inputs.value == 0
-        if mode.audit is not None:
-            mode.audit.lost += float(relevance[is_zero].sum())
+        mode.note_lost(relevance, is_zero)
         return torch.where(is_zero, 0.0, relevance / inputs.value)
 
     way = None if carrier is None else carrier.relevance
-    return substitute(layer.input, layer.output, backward, way, copy=False)
+    return substitute(linear_map.input, linear_map.output, backward, way, copy=False)
 
 
 def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -> Tensor:
@@ -147,31 +148,32 @@ def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -
         stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
         damped = signal * damping(layer.outputs, stabilizer)
         if layer.audit is not None and layer.bias is not None:
-            layer.audit.absorb((damped * of_outputs(layer.call, layer.bias)).sum())
+            layer.audit.absorb((damped * of_outputs(layer.map, layer.bias)).sum())
         return damped
 
-    return substitute(layer.call.output, layer.call.output, backward, copy=False)
+    return substitute(layer.map.output, layer.map.output, backward, copy=False)
 
 
-def _dynamic(layer: LinearCall, mode: BackwardRules) -> Tensor:
+def _dynamic(linear_map: LinearMap, mode: BackwardRules) -> Tensor:
     """Weights made of the images (dynamic convolution) and activations share equally."""
-    activations = scaled(layer.input, 0.5) if mode.is_signal(layer.input) else layer.input
-    share = 0.5 if mode.is_signal(layer.input) else 1.0
-    return layer.apply(activations, scaled(layer.weight, share), layer.bias)
+    activations, share = linear_map.input, 1.0
+    if mode.is_signal(activations):
+        activations, share = scaled(activations, 0.5), 0.5
+    return linear_map.apply(activations, scaled(linear_map.weight, share), linear_map.bias)
 
 
 def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
-    named = calls.normalization_arguments(call)
+    named = normalization_arguments(call)
     if named.get("training") or named.get("running_mean") is None:
         return normalization(entry.settings.get("epsilon", 0.0))(call, mode)
     carrier = mode.carriers.of(call.first)
     if carrier is not None and not mode.first_layer_was_met:
         return _normalized_images(call, carrier, mode)
-    before, rule, version = mode.origins.get(call.first, (None, entry, None))
-    if before is not None and (before.per_output is None or call.first._version != version):
+    before, rule = mode.layer_of(call.first) or (None, entry)
+    if before is not None and before.per_output is None:
         before, rule = None, entry
-    return rule.redistribute(calls.batch_norm(call, before), mode)
+    return rule.redistribute(batch_norm(call, before), mode)
 
 
 def _normalized_images(call: Call, carrier: Carrier, mode: BackwardRules) -> Tensor:
@@ -194,4 +196,4 @@ def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
         return result
 
     signal, weight = factors.values[place], factors.values[1 - place]
-    return entry.redistribute(LinearCall(signal, weight, None, call.run(), apply), mode)
+    return entry.redistribute(LinearMap(signal, weight, None, call.run(), apply), mode)

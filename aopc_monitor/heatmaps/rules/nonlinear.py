@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
-from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments, tensors_in
 from aopc_monitor.heatmaps.engine.substitution import substitute
-from aopc_monitor.heatmaps.rules.linear_layer import normalization_arguments
 from aopc_monitor.heatmaps.rules.stabilizer import damping
 
 # Below it, a quotient may overflow.
@@ -46,7 +45,7 @@ def gate(call: Call, mode: BackwardRules) -> Tensor:
     """Sigmoid or softmax: weighs signals (see `products`); else relevance passes unchanged."""
     inputs = call.first
     result = pass_through(call, mode)
-    mode.gates[result] = GATE_RANK
+    mode.mark_gate(result, GATE_RANK)
     if call.name == "softmax":
         mode.mark_logits(result, inputs)
     return result
@@ -55,7 +54,7 @@ def gate(call: Call, mode: BackwardRules) -> Tensor:
 def bounded(call: Call, mode: BackwardRules) -> Tensor:
     """tanh, erf, ReLU6: weighs what is not bounded, as in a GELU written by hand; else a signal."""
     result = pass_through(call, mode)
-    mode.gates[result] = BOUNDED_RANK
+    mode.mark_gate(result, BOUNDED_RANK)
     return result
 
 
@@ -67,7 +66,7 @@ def normalizer(call: Call, mode: BackwardRules) -> Tensor:
     result = pass_through(call, mode)
     exponent = call.argument(1, "exponent") if call.name == "pow" else -1
     if isinstance(exponent, (int, float)) and exponent < 0:
-        mode.gates[result] = NORMALIZER_RANK
+        mode.mark_gate(result, NORMALIZER_RANK)
     return result
 
 
@@ -117,8 +116,8 @@ def normalization(epsilon: float = 0.0) -> Rule:
 
         def backward(signal: Tensor) -> Tensor:
             signal = signal * damping(kept.value, epsilon) if epsilon else signal
-            if mode.audit is not None and bias is not None:
-                mode.audit.absorb((signal * grouped.per_feature(bias.detach())).sum())
+            if bias is not None and mode.audit is not None:
+                mode.note_absorbed(signal * grouped.per_feature(bias.detach()))
             scaled = signal * factor
             return grouped.centred(scaled) if centred else scaled
 

@@ -85,7 +85,7 @@ def gated_product(call: Call, mode: BackwardRules) -> Any:
     Two signals without a gate between them share equally.
     """
     factors = factors_of(call)
-    ranks = [mode.gates.get(v, 0) if mode.is_signal(v) else -1 for v in factors.values]
+    ranks = [mode.gate_rank(v) if mode.is_signal(v) else -1 for v in factors.values]
     lowest = min((rank for rank in ranks if rank >= 0), default=0)
     held = [
         value.detach() if rank > lowest else value
@@ -124,7 +124,7 @@ def quotient(call: Call, mode: BackwardRules) -> Any:
     # d(c / x)/dx = -c / x^2: the plain gradient with the sign turned is R / x.
     turned = scaled(denominator, -1)
     result = call.with_tensors(lambda value: turned if value is denominator else value).run()
-    mode.gates[result] = NORMALIZER_RANK
+    mode.mark_gate(result, NORMALIZER_RANK)
     return result
 
 

@@ -18,9 +18,9 @@ from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.rules import linear as rules
-from aopc_monitor.heatmaps.rules.linear import LinearLayer
 from aopc_monitor.heatmaps.rules.linear_layer import (
-    LinearCall,
+    LinearLayer,
+    LinearMap,
     convolution,
     fully_connected,
     transposed_convolution,
@@ -65,7 +65,7 @@ def drawn(draw: st.DrawFn, *shape: int) -> Tensor:
 
 
 @st.composite
-def dense_calls(draw: st.DrawFn) -> LinearCall:
+def dense_calls(draw: st.DrawFn) -> LinearMap:
     inputs, outputs = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     weight = torch.randn(outputs, inputs, dtype=torch.float64)
     bias = draw(biases(outputs))
@@ -73,7 +73,7 @@ def dense_calls(draw: st.DrawFn) -> LinearCall:
 
 
 @st.composite
-def convolution_calls(draw: st.DrawFn) -> LinearCall:
+def convolution_calls(draw: st.DrawFn) -> LinearMap:
     dims, groups = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     inputs, outputs = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     kernel, stride, dilation = (draw(st.integers(1, end)) for end in (3, 2, 2))
