@@ -1,8 +1,4 @@
-"""Layer-wise relevance propagation (LRP): which operation gets which rule.
-
-The rules themselves are in `linear_rules` (linear operations), `nonlinear` (activations and
-normalisations) and `products` (gates and attention).
-"""
+"""Layer-wise relevance propagation (LRP): heatmaps by a table of rules (see `rules.table`)."""
 
 from __future__ import annotations
 
@@ -18,91 +14,11 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
-from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
-from aopc_monitor.heatmaps.engine.operations import (
-    BOUNDED,
-    ELEMENTWISE,
-    FIRST_LAYER,
-    GATES,
-    GRADIENT_IS_LRP,
-    NORMALIZATIONS,
-    NORMALIZERS,
-)
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER, GRADIENT_IS_LRP
 from aopc_monitor.heatmaps.rules.linear import alpha_beta_rule, epsilon_rule
-from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, LinearOperation, linear
-from aopc_monitor.heatmaps.rules.nonlinear import (
-    bounded,
-    gate,
-    local_response_norm,
-    log_softmax,
-    normalization,
-    normalizer,
-    pass_through,
-    softmax_gradient,
-)
-from aopc_monitor.heatmaps.rules.products import (
-    PRODUCTS_PLUS,
-    TWO_FACTORS,
-    attention,
-    gated_linear_unit,
-    gated_product,
-    quotient,
-    shared_attention,
-    shared_gated_linear_unit,
-)
-
-Rules = Mapping[str, Rule]
-
-
-def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dict[str, Rule]:
-    """The table of LRP: from an operation's plain name to its rule.
-
-    Copy it, change entries, and give it to `LRP(rules=...)`. Operations that are linear or
-    positively homogeneous and have no weights (sums, pooling, ReLU, reshapes) need no entry.
-
-    Args:
-        rule: what all linear operations get; `linear(epsilon_rule, epsilon=epsilon)` if not given.
-        epsilon: stabiliser of the linear operations, and of normalisations.
-
-    Example:
-        >>> lrp_rules()["conv2d"].label, lrp_rules()["gelu"].__name__
-        ('epsilon rule (epsilon=0.01)', 'pass_through')
-    """
-    rule = linear(epsilon_rule, epsilon=epsilon) if rule is None else rule
-    return {
-        **dict.fromkeys(TWO_FACTORS, gated_product),
-        **dict.fromkeys(PRODUCTS_PLUS, gated_product),
-        **dict.fromkeys(LINEAR, rule),
-        **dict.fromkeys(ELEMENTWISE, pass_through),
-        **dict.fromkeys(BOUNDED, bounded),
-        **dict.fromkeys(GATES, gate),
-        **dict.fromkeys(NORMALIZERS, normalizer),
-        **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
-        **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
-        "log_softmax": log_softmax,
-        "local_response_norm": local_response_norm(epsilon),
-        "scaled_dot_product_attention": attention,
-        "glu": gated_linear_unit,
-    }
-
-
-def attnlrp_rules(epsilon: float = 0.01) -> dict[str, Rule]:
-    """The table of AttnLRP (Achtibat et al. 2024): LRP-epsilon, and nothing is a gate.
-
-    So every product of two signals is shared equally.
-
-    Example:
-        >>> attnlrp_rules()["softmax"].__name__
-        'softmax_gradient'
-    """
-    return {
-        **lrp_rules(epsilon=epsilon),
-        "sigmoid": pass_through,
-        "hardsigmoid": pass_through,
-        "softmax": softmax_gradient,
-        "scaled_dot_product_attention": shared_attention,
-        "glu": shared_gated_linear_unit,
-    }
+from aopc_monitor.heatmaps.rules.linear_operation import linear
+from aopc_monitor.heatmaps.rules.table import Rules, lrp_rules
 
 
 class RelevancePropagation(BackwardHeatmap):
@@ -138,7 +54,7 @@ class LRP(RelevancePropagation):
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from aopc_monitor.heatmaps.rules.linear import gamma_rule
+        >>> from aopc_monitor.heatmaps import gamma_rule, linear
         >>> gamma = LRP(rules={"conv2d": linear(gamma_rule, gamma=0.25)}, name="LRP-gamma")
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         >>> gamma(model, torch.rand(2, 3, 8, 8)).shape

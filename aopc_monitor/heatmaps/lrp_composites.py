@@ -6,42 +6,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.backward_rules import Rule
-from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
-from aopc_monitor.heatmaps.lrp import (
-    RelevancePropagation,
+from aopc_monitor.heatmaps.lrp import RelevancePropagation, check_epsilon
+from aopc_monitor.heatmaps.rules.linear import gamma_rule, z_plus_rule
+from aopc_monitor.heatmaps.rules.linear_operation import linear
+from aopc_monitor.heatmaps.rules.table import (
     Rules,
     attnlrp_rules,
-    check_epsilon,
+    in_convolutions,
     lrp_rules,
+    z_box,
 )
-from aopc_monitor.heatmaps.rules.linear import gamma_rule, z_box_rule, z_plus_rule
-from aopc_monitor.heatmaps.rules.linear_operation import (
-    CONVOLUTIONAL,
-    LinearOperation,
-    linear,
-)
-from aopc_monitor.perturbation.replacements import DataRange, data_range_tensors
-
-
-def in_convolutions(rule: LinearOperation) -> dict[str, Rule]:
-    """Entries that give convolutions, and batch normalisation by itself, a rule of their own.
-
-    Example:
-        >>> sorted(in_convolutions(linear(z_plus_rule)))[:3]
-        ['batch_norm', 'conv1d', 'conv2d']
-    """
-    return dict.fromkeys((*CONVOLUTIONAL, "batch_norm"), rule)
-
-
-def z_box(data_range: DataRange | None, images: Tensor) -> dict[str, Rule]:
-    """The entry that gives the first layer the z-box rule.
-
-    Raises:
-        ValueError: if the data range is missing or does not fit the images.
-    """
-    low, high = data_range_tensors(data_range, images.shape[1])
-    return {FIRST_LAYER: linear(z_box_rule, low=low, high=high)}
+from aopc_monitor.perturbation.replacements import DataRange
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,34 @@
-"""The heatmaps by name, and what may stand in for a name."""
+"""The heatmaps by name, and what may stand in for a name.
+
+A new heatmap is a file of its own, and here its import and one row of `HEATMAPS`: with that it has
+its name everywhere, is in `aopc_monitor.heatmaps`, and is on the API page.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aopc_monitor.heatmaps.base import Heatmap
-from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
-from aopc_monitor.heatmaps.deeplift import DeepLIFT
-from aopc_monitor.heatmaps.grad_cam import GradCAM
-from aopc_monitor.heatmaps.gradients import GradientTimesInput, Sensitivity
-from aopc_monitor.heatmaps.lrp import LRPAlphaBeta, LRPEpsilon
-from aopc_monitor.heatmaps.lrp_composites import (
-    AttnLRP,
-    DeepTaylor,
-    LRPEpsilonGammaBox,
-    LRPEpsilonPlus,
-)
-from aopc_monitor.heatmaps.occlusion import Occlusion
-from aopc_monitor.heatmaps.paths import IntegratedGradients, SmoothGrad
-from aopc_monitor.heatmaps.random_order import RandomOrder
+from aopc_monitor.heatmaps.deconvolution import Deconvolution as Deconvolution
+from aopc_monitor.heatmaps.deconvolution import GuidedBackpropagation as GuidedBackpropagation
+from aopc_monitor.heatmaps.deeplift import DeepLIFT as DeepLIFT
+from aopc_monitor.heatmaps.grad_cam import GradCAM as GradCAM
+from aopc_monitor.heatmaps.gradients import GradientTimesInput as GradientTimesInput
+from aopc_monitor.heatmaps.gradients import IntegratedGradients as IntegratedGradients
+from aopc_monitor.heatmaps.gradients import Sensitivity as Sensitivity
+from aopc_monitor.heatmaps.gradients import SmoothGrad as SmoothGrad
+from aopc_monitor.heatmaps.lrp import LRP as LRP
+from aopc_monitor.heatmaps.lrp import LRPAlphaBeta as LRPAlphaBeta
+from aopc_monitor.heatmaps.lrp import LRPEpsilon as LRPEpsilon
+from aopc_monitor.heatmaps.lrp_composites import AttnLRP as AttnLRP
+from aopc_monitor.heatmaps.lrp_composites import DeepTaylor as DeepTaylor
+from aopc_monitor.heatmaps.lrp_composites import LRPEpsilonGammaBox as LRPEpsilonGammaBox
+from aopc_monitor.heatmaps.lrp_composites import LRPEpsilonPlus as LRPEpsilonPlus
+from aopc_monitor.heatmaps.occlusion import Occlusion as Occlusion
+from aopc_monitor.heatmaps.random_order import RandomOrder as RandomOrder
 from aopc_monitor.perturbation.replacements import DataRange
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
@@ -45,7 +52,27 @@ HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "occlusion": Occlusion,
     "random": RandomOrder,
 }
+# Heatmaps that need settings, and so have no name.
+UNNAMED: tuple[type[Heatmap], ...] = (LRP,)
 
+
+def heatmap_classes() -> list[type]:
+    """The classes of all heatmaps, in the order of the table.
+
+    Example:
+        >>> [kind.__name__ for kind in heatmap_classes()][:2]
+        ['Sensitivity', 'GradientTimesInput']
+    """
+    return list(dict.fromkeys([*(type(make()) for make in HEATMAPS.values()), *UNNAMED]))
+
+
+# The imports `Name as Name` are those that a type checker hands on to `aopc_monitor.heatmaps`,
+# where it cannot follow a computed list.
+if not TYPE_CHECKING:
+    __all__ = [
+        *("HEATMAPS", "get", "named_heatmaps", "names", "with_data_range"),
+        *(kind.__name__ for kind in heatmap_classes()),
+    ]
 
 RESERVED_NAMES = ("confidence", "accuracy", "seconds", "overhead", "failures", "figures_seconds")
 RESERVED_ENDINGS = ("_gain", "_sem", "_curve", "_lerf", "_srg")

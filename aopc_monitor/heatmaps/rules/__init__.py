@@ -1,1 +1,1 @@
-"""How relevance passes one operation: one formula each."""
+"""How relevance passes one operation: one formula each; `table` says which operation gets which."""

@@ -47,7 +47,7 @@ def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
         **settings: given to the rule.
 
     Example:
-        >>> from aopc_monitor.heatmaps.rules.linear import gamma_rule
+        >>> from aopc_monitor.heatmaps import gamma_rule
         >>> linear(gamma_rule, gamma=0.5).label
         'gamma rule (gamma=0.5)'
     """
