@@ -7,6 +7,8 @@ neither when the site is built nor when it is read.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -19,7 +21,8 @@ author = "The aopc_monitor developers"
 release = version = aopc_monitor.__version__
 project_copyright = ""
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_tables"]
 root_doc = "docs/contents"
 include_patterns = [
     "README.md",

@@ -126,7 +126,7 @@ def from_captum(attribution: Any, pool: str = "sum", **kwargs: Any) -> AdaptedHe
     is_bound = hasattr(attribution, "attribute") and not inspect.isclass(attribution)
 
     def attribute(model: nn.Module, images: Tensor, target: Tensor) -> Any:
-        # A copy: captum's LRP changes the parameters for a while.
+        # captum's LRP changes the parameters for a while, so it gets a copy.
         bound = attribution if is_bound else attribution(copy.deepcopy(model))
         owner = getattr(bound, "model", None) or getattr(bound, "forward_func", None)
         if is_bound and owner is not model:

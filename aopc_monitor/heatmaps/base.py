@@ -102,8 +102,8 @@ def network_in_isolation(
     widen = heatmap is None or not heatmap.keep_precision
     device = next((p.device.type for p in model.parameters()), "cpu")
     with untouched(model), torch.autocast(device, enabled=False):
-        # Then only what depends on the images has a gradient, which is faster, and how rules
-        # tell what they are for. `untouched` gives the parameters back as they were.
+        # Without gradients of parameters, only what depends on the images has one, which is faster,
+        # and how rules tell what they are for. `untouched` gives the parameters back as they were.
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         yield Network(model, output_fn, widen=widen)
@@ -127,7 +127,7 @@ class BackwardHeatmap(NetworkHeatmap):
 
     @abstractmethod
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
-        """From (N, C, H, W) images and what came back to them, to (N, H, W)."""
+        """Make (N, H, W) of (N, C, H, W) images and what came back to them."""
 
 
 @dataclass(frozen=True)

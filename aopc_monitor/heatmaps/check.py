@@ -6,13 +6,14 @@ import warnings
 from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isolation
 from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.backward_pass import backward_pass
+from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.table import get
@@ -162,9 +163,19 @@ def _problems_of(relevance: object, images: Tensor) -> list[str]:
     return []
 
 
-def _of_backward_pass(
+class _Traced(NamedTuple):
+    """One backward pass of a heatmap, and what the engine saw of it."""
+
+    images: Tensor
+    plain_outputs: Tensor
+    result: BackwardPass
+    mode: BackwardRules
+    audit: Audit
+
+
+def _traced(
     model: nn.Module, images: Tensor, heatmap: BackwardHeatmap, target: Tensor | None
-) -> Report:
+) -> _Traced:
     audit = Audit()
     modes: list[BackwardRules] = []
 
@@ -180,21 +191,30 @@ def _of_backward_pass(
         plain = network.outputs(images).detach()
         target = plain.argmax(dim=1) if target is None else target
         result = backward_pass(network, images, target, rules, _in_units_of_the_score)
+    return _Traced(images, plain, result, modes[0], audit)
+
+
+def _of_backward_pass(
+    model: nn.Module, images: Tensor, heatmap: BackwardHeatmap, target: Tensor | None
+) -> Report:
+    traced = _traced(model, images, heatmap, target)
+    result, mode, audit = traced.result, traced.mode, traced.audit
     conserves = isinstance(heatmap, RelevancePropagation)
-    total = heatmap.pool(images, result).sum(dim=(1, 2)) * len(images)
-    explained = result.scores != 0
-    error = float((total - 1)[explained].abs().mean()) if conserves else None
+    total = heatmap.pool(traced.images, result).sum(dim=(1, 2)) * len(images)
+    plain = traced.plain_outputs
     difference = float((result.outputs - plain).abs().max() / plain.abs().max().clamp_min(1e-30))
-    without = tuple(sorted(modes[0].without_rule))
+    without = tuple(sorted(mode.without_rule))
     return Report(
         heatmap="",
-        operations=_uses(modes[0].used),
+        operations=_uses(mode.used),
         without_rule=without,
-        conservation_error=error,
+        conservation_error=float((total - 1)[result.scores != 0].abs().mean())
+        if conserves
+        else None,
         absorbed=audit.absorbed if conserves else None,
         forward_difference=difference,
         problems=(
-            *_rule_problems(without, modes[0].used),
+            *_rule_problems(without, mode.used),
             *_forward_problems(difference),
             *_loss_problems(audit.lost),
         ),

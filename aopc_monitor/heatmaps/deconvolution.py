@@ -45,7 +45,7 @@ def guide(call: Call, mode: BackwardRules) -> Tensor:
 
 
 def if_rectifier(rule: Rule) -> Rule:
-    """For functions that are a ReLU with some arguments only: hardtanh, clamp, maximum."""
+    """Use a rule where a function is a ReLU, by its arguments: hardtanh, clamp, maximum."""
 
     def apply(call: Call, mode: BackwardRules) -> Any:
         if not _is_rectifier(call):

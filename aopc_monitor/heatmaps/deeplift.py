@@ -111,7 +111,7 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
         return _product(call, mode, memory)
 
     def softmax(call: Call, mode: BackwardRules) -> Tensor:
-        # At the end of a network it is passed by; elsewhere it has no rule.
+        # A softmax at the end of a network is passed by; elsewhere it has no rule.
         result: Tensor = call.run()
         mode.mark_logits(result, call.first)
         mode.note_without_rule(call.name, [result])
@@ -141,7 +141,7 @@ def _linear(call: Call, mode: BackwardRules) -> Any:
 
 def _rescale(call: Call, mode: BackwardRules, memory: _Reference) -> Tensor:
     """Elementwise nonlinearity: m = (y - y') / (x - x') (Shrikumar et al. 2017, eq. 10)."""
-    # The first signal: in 2 ** x, the base is none.
+    # In 2 ** x the first signal is the exponent; the base is none.
     source = next(t for t in tensors_in((call.args, call.kwargs)) if mode.is_signal(t))
     inputs = source.detach().clone()
     output: Tensor = call.run()

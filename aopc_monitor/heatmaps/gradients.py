@@ -88,7 +88,7 @@ class IntegratedGradients(NetworkHeatmap):
         difference = images - start
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         mean = torch.zeros_like(images)
-        # From the interval (-1, 1), whose length is 2, to (0, 1).
+        # The quadrature is for (-1, 1), whose length is 2; the path is (0, 1).
         for position, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
             point = start + float(position) * difference
             mean += float(weight) * backward_pass(network, point, target).signal
@@ -146,7 +146,7 @@ class SmoothGrad(NetworkHeatmap):
 
 def _normal(images: Tensor, generators: list[torch.Generator]) -> Tensor:
     """One draw per image, of its own generator: (N, C, H, W)."""
-    # In float32, as all noise here is drawn.
+    # All noise here is drawn in float32.
     draws = [
         torch.randn(images.shape[1:], generator=g, device=g.device, dtype=torch.float32)
         for g in generators

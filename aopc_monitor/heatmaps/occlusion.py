@@ -91,7 +91,7 @@ class Occlusion(NetworkHeatmap):
 
     def _differences(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         grid = self._grid(images)
-        # Not an order here: regions in reading order, each of which is one step.
+        # Regions come in reading order, and each is one step.
         regions = rank_map(_counted(len(images), grid.num_regions, images.device), grid)
         outputs = network.outputs(images.clone())
         target = target.to(outputs.device)

@@ -1,4 +1,4 @@
-"""Where relevance goes that does not reach the images: into biases and other added constants."""
+"""An account of relevance that does not reach the images: biases and other constants absorb it."""
 
 from __future__ import annotations
 

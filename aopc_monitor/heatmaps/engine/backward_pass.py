@@ -64,18 +64,7 @@ def backward_pass(
     if scores.requires_grad:
         ends = [images] if mode is None else [images, mode.carriers.relevance]
         weights = torch.ones_like(scores) if start is None else start(scores.detach())
-        # autograd.grad and not .backward(): the parameters' .grad stays out of it.
-        try:
-            found = torch.autograd.grad(scores, ends, weights, allow_unused=True)
-        except RuntimeError as error:
-            # The second forward pass, which saves memory, does not know of the rules.
-            if "checkpoint" in str(error).lower():
-                raise RuntimeError(
-                    "the model uses activation checkpointing also in eval mode, whose second "
-                    "forward pass knows nothing of heatmaps: switch it on `if self.training` only"
-                ) from error
-            raise
-        signals = [*found, None][:2]
+        signals = [*_gradients(scores, ends, weights), None][:2]
     if mode is not None:
         mode.warn()
     if signals[0] is None and signals[1] is None:
@@ -85,3 +74,18 @@ def backward_pass(
         )
     signal, carried = (torch.zeros_like(images) if s is None else s for s in signals)
     return BackwardPass(outputs.detach(), scores.detach(), signal, carried)
+
+
+def _gradients(scores: Tensor, ends: list[Tensor], weights: Tensor) -> list[Tensor | None]:
+    """Signals at the ends, from signals at the scores; None at an end that none reaches."""
+    try:
+        # autograd.grad and not .backward(): the parameters' .grad stays out of it.
+        return list(torch.autograd.grad(scores, ends, weights, allow_unused=True))
+    except RuntimeError as error:
+        # The second forward pass, which saves memory, does not know of the rules.
+        if "checkpoint" in str(error).lower():
+            raise RuntimeError(
+                "the model uses activation checkpointing also in eval mode, whose second "
+                "forward pass knows nothing of heatmaps: switch it on `if self.training` only"
+            ) from error
+        raise

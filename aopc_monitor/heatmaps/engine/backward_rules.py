@@ -118,7 +118,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         self._check_origin(signals)
         rule = self.rules.get(call.name)
         body = body_of(func) if rule is None and not self._is_known(call) else None
-        # Not twice: what a method of Tensor takes over from its base class reports as itself.
+        # A method that Tensor takes over from its base class reports as itself: it is opened once.
         if body is not None and func not in self._opened:
             with self._looking_into(func):
                 return body(*args, **kwargs)
@@ -127,7 +127,7 @@ class BackwardRules(Marks, TorchFunctionMode):
     def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
         if call.name.endswith("_as"):  # the second tensor only lends its shape
             signals = signals[:1]
-        # What the call may write over has to be known before.
+        # The call may write over its arguments, so what depends on them is asked before.
         rank = self.rank_of_result(call, signals)
         carriers = self.carriers.before(call, signals)
         audit = self.audit
@@ -149,7 +149,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         return result
 
     def _is_known(self, call: Call) -> bool:
-        # Where every gradient is exact there is nothing to look for but what has a rule.
+        # Where every gradient is exact, only operations with a rule need to be looked for.
         return call.name in (RESHAPES if self.exact is None else self.exact)
 
     def _is_exact(self, call: Call) -> bool:

@@ -68,7 +68,7 @@ class Call:
             return True
         if not isinstance(self.operation, FunctionType):
             return False
-        # Not inspect.signature, which fails for wrappers of methods written in C (x ** 2).
+        # inspect.signature fails for wrappers of methods written in C (x ** 2), which have code.
         code = self.operation.__code__
         parameters = code.co_varnames[: code.co_argcount]
         return "inplace" in parameters and bool(
@@ -92,7 +92,7 @@ def plain_name(operation: Operation) -> str:
         name.startswith("__")
         and (
             (plain[0] == "i" and plain[1:] in _OPERATORS)
-            # Not 1 / x nor w @ x, which are other operations than x / 1 and x @ w.
+            # 1 / x and w @ x are other operations than x / 1 and x @ w, and keep their names.
             or (plain[0] == "r" and plain[1:] in _OPERATORS - {"truediv", "div", "matmul"})
         )
     ):

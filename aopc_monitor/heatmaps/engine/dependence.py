@@ -1,4 +1,4 @@
-"""Where a network loses its dependence on the images, for the message that says so."""
+"""The operation at which a network stops depending on its images, for the message that says so."""
 
 from __future__ import annotations
 

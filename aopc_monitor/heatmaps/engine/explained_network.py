@@ -57,7 +57,7 @@ class Network:
         """The images in the precision that the network is computed in."""
         if self.dtype is not None:
             return images.to(self.dtype)
-        # Under autocast, half-precision images go into any network; here autocast is off.
+        # Autocast, under which half-precision images go into any network, is off here.
         if images.dtype in HALF and self._wide_dtype is not None:
             return images.to(self._wide_dtype)
         return images
@@ -65,7 +65,7 @@ class Network:
 
 @contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """For constants that a forward makes; trainers in half precision set half precision here."""
+    """Set the precision of constants that a forward makes; trainers in half precision change it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

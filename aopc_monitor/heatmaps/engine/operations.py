@@ -1,4 +1,4 @@
-"""Which torch operations are of which kind, by their plain names."""
+"""Kinds of torch operations, by their plain names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ FIRST_LAYER = "first layer"
 VIEWS = frozenset({
     "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
 })  # fmt: skip
-# Hand on what they were given, maybe in another memory layout or precision.
+# These hand on what they were given, maybe in another memory layout or precision.
 COPIES = frozenset({
     "bfloat16", "clone", "contiguous", "cpu", "cuda", "data", "double", "dropout", "float", "half",
     "real", "requires_grad", "retain_grad", "to", "type", "type_as",
@@ -26,13 +26,14 @@ RESHAPES = VIEWS | COPIES | {
 AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
 # Averages with weights that sum to one: relevance itself can be shared by these weights.
 AVERAGES = frozenset({"avg_pool2d", "interpolate", "upsample"})
-# Of gates, these make gates.
+# These make a gate of what is a gate.
 KEEP_GATES = RESHAPES | AFFINE | AVERAGES | {
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "amax", "amin",
     "avg_pool1d", "avg_pool3d", "clamp", "clamp_max", "clamp_min", "masked_fill", "max_pool2d",
     "mean", "pow", "sqrt", "square", "sum", "topk", "where",
 }  # fmt: skip
-# Linear in their first argument, and not exact if this one depends on the images as well.
+# These are linear in their first argument, and not exact if the argument named here depends on the
+# images as well.
 ALSO_LINEAR_IN = {"lerp": (2, "weight"), "grid_sample": (1, "grid")}
 
 POSITIVELY_HOMOGENEOUS_ACTIVATIONS = ("relu", "leaky_relu", "prelu", "rrelu")
@@ -76,7 +77,8 @@ IDENTITIES_IN_EVAL = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
 })  # fmt: skip
 
-# Linear or positively homogeneous: their own gradient shares relevance by contributions.
+# All of these are linear or positively homogeneous: their own gradient shares relevance by
+# contributions.
 GRADIENT_IS_LRP = (
     RESHAPES | SUMS | SELECTIONS | IDENTITIES_IN_EVAL | set(POSITIVELY_HOMOGENEOUS_ACTIVATIONS)
 )

@@ -110,7 +110,7 @@ class LinearLayer:
             R_i, of the shape of the inputs. Where nothing contributes to an output, its relevance
             is lost.
         """
-        # Under autocast in the network's own forward, types may differ.
+        # Types may differ under autocast in the network's own forward.
         common = torch.promote_types(contributions[0][0].dtype, contributions[0][1].dtype)
         with torch.enable_grad():
             inputs = [a.detach().to(common).requires_grad_() for a, _ in contributions]
@@ -164,7 +164,7 @@ def transposed_convolution(call: Call) -> LinearMap:
 def fully_connected(call: Call) -> LinearMap:
     """`linear`."""
     layer = replace(_weighted(call, lambda scale, weight: scale.view(-1, 1)), channels_last=True)
-    # With more dimensions, batch normalisation works along another axis than the features.
+    # Batch normalisation of more dimensions works along another axis than the features.
     return layer if layer.output.ndim == 2 else replace(layer, per_output=None)
 
 

@@ -126,7 +126,7 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
 
     def backward(signal: Tensor) -> Tensor:
         relevance = entry.rule(known, outputs.value * signal, **settings)
-        # From R_i to g_i = R_i / a_i, unless R_i itself is carried on.
+        # The signal is g_i = R_i / a_i, unless R_i itself is carried on.
         if carrier is not None:
             return relevance
         is_zero = inputs.value == 0

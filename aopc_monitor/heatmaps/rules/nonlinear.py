@@ -14,7 +14,7 @@ from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments, te
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.rules.stabilizer import damping
 
-# Below it, a quotient may overflow.
+# A quotient by a number that is smaller than this may overflow.
 TINY = 1e-30
 # Ranks of gates: of two factors, the one of the higher rank weighs the other.
 BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
@@ -26,11 +26,11 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
     plain gradient, it needs no rule.
     """
-    # Kept by a copy if in place: written over by its result, it would look as if it had been that.
-    # The first signal: in 2 ** x, the base is none.
+    # In 2 ** x the first signal is the exponent; the base is none.
     inputs = next(t for t in tensors_in((call.args, call.kwargs)) if mode.is_signal(t))
     before = mode.keeper.keep(inputs)
     if call.in_place:
+        # The result is about to be written over the inputs, so a copy of them is kept.
         before.move()
     after = call.run().detach()
 
@@ -78,7 +78,7 @@ def softmax_gradient(call: Call, mode: BackwardRules) -> Tensor:
 
 
 def log_softmax(call: Call, mode: BackwardRules) -> Tensor:
-    """At the end of a network it is passed by; else relevance passes unchanged."""
+    """Log-softmax: passed by at the end of a network; elsewhere relevance passes unchanged."""
     inputs = call.first
     result = pass_through(call, mode)
     mode.mark_logits(result, inputs)
@@ -95,19 +95,10 @@ def normalization(epsilon: float = 0.0) -> Rule:
     def rule(call: Call, mode: BackwardRules) -> Tensor:
         named = normalization_arguments(call)
         grouped = _grouped(call.name, named)
-        values = call.first.detach()
-        spread = values if call.name == "rms_norm" else grouped.centred(values)
-        default = torch.finfo(values.dtype).eps if call.name == "rms_norm" else 1e-5
-        given = named.get("eps")
-        variance = grouped.mean(spread.square()) + (default if given is None else given)
-        centred = call.name != "rms_norm"
-        if call.name == "instance_norm" and named.get("use_input_stats") is False:
-            # By running statistics, which are constants: mean and variance of eval mode.
-            centred = False
-            variance = grouped.per_feature(
-                named["running_var"] + (1e-5 if given is None else given)
-            )
-        factor = torch.rsqrt(variance)
+        # Running statistics of an instance normalisation in eval mode are constants.
+        by_running = call.name == "instance_norm" and named.get("use_input_stats") is False
+        centred = call.name != "rms_norm" and not by_running
+        factor = torch.rsqrt(_variance(call, named, grouped, by_running=by_running))
         if named.get("weight") is not None:
             factor = factor * grouped.per_feature(named["weight"].detach())
         output = call.run().detach()
@@ -127,8 +118,21 @@ def normalization(epsilon: float = 0.0) -> Rule:
     return rule
 
 
+def _variance(call: Call, named: dict[str, Any], grouped: _Groups, *, by_running: bool) -> Tensor:
+    """What the elements are divided by the root of, with the normalisation's own eps."""
+    values = call.first.detach()
+    is_rms = call.name == "rms_norm"
+    given = named.get("eps")
+    eps = given if given is not None else torch.finfo(values.dtype).eps if is_rms else 1e-5
+    if by_running:
+        variance: Tensor = grouped.per_feature(named["running_var"] + eps)
+        return variance
+    spread = values if is_rms else grouped.centred(values)
+    return grouped.mean(spread.square()) + eps
+
+
 class _Groups:
-    """Which elements are normalised together."""
+    """The groups of elements that are normalised together."""
 
     def __init__(self, split: Callable[[Tensor], Tensor], dims: tuple[int, ...], features: Any):
         self.split = split

@@ -15,7 +15,7 @@ def damping(outputs: Tensor, epsilon: float | Tensor) -> Tensor:
     """
     magnitude = outputs.abs()
     share = magnitude / (magnitude + epsilon)
-    # Without a stabiliser, or with one in proportion to outputs that are all zero, 0 / 0 came.
+    # The share is 0 / 0 without a stabiliser, or where it is in proportion to outputs all zero.
     return share if isinstance(epsilon, float) and epsilon > 0 else share.nan_to_num(nan=0.0)
 
 
