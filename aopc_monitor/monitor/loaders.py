@@ -46,8 +46,9 @@ def batches_of(loader: Tensor | Iterable[Any], num_images: int, seed: int) -> It
     """Batches with at least so many images, if there are, the same for the same seed.
 
     From a tensor, or a `DataLoader` over a data set with a length, items are drawn at random from
-    those that its sampler would give, and put together by its own `collate_fn`. Any other loader is
-    iterated from its start.
+    those that its sampler would give, and fetched and put together as the loader does it: in this
+    process, or by workers of its own where the loader's prepare the data set, or this process
+    cannot read it. Any other loader is iterated from its start.
 
     Args:
         loader: a loader of batches, or the images themselves, (N, C, H, W).
@@ -69,9 +70,8 @@ def batches_of(loader: Tensor | Iterable[Any], num_images: int, seed: int) -> It
             yield from _copy_of(loader)
             return
         items = _items(loader, dataset)
-        for part in _drawn(len(items), num_images, seed).split(BLOCK_SIZE):
-            if len(part):
-                yield collate([dataset[items[int(position)]] for position in part])
+        parts = _drawn(len(items), num_images, seed).split(BLOCK_SIZE)
+        yield from _fetched(loader, [[items[int(i)] for i in part] for part in parts if len(part)])
 
 
 @contextmanager
@@ -85,13 +85,51 @@ def _generators_kept(loader: Any, dataset: Any) -> Iterator[None]:
         kept.restore()
 
 
-def _copy_of(loader: Any) -> Any:
+def _copy_of(loader: Any, **changes: Any) -> Any:
     """A loader whose iterator is not the one that the trainer goes on with."""
     if not isinstance(loader, DataLoader):
         return loader
     copied: Any = copy.copy(loader)
-    vars(copied).update(_iterator=None, persistent_workers=False)
+    vars(copied).update(_iterator=None, persistent_workers=False, **changes)
     return copied
+
+
+def _fetched(loader: Any, parts: Sequence[list[Any]]) -> Iterator[Any]:
+    """The batches of these indices, fetched and put together as the loader would."""
+    has_workers = isinstance(loader, DataLoader) and loader.num_workers > 0
+    if has_workers and _prepares_workers(loader):
+        yield from _by_workers(loader, parts)
+        return
+    for number, part in enumerate(parts):
+        try:
+            batch = loader.collate_fn(_items_at(loader.dataset, part))
+        except Exception as error:  # a file that each worker opens for itself, for instance
+            if not has_workers:
+                raise
+            try:
+                yield from _by_workers(loader, parts[number:])
+            except Exception:  # then it is not for want of workers
+                raise error from None
+            return
+        yield batch
+
+
+def _items_at(dataset: Any, indices: list[Any]) -> Any:
+    """Items as torch's loaders fetch them: all at once from a data set that can."""
+    fetch = getattr(dataset, "__getitems__", None)
+    return fetch(indices) if fetch else [dataset[index] for index in indices]
+
+
+def _by_workers(loader: Any, parts: Sequence[list[Any]]) -> Any:
+    """The loader with workers of its own and with these batches."""
+    return _copy_of(loader, batch_sampler=parts, num_workers=min(loader.num_workers, len(parts)))
+
+
+def _prepares_workers(loader: Any) -> bool:
+    """Whether its workers begin with something of the user's, such as the opening of a file."""
+    begin = loader.worker_init_fn
+    # Lightning puts one that seeds the generators there.
+    return begin is not None and "lightning" not in getattr(begin, "func", begin).__module__
 
 
 def _items(loader: Any, dataset: Any) -> Sequence[Any]:

@@ -24,6 +24,7 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    get_worker_info,
 )
 
 from aopc_monitor.monitor.loaders import batches_of
@@ -151,6 +152,111 @@ def test_an_endless_batch_sampler_comes_to_an_end() -> None:
             return cycle([[1, 2], [3, 4]])
 
     assert numbers(DataLoader(Numbers(), batch_sampler=Endless(range(4), 2, False))) == [1, 2, 3, 4]
+
+
+# How items are fetched
+
+
+class ByBatch(Numbers):
+    """A store that is read a batch at a time, already stacked."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        raise TypeError("this store is read by batches")
+
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        return torch.stack([Numbers.__getitem__(self, index) for index in indices])
+
+
+class OtherwiseAlone(ByBatch):
+    """What it gives for a single index is not what a loader fetches."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        return Numbers.__getitem__(self, index)[None] + 0.5
+
+
+class Pieces(ByBatch):
+    """A list of items, to be put together by the loader."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return list(super().__getitems__(indices))
+
+
+def same(batch: Any) -> Any:
+    return batch
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        DataLoader(ByBatch(), 8, collate_fn=same),
+        DataLoader(OtherwiseAlone(), 8, collate_fn=same),
+        DataLoader(Pieces(), 8),
+        DataLoader(Subset(ByBatch(), list(range(100))), 8, collate_fn=same),
+        DataLoader(Subset(Pieces(), range(100)), 8),
+    ],
+)
+def test_data_sets_that_are_fetched_by_lists_of_indices(loader: Any) -> None:
+    assert numbers(loader, 20) == numbers(DataLoader(Numbers(), 8), 20)
+
+
+class Store(Numbers):
+    """A file that only workers open."""
+
+    file: list[float] | None = None
+
+    def __getitem__(self, index: int) -> Tensor:
+        assert self.file is not None
+        return torch.full((1, 4, 4), self.file[index])
+
+
+class OpenedLater(Store):
+    """One whose first item opens it, in a worker."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        worker: Any = get_worker_info()
+        self.file = [index + 0.0 * worker.id for index in range(100)]
+        return super().__getitem__(index)
+
+
+class Closed(Store):
+    """Readable in this process too, but not as it is in workers."""
+
+    file: list[float] | None = [0.0] * 100
+
+
+def open_file(worker: int) -> None:
+    dataset: Any = get_worker_info().dataset  # type: ignore[union-attr]
+    dataset.file = list(map(float, range(100)))
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda: DataLoader(Store(), 8, num_workers=2, worker_init_fn=open_file),
+        lambda: DataLoader(
+            Store(), 8, num_workers=1, worker_init_fn=open_file, persistent_workers=True
+        ),
+        lambda: DataLoader(OpenedLater(), 8, num_workers=1),
+        lambda: DataLoader(Closed(), 8, num_workers=1, worker_init_fn=open_file),
+    ],
+)
+def test_data_sets_that_workers_open(loader: Callable[[], Any]) -> None:
+    made = loader()
+    state = torch.get_rng_state()
+    assert numbers(made, 20) == numbers(DataLoader(Numbers(), 8), 20)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert made._iterator is None
+    assert getattr(made.dataset, "file", None) in (None, [0.0] * 100)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_no_worker_can_read_raises_its_own_error(workers: int) -> None:
+    class Broken(Numbers):
+        def __getitem__(self, index: int) -> Tensor:
+            raise OSError("no such file")
+
+    with pytest.raises(OSError, match=r"^no such file$"):
+        numbers(DataLoader(Broken(), 8, num_workers=workers))
 
 
 # That nobody notices
