@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.checks import checked_images
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda attribution: attribution.sum(dim=1),
@@ -67,7 +67,7 @@ class AdaptedHeatmap:
                 are removed.
             ValueError: if what it returned does not have the shape of the images.
         """
-        check_images(images)
+        images = checked_images(images)
         with untouched(model), _left_as_it_was(model):
             images = images.detach().clone()
             if target is None:

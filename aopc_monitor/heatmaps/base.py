@@ -16,7 +16,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.explained_network import Network, OutputFunction
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.wrappers import unwrapped
-from aopc_monitor.utilities.checks import check_images, check_target
+from aopc_monitor.utilities.checks import check_target, checked_images, plain_tensor
 
 IMAGES_PER_BACKWARD = 32
 
@@ -73,7 +73,7 @@ class NetworkHeatmap(ABC):
             ValueError: for images or targets of the wrong shape or range, and for a network that
                 is not differentiable in its images.
         """
-        check_images(images)
+        images = checked_images(images)
         with network_in_isolation(model, self) as network:
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
             parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)
@@ -81,7 +81,7 @@ class NetworkHeatmap(ABC):
                 targets = [_predictions(network, part) for part in parts]
             else:
                 check_target(target, len(images))
-                targets = list(target.long().clone().split(IMAGES_PER_BACKWARD))
+                targets = list(plain_tensor(target).long().clone().split(IMAGES_PER_BACKWARD))
             relevance = [self.relevance(network, x, t) for x, t in zip(parts, targets, strict=True)]
             return torch.cat(relevance).detach()
 

@@ -18,7 +18,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWar
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.checks import checked_images
 
 FORWARD_TOLERANCE = 1e-3
 LOSS_TOLERANCE = 0.01
@@ -116,7 +116,7 @@ def check(
         >>> report.is_fine
         True
     """
-    check_images(images)
+    images = checked_images(images)
     name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
     heatmap = get(heatmap)
     with warnings.catch_warnings(record=True) as caught:

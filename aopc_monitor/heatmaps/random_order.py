@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.checks import checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -27,7 +27,7 @@ class RandomOrder:
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
         """(N, H, W) numbers from 0 to 1; model and target are not looked at."""
-        check_images(images)
+        images = checked_images(images)
         generator = generator_for(images, self.seed, purpose="random order")
         shape = (len(images), *images.shape[2:])
         return torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32)

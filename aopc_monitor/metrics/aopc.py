@@ -19,7 +19,7 @@ from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order, check_order
 from aopc_monitor.perturbation.replacements import DataRange, Replacement
 from aopc_monitor.precision import standard_error
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.checks import checked_images
 
 
 class AOPC(MeanOverImages):
@@ -173,7 +173,7 @@ class AOPC(MeanOverImages):
     def _evaluate(
         self, model: nn.Module, images: Tensor, heatmaps: Tensor | None
     ) -> list[AOPCResult]:
-        check_images(images)
+        images = checked_images(images)
         if not self._is_warned:  # at the first batch, and not at each
             self.protocol.warn_outside(images)
             self._is_warned = True

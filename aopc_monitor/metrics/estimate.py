@@ -25,7 +25,7 @@ from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import DataRange
 from aopc_monitor.precision import accumulator_dtype, standard_error
 from aopc_monitor.utilities.batches import images_of
-from aopc_monitor.utilities.checks import check_images, checked_seed
+from aopc_monitor.utilities.checks import checked_images, checked_seed
 from aopc_monitor.utilities.distributed import from_all_processes, sums_over_processes
 from aopc_monitor.utilities.randomness import content_of
 from aopc_monitor.utilities.setting_text import setting_text
@@ -139,7 +139,7 @@ def _images(
 ) -> Iterator[Tensor]:
     for number, batch in enumerate(batches):
         images = images_of(batch, "give batches of one of these kinds")
-        check_images(images)
+        images = checked_images(images)
         if number == 0:
             protocol.warn_outside(images)
         yield images.to(device, non_blocking=True)

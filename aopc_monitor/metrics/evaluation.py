@@ -82,13 +82,13 @@ class Evaluation:
     def summary(self) -> dict[str, float]:
         """Each quantity that has one number per image: its mean, and as "NAME_sem" its error.
 
-        A single image has no standard error, so there is no such entry then.
+        What no image has, such as an accuracy where none is labelled, has no entry; and what a
+        single image has, no standard error.
         """
         names = [name for name in self.sums if not name.endswith("_curve")]
-        summary = {name: self.mean(name) for name in names}
-        if self.num_images > 1:
-            summary |= {f"{name}_sem": self.sem(name) for name in names}
-        return summary
+        counts = {name: int(self.sums[name][0, 0]) for name in names}
+        summary = {name: self.mean(name) for name in names if counts[name]}
+        return summary | {f"{name}_sem": self.sem(name) for name in names if counts[name] > 1}
 
     def emptied(self) -> Evaluation:
         """The same quantities of no images."""
@@ -128,7 +128,8 @@ def evaluate(
     Args:
         model: network that returns (N, classes); left as it was.
         images: (N, C, H, W).
-        labels: (N,), only to tell the accuracy; or None.
+        labels: (N,) classes, only to tell the accuracy, and anything outside 0 ... classes - 1 for
+            an image without a label; or None.
         heatmaps: the heatmaps by name.
         protocol: how to perturb.
         seed: seed of ties, sampled steps and noise.
@@ -227,5 +228,10 @@ def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Te
     confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
     if labels is None:
         return {"confidence": confidence}
-    correct = clean.target == labels.to(clean.target.device)
-    return {"confidence": confidence, "accuracy": correct.to(confidence)}
+    if labels.ndim > 1:  # independent labels have no single class to be right about
+        return {"confidence": confidence}
+    labels = labels.to(clean.target.device)
+    correct = (clean.target == labels).to(confidence)
+    # Data sets mark what has no label by -1, -100 or 255.
+    unlabelled = (labels < 0) | (labels >= clean.outputs.shape[1])
+    return {"confidence": confidence, "accuracy": correct.masked_fill(unlabelled, torch.nan)}

@@ -17,7 +17,7 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.checks import checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -94,7 +94,7 @@ class SensitivityN(MeanOverImages):
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
-        check_images(images)
+        images = checked_images(images)
         with network_of(model, images) as (network, images), untouched(network, self.seed):
             chunks = self._chunks.of(network, images)
             clean = CleanForward.of(network, images, self._choices.protocol, chunks)

@@ -12,7 +12,7 @@ from aopc_monitor.monitor.cost import Estimate, check_max_overhead, measured
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
-from aopc_monitor.monitor.probe import Probe, named_sources
+from aopc_monitor.monitor.probe import BatchReading, Probe, named_sources
 from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.watch import Watch
@@ -20,8 +20,7 @@ from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
 from aopc_monitor.perturbation.replacements import DataRange
-from aopc_monitor.utilities.batches import images_of
-from aopc_monitor.utilities.checks import check_images, check_positive, checked_seed
+from aopc_monitor.utilities.checks import check_positive, checked_images, checked_seed
 
 
 class AOPCMonitor(Hooks):
@@ -74,6 +73,9 @@ class AOPCMonitor(Hooks):
         seed: seed of the probe, of ties and of noise.
         images_fn: from a batch to its images (N, C, H, W), where they are not the batch itself, the
             first of a tuple or list, or under a usual key of a dict.
+        labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
+            under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
+            or rows of independent labels; what lies outside the network's classes has no label.
         model_fn: from the LightningModule to the network to look at, if that is not the module
             itself: `lambda module: module.student`.
         max_overhead: leave out evaluations and figures that would make all of them take more than
@@ -124,6 +126,7 @@ class AOPCMonitor(Hooks):
         chunk_size: int | None = None,
         seed: int = 0,
         images_fn: Callable[..., Any] | None = None,
+        labels_fn: Callable[..., Any] | None = None,
         model_fn: Callable[..., Any] | None = None,
         max_overhead: float | None = None,
         prefix: str = "aopc",
@@ -161,7 +164,7 @@ class AOPCMonitor(Hooks):
             sources=named_sources(dataloader),
             choices=choices,
             seed=seed,
-            images_fn=images_fn,
+            reading=BatchReading(images_fn, labels_fn),
             model_fn=model_fn,
             max_overhead=max_overhead,
             prefix=prefix,
@@ -227,8 +230,8 @@ class AOPCMonitor(Hooks):
             1152
         """
         settings = self.settings
-        images = (settings.images_fn or images_of)(batch)
-        check_images(images)
+        images = settings.reading.images(batch)
+        images = checked_images(images)
         network = settings.network(model)
         part = settings.measurement(Probe(images[:BLOCK_SIZE], None))
         every = self.every_n_steps if isinstance(self.every_n_steps, int) else None

@@ -28,6 +28,7 @@ def plan_of(
     lines = []
     for name, m in measurements.items():
         line = plan(m.probe.images, m.heatmaps, m.protocol, range_read_off, m.lerf)
+        line = "; ".join([line, *m.probe.notes])
         lines.append(f"{name}: {line}" if name else line)
     if share is not None:
         line = f"evaluations will take about {share:.1%} of the training time"

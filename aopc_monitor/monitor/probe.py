@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.monitor.loaders import BLOCK_SIZE, batches_of
-from aopc_monitor.utilities.batches import images_of, labels_of
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.batches import (
+    BatchFormError,
+    class_labels,
+    concatenated,
+    has_rows,
+    images_of,
+    labels_of,
+    told_of,
+)
+from aopc_monitor.utilities.checks import checked_images, plain_tensor
 
 ImagesFunction: TypeAlias = Callable[[Any], Tensor]
 
@@ -23,11 +31,14 @@ class Probe:
 
     Attributes:
         images: (N, C, H, W) as the network sees them.
-        labels: (N,) class indices, or None. They are used for nothing but the accuracy.
+        labels: (N,) class indices, (N, K) truth values of independent labels, or None. They are
+            used for nothing but the accuracy.
+        notes: what people should know of how it was taken.
     """
 
     images: Tensor
     labels: Tensor | None
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -64,25 +75,65 @@ def named_sources(dataloader: Any) -> dict[str, Any]:
     return dict(dataloader)
 
 
+@dataclass(frozen=True)
+class BatchReading:
+    """Where a batch has what the probe keeps of it; usual places where no function is given.
+
+    Attributes:
+        images_fn: from a batch to its images (N, C, H, W).
+        labels_fn: from a batch to its labels, of any kind that `class_labels` knows.
+    """
+
+    images_fn: ImagesFunction | None = None
+    labels_fn: Callable[[Any], Any] | None = None
+
+    def images(self, batch: Any) -> Any:
+        """What is taken for the images."""
+        found = images_of(batch) if self.images_fn is None else _asked(self.images_fn, batch)
+        return plain_tensor(found) if isinstance(found, Tensor) else found
+
+    def labels(self, batch: Any, num_images: int) -> tuple[Any, str] | None:
+        """What is taken for the labels, and where it was."""
+        if self.labels_fn is None:
+            return labels_of(batch, num_images)
+        found = _asked(self.labels_fn, batch)
+        if not has_rows(found, num_images):
+            raise BatchFormError(
+                f"labels_fn gave {told_of(found)}; wanted is one label for each of the "
+                f"{num_images} images"
+            )
+        return found, "labels_fn"
+
+
+def _asked(function: Callable[[Any], Any], batch: Any) -> Any:
+    try:
+        return function(batch)
+    except Exception as error:  # whatever a function of the user's may raise
+        raise BatchFormError(
+            f"{getattr(function, '__name__', function)} (images_fn or labels_fn) raised "
+            f"{type(error).__name__}: {error} for a batch that is {told_of(batch)}"
+        ) from error
+
+
 def collect_probe(
     source: Tensor | Iterable[Any],
     num_images: int,
     *,
     seed: int = 0,
-    images_fn: ImagesFunction | None = None,
+    reading: BatchReading | None = None,
     transfer: Callable[[Any], Any] = lambda batch: batch,
-    check: Callable[[Tensor], None] = check_images,
+    check: Callable[[Tensor], object] = checked_images,
 ) -> Probe:
     """Choose the probe from a loader.
 
     The images are drawn at random but always the same for the same seed, or are the first ones of a
-    stream (see `batches_of`).
+    stream (see `batches_of`). Those that hold NaN or infinite values are left out.
 
     Args:
         source: a loader of batches, or the images themselves, (N, C, H, W).
         num_images: how many images to take; fewer if there are not so many.
         seed: which ones.
-        images_fn: finds the images (N, C, H, W) in a batch, where `images_of` cannot.
+        reading: where a batch has its images and labels.
         transfer: what else is done to a batch before the network sees it.
         check: raises for images that the network does not take.
 
@@ -91,30 +142,74 @@ def collect_probe(
 
     Raises:
         ValueError: if the loader is empty, or the images are not what a network takes.
-        TypeError: if a batch has no images that could be found.
+        BatchFormError: if a batch has no images that could be found.
     """
-    images: list[Tensor] = []
-    labels: list[Tensor | None] = []
+    collection = _Collection(reading or BatchReading())
     for raw in batches_of(source, num_images, seed):
-        batch = transfer(raw)
-        found = images_of(batch) if images_fn is None else images_fn(batch)
-        check(found)
-        if images and found.shape[1:] != images[0].shape[1:]:
-            raise ValueError(
-                f"the probe's images differ in shape, {tuple(images[0].shape[1:])} and "
-                f"{tuple(found.shape[1:])}: give a dataloader= whose images are of one size"
-            )
-        # A copy: the next batch may come in the same memory.
-        images.append(found.detach().cpu().clone())
-        labels.append(labels_of(batch, len(found)))
-        if sum(map(len, images)) >= num_images:
+        collection.add(transfer(raw), check)
+        if collection.num_seen >= num_images:
             break
-    if not images:
+    if not collection.num_seen:
         raise ValueError(
             f"dataloader={type(source).__name__} gave no batch: AOPC needs at least one image"
         )
-    known = [label.detach().cpu() for label in labels if label is not None]
-    complete = len(known) == len(labels)
-    return Probe(
-        torch.cat(images)[:num_images], torch.cat(known)[:num_images] if complete else None
-    )
+    return collection.probe(num_images)
+
+
+class _Collection:
+    """What was taken so far."""
+
+    def __init__(self, reading: BatchReading) -> None:
+        self.num_seen = 0
+        self._reading = reading
+        self._images: list[Tensor] = []
+        self._valid: list[Tensor] = []
+        self._labels: list[tuple[Any, str] | None] = []
+
+    def add(self, batch: Any, check: Callable[[Tensor], object]) -> None:
+        """Take a batch, as the network sees it."""
+        images = self._reading.images(batch)
+        # Single images that are not valid are left out, and counted, in the end.
+        check(torch.nan_to_num(images) if isinstance(images, Tensor) else images)
+        if self._images and images.shape[1:] != self._images[0].shape[1:]:
+            raise ValueError(
+                f"the probe's images differ in shape, {tuple(self._images[0].shape[1:])} and "
+                f"{tuple(images.shape[1:])}: give a dataloader= whose images are of one size"
+            )
+        # A copy: the next batch may come in the same memory.
+        images = images.detach().cpu().clone()
+        self._images.append(images)
+        self._valid.append(torch.isfinite(images).flatten(1).all(dim=1))
+        self._labels.append(self._reading.labels(batch, len(images)))
+        self.num_seen += len(images)
+
+    def probe(self, num_images: int) -> Probe:
+        """The valid ones of the first so many images."""
+        valid = torch.cat(self._valid)[:num_images]
+        if not valid.any():
+            raise ValueError(
+                f"all {len(valid)} images of the probe hold NaN or infinite values: give valid "
+                "ones by dataloader=, or repair them in images_fn="
+            )
+        labels, notes = self._known_labels(num_images)
+        if len(valid) < num_images:
+            notes.insert(0, f"no more than {len(valid)} images, where num_images={num_images}")
+        if not valid.all():
+            notes.append(f"left out, with NaN or infinite values: {int((~valid).sum())} images")
+        images = torch.cat(self._images)[:num_images]
+        return Probe(images[valid], None if labels is None else labels[valid], tuple(notes))
+
+    def _known_labels(self, num_images: int) -> tuple[Tensor | None, list[str]]:
+        """The labels, if every batch has some, and what to tell of them."""
+        entries = [entry for entry in self._labels if entry is not None]
+        if not entries or len(entries) < len(self._labels):
+            return None, []
+        place = entries[0][1]
+        together = concatenated([entry for entry, _ in entries])
+        found = None if together is None else class_labels(together[:num_images])
+        if found is None:
+            told = f"{place} ({told_of(entries[0][0])}) is not taken for labels"
+            if self._reading.labels_fn is not None:
+                raise BatchFormError(f"{told}: wanted is one class index for each image")
+            return None, [told]
+        return found[0], [f"labels from {place} ({found[1]})"]

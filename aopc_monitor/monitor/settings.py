@@ -12,7 +12,7 @@ from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.monitor.errors import ConfigurationError
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
-from aopc_monitor.monitor.probe import ImagesFunction, Probe
+from aopc_monitor.monitor.probe import BatchReading, Probe
 from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
 from aopc_monitor.perturbation.protocol import ProtocolChoices, observed_data_range
 
@@ -26,6 +26,7 @@ class MonitorSettings:
     Attributes:
         sources: loaders or images by the name of the probe; none for the trainer's loader.
         choices: how images are perturbed, as far as it was given.
+        reading: where batches have their images and labels.
         figures: whether pictures are drawn.
         custom_scalars: whether TensorBoard gets a layout.
     """
@@ -35,7 +36,7 @@ class MonitorSettings:
     sources: Mapping[str, Any]
     choices: ProtocolChoices
     seed: int
-    images_fn: ImagesFunction | None
+    reading: BatchReading
     model_fn: ModelFunction | None
     max_overhead: float | None
     prefix: str
@@ -88,7 +89,7 @@ class Preparation:
             num_images = min(num_images, DRY_RUN_IMAGES)
         probes = {
             name: probe_on_all_processes(
-                trainer, pl_module, source, num_images, settings.seed, settings.images_fn, name
+                trainer, pl_module, source, num_images, settings.seed, settings.reading, name
             )
             for name, source in self.sources.items()
         }

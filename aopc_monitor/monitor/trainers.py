@@ -18,9 +18,10 @@ from torch.nn.parameter import UninitializedParameter
 
 from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
-from aopc_monitor.monitor.probe import ImagesFunction, Probe, collect_probe
+from aopc_monitor.monitor.probe import BatchReading, Probe, collect_probe
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.utilities.checks import check_images
+from aopc_monitor.utilities.batches import BatchFormError
+from aopc_monitor.utilities.checks import checked_images
 
 LOGGING = ("log", "log_dict")
 SHARDING_STRATEGIES = (
@@ -99,7 +100,7 @@ def probe_on_all_processes(
     source: Any,
     num_images: int,
     seed: int,
-    images_fn: ImagesFunction | None,
+    reading: BatchReading,
     name: str = "",
 ) -> Probe:
     """Take the probe from a loader: the same on every process.
@@ -110,7 +111,7 @@ def probe_on_all_processes(
         source: a loader, or the images themselves.
         num_images: how many to take.
         seed: which ones.
-        images_fn: finds the images in a batch.
+        reading: where a batch has its images and labels.
         name: of the probe, for messages.
 
     Raises:
@@ -126,7 +127,10 @@ def probe_on_all_processes(
     def check(images: Any) -> None:
         if isinstance(images, Tensor) and not images.is_floating_point():
             raise ConfigurationError(_not_floating(images, source, trainer, pl_module))
-        check_images(images)
+        try:
+            checked_images(images)
+        except (TypeError, ValueError) as error:  # no later batch will be of another form
+            raise ConfigurationError(f"the probe cannot be taken: {error}") from error
 
     def work() -> Probe:
         try:
@@ -135,12 +139,14 @@ def probe_on_all_processes(
                     source,
                     num_images,
                     seed=seed,
-                    images_fn=images_fn,
+                    reading=reading,
                     transfer=transfer,
                     check=check,
                 )
         except ConfigurationError:
             raise
+        except BatchFormError as error:
+            raise ConfigurationError(str(error)) from error
         except Exception as error:  # whatever a user's data set or batch hook may raise
             which = f"probe {name!r}" if name else "probe"
             reason = f"The {which} could not be taken: {text_of(error)}"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from aopc_monitor.utilities.checks import plain_tensor
 
 IMAGE_KEYS = ("image", "images", "pixel_values", "img", "x", "input", "inputs")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+# An entry that may be images has at least channels and one dimension of places.
+FEWEST_DIMENSIONS = 3
+MOST_SHOWN = 8
+
+
+class BatchFormError(TypeError):
+    """A batch of a form in which no images are found, which no later batch will mend."""
 
 
 def images_of(
@@ -17,37 +27,165 @@ def images_of(
     """Images of a batch: the batch itself, the first of a tuple or list, or a usual key of a dict.
 
     Raises:
-        TypeError: if none of these is a tensor.
+        BatchFormError: if none of these is a tensor that may be images; the message tells what
+            came in, and which entry may be meant.
 
     Example:
-        >>> import torch
         >>> images_of({"pixel_values": torch.zeros(2, 3, 8, 8), "labels": torch.zeros(2)}).shape
         torch.Size([2, 3, 8, 8])
     """
-    if isinstance(batch, Tensor):
-        return batch
-    if isinstance(batch, Mapping):
-        for key in IMAGE_KEYS:
-            if key in batch:
-                return images_of(batch[key], remedy)
-        came_in = f"a dict with the keys {', '.join(map(str, batch))}"
-    elif isinstance(batch, (tuple, list)) and batch:
-        return images_of(batch[0], remedy)
-    else:
-        came_in = f"a {type(batch).__name__}"
-    raise TypeError(
-        f"no images were found in a batch that is {came_in}: {remedy}. Looked for: a tensor, the "
-        f"first of a tuple or list, or one of the keys {', '.join(IMAGE_KEYS)}"
-    )
-
-
-def labels_of(batch: Any, num_images: int) -> Tensor | None:
-    """Class labels of a batch if there are any: the second of a tuple or list, or a usual key."""
-    found = None
-    if isinstance(batch, Mapping):
-        found = next((batch[key] for key in LABEL_KEYS if key in batch), None)
-    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
-        found = batch[1]
-    if not isinstance(found, Tensor) or found.shape != (num_images,) or found.is_floating_point():
-        return None
+    # One that came by itself can only be meant as images; whoever checks it says what it lacks.
+    is_meant = isinstance(batch, Tensor) and batch.ndim > 1
+    found = batch if is_meant else _images_in(batch)
+    if found is None:
+        raise BatchFormError(
+            f"no images were found in a batch that is {told_of(batch)}: {remedy}"
+            f"{_suggestion(batch)}. Looked for: a tensor, the first of a tuple or list, or one of "
+            f"the keys {', '.join(IMAGE_KEYS)}"
+        )
     return found
+
+
+def _images_in(batch: Any) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch if batch.ndim >= FEWEST_DIMENSIONS else None
+    if isinstance(batch, Mapping):
+        # A key may hold something else that a project calls so, such as a table under "x".
+        found = (_images_in(batch[key]) for key in IMAGE_KEYS if key in batch)
+        return next((images for images in found if images is not None), None)
+    if isinstance(batch, (tuple, list)) and batch:
+        return _images_in(batch[0])
+    return None
+
+
+def told_of(value: Any) -> str:
+    """A batch or an entry of it in a few words.
+
+    Example:
+        >>> told_of([torch.zeros(4, 3, 8, 8), torch.arange(4)])
+        'a list of (4, 3, 8, 8) float32; (4,) int64, an index or a label'
+    """
+    if isinstance(value, Tensor):
+        told = f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        is_index = value.ndim == 1 and not value.is_floating_point()
+        return f"{told}, an index or a label" if is_index else told
+    if isinstance(value, Mapping):
+        entries = [f"{key!r}: {told_of(entry)}" for key, entry in value.items()]
+        return f"a dict with the keys {_listed(entries)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {_listed([told_of(entry) for entry in value])}"
+    return f"a {type(value).__name__}"
+
+
+def _listed(entries: list[str]) -> str:
+    more = f"; {len(entries) - MOST_SHOWN} more" if len(entries) > MOST_SHOWN else ""
+    return ("; ".join(entries[:MOST_SHOWN]) or "nothing") + more
+
+
+def _suggestion(batch: Any) -> str:
+    """Where images may be meant, if a single entry has their form."""
+    entries: list[tuple[Any, Any]] = []
+    if isinstance(batch, Mapping):
+        entries = list(batch.items())
+    elif isinstance(batch, (tuple, list)):
+        entries = list(enumerate(batch))
+    images = [key for key, entry in entries if isinstance(entry, Tensor) and entry.ndim == 4]
+    if len(images) != 1:
+        return ""
+    return f", perhaps lambda batch: batch[{images[0]!r}]"
+
+
+def labels_of(batch: Any, num_images: int) -> tuple[Any, str] | None:
+    """What stands where a batch has its labels, and where: for `class_labels` to judge.
+
+    That is the second of a tuple or list, or of a dict a usual key, or else its only key with
+    "label" in its name.
+
+    Args:
+        batch: as a loader gives it.
+        num_images: N.
+
+    Returns:
+        The entry and how people would write its place; None where there is none of N rows.
+
+    Example:
+        >>> labels_of((torch.zeros(2, 3, 8, 8), torch.tensor([3, 1])), num_images=2)
+        (tensor([3, 1]), 'batch[1]')
+    """
+    place: Any = None
+    if isinstance(batch, Mapping):
+        place = next((key for key in LABEL_KEYS if key in batch), None)
+        others = [key for key in batch if "label" in str(key).lower()]
+        if place is None and len(others) == 1:
+            place = others[0]
+    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
+        place = 1
+    if place is None:
+        return None
+    entry = batch[place]
+    return (entry, f"batch[{place!r}]") if has_rows(entry, num_images) else None
+
+
+def has_rows(entry: Any, count: int) -> bool:
+    """Whether an entry of a batch has one row for each image."""
+    if isinstance(entry, (str, bytes, Mapping)) or getattr(entry, "ndim", 1) == 0:
+        return False
+    return hasattr(entry, "__len__") and len(entry) == count
+
+
+def class_labels(entry: Any) -> tuple[Tensor, str] | None:
+    """Labels of any usual kind as class indices, or as one column per label.
+
+    Args:
+        entry: whole numbers, also as floats, (N,) or (N, 1); truth values; one-hot rows (N, K); or
+            rows (N, K) of zeros and ones, of independent labels.
+
+    Returns:
+        (N,) int64 class indices, or (N, K) truth values of independent labels, and what kind they
+        came as; None for anything else, such as mixed labels or texts.
+
+    Example:
+        >>> class_labels(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        (tensor([1, 0]), 'one-hot rows of 2')
+        >>> class_labels(torch.tensor([0.5, 1.0])) is None
+        True
+    """
+    labels = _as_tensor(entry)
+    if labels is None or labels.numel() == 0:
+        return None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim not in (1, 2) or labels.is_complex():
+        return None
+    whole = labels.long()
+    if labels.is_floating_point() and not torch.equal(whole.to(labels.dtype), labels):
+        return None
+    if labels.ndim == 1:
+        kind = str(labels.dtype).removeprefix("torch.")
+        return whole, f"{kind}, {int(whole.min())} to {int(whole.max())}"
+    if not ((whole == 0) | (whole == 1)).all():
+        return None
+    if (whole.sum(dim=1) == 1).all():
+        return whole.argmax(dim=1), f"one-hot rows of {whole.shape[1]}"
+    return whole.bool(), f"{whole.shape[1]} independent labels"
+
+
+def concatenated(entries: Sequence[Any]) -> Tensor | None:
+    """Entries of several batches as one tensor on the CPU; None where they are no numbers.
+
+    Example:
+        >>> concatenated([[1, 2], [3]])
+        tensor([1, 2, 3])
+    """
+    tensors = [_as_tensor(entry) for entry in entries]
+    known = [tensor for tensor in tensors if tensor is not None]
+    shapes = {tensor.shape[1:] for tensor in known}
+    return torch.cat(known) if len(known) == len(tensors) and len(shapes) == 1 else None
+
+
+def _as_tensor(entry: Any) -> Tensor | None:
+    try:
+        found = torch.as_tensor(entry)
+    except (TypeError, ValueError, RuntimeError):  # texts, objects, rows of unequal length
+        return None
+    return plain_tensor(found).detach().cpu()

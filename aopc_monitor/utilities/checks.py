@@ -13,8 +13,30 @@ class NotFiniteError(ValueError):
     """A network or a heatmap gave NaN or infinite numbers."""
 
 
-def check_images(images: Any) -> None:
-    """Raise unless images are a non-empty (N, C, H, W) tensor of finite floating-point numbers."""
+def plain_tensor(tensor: Tensor) -> Tensor:
+    """The same memory as a tensor without a subclass, as torch's rules expect it.
+
+    Images of MONAI, fastai and torchvision's v2 transforms are of subclasses that survive
+    operations. Subclasses that hold other tensors (distributed ones, ...) stay what they are.
+
+    Example:
+        >>> class Image(Tensor): ...
+        >>> type(plain_tensor(torch.zeros(2).as_subclass(Image))).__name__
+        'Tensor'
+    """
+    if type(tensor) is Tensor or hasattr(tensor, "__tensor_flatten__"):
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(Tensor)
+
+
+def checked_images(images: Any) -> Tensor:
+    """The images as a plain tensor.
+
+    Raises:
+        TypeError, ValueError: unless they are a non-empty (N, C, H, W) tensor of finite
+            floating-point numbers.
+    """
     if not isinstance(images, Tensor):
         raise TypeError(f"images is a {type(images).__name__}, not a tensor (N, C, H, W)")
     if images.ndim != 4 or images.numel() == 0:
@@ -29,6 +51,7 @@ def check_images(images: Any) -> None:
         )
     if not torch.isfinite(images).all():
         raise ValueError("images holds NaN or infinite values")
+    return plain_tensor(images)
 
 
 def check_heatmaps(heatmaps: Any, images: Tensor) -> None:

@@ -38,6 +38,27 @@ def test_shape_and_finiteness(name: str) -> None:
     assert result.std() > 0
 
 
+class Kept(Tensor):
+    """A subclass that survives operations, as images of MONAI and fastai are."""
+
+
+class Activation(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu_(x)
+
+
+@pytest.mark.parametrize("activation", [lambda: nn.ReLU(inplace=True), Activation])
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_a_subclass_give_the_same_heatmap(name: str, activation: Any) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), activation(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(16, 4)).eval()
+    x, target = images(), torch.tensor([0, 1, 3])
+    found = made(name)(model, x.as_subclass(Kept), target.as_subclass(Kept))
+    assert type(found) is Tensor
+    assert torch.equal(found, made(name)(model, x, target))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
 def test_batch_equals_single_images(name: str) -> None:
     model, x = small_network().double().eval(), images(40).double()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor import AOPC, area_over_perturbation_curve, estimate_aopc
 from aopc_monitor.heatmaps import LRPEpsilon
 from tests.modules import small_network
 from tests.processes import run
@@ -29,6 +29,21 @@ def images(count: int = 12) -> Tensor:
 
 def metric(**changes: Any) -> AOPC:
     return AOPC(**{**SETTINGS, **changes})
+
+
+def test_images_of_a_subclass_are_plain_ones() -> None:
+    class Kept(Tensor):
+        pass
+
+    model, x = network(), images()
+    kept, plain = metric(), metric()
+    kept.update(model, x.as_subclass(Kept))
+    plain.update(model, x)
+    assert torch.equal(kept.compute(), plain.compute())
+    assert type(kept.compute()) is Tensor
+    estimates = [estimate_aopc(model, [of], **SETTINGS) for of in (x.as_subclass(Kept), x)]
+    assert estimates[0].areas.keys() == estimates[1].areas.keys()
+    assert estimates[0].aopc == estimates[1].aopc
 
 
 def test_metric_is_the_function_averaged_over_batches() -> None:

@@ -45,6 +45,25 @@ def test_accuracy_only_with_labels() -> None:
     assert evaluate(model, IMAGES, labels, NAMED, PROTOCOL, 0).mean("accuracy") == 0.5
 
 
+@pytest.mark.parametrize("mark", [-1, -100, 4, 255])
+def test_accuracy_is_over_the_images_that_have_a_label(mark: int) -> None:
+    model = small_network().eval()
+    labels = model(IMAGES).argmax(1)
+    labels[:2] = (labels[:2] + 1) % 4
+    labels[5:] = mark
+    found = evaluate(model, IMAGES, labels, NAMED, PROTOCOL, 0)
+    assert found.mean("accuracy") == pytest.approx(0.6)
+    assert found.num_images == 10
+    expected = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    assert found.sem("accuracy") == pytest.approx(float(expected.std() / 5**0.5))
+    labels[1:] = mark
+    assert "accuracy_sem" not in evaluate(model, IMAGES, labels, NAMED, PROTOCOL, 0).summary()
+    labels[:] = mark
+    nobody = evaluate(model, IMAGES, labels, NAMED, PROTOCOL, 0).summary()
+    assert not {"accuracy", "accuracy_sem"} & set(nobody)
+    assert "lrp_sem" in nobody
+
+
 def test_parts_add_up_and_travel_as_a_vector() -> None:
     values = {"a": torch.rand(9), "a_curve": torch.rand(9, 4)}
     whole = Evaluation.of(values, 90)

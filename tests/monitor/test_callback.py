@@ -335,6 +335,9 @@ def test_model_fn_chooses_the_network(tmp_path: Path) -> None:
     assert len(watch.history) >= 1
 
 
+IMAGES = torch.rand(8, 3, 16, 16)
+
+
 class Wrong(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         return self._conv_forward(images, self.weight, self.bias)
@@ -350,6 +353,15 @@ class Wrong(nn.Conv2d):
         (no_forward, {}, "NoForward has no forward"),
         (lambda: Classifier(Wrong(3, 3, 1)), {}, r"returned a tensor of shape \(16, 3, 16, 16\)"),
         (Classifier, {"heatmap": {"bad": lambda m, x, t: x}}, "heatmaps has shape"),
+        (
+            Classifier,
+            {"dataloader": [(torch.arange(8), IMAGES)]},
+            r"lambda batch: batch\[1",
+        ),
+        (Classifier, {"dataloader": [{"scan": IMAGES}]}, "perhaps lambda batch: batch.'scan'"),
+        (Classifier, {"dataloader": [{"image": IMAGES[:, 0]}]}, r"images has shape \(8, 16, 16\)"),
+        (Classifier, {"images_fn": lambda batch: batch["scan"]}, "images_fn or labels_fn. raised"),
+        (Classifier, {"labels_fn": lambda batch: batch[1] + 0.5}, "labels_fn .* is not taken for"),
     ],
 )
 def test_mistakes_raise_before_the_first_step(

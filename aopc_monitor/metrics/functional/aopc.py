@@ -20,7 +20,7 @@ from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order, perturbation_order, rank_map, region_relevance
 from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
 from aopc_monitor.precision import accumulator_dtype
-from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_images
+from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def area_over_perturbation_curve(
     protocol = PerturbationProtocol(
         region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
     )
-    check_images(images)
+    images = checked_images(images)
     protocol.warn_outside(images)
     with network_of(model, images) as (network, images), untouched(network):
         chunks = ChunkSizesByNetwork(chunk_size).of(network, images)

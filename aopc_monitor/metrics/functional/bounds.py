@@ -18,7 +18,7 @@ from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Grid, rank_map
 from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
 from aopc_monitor.precision import accumulator_dtype
-from aopc_monitor.utilities.checks import check_images, check_positive
+from aopc_monitor.utilities.checks import check_positive, checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -98,7 +98,7 @@ def aopc_bounds(
         >>> bool((bounds.lower <= bounds.upper).all())
         True
     """
-    check_images(images)
+    images = checked_images(images)
     check_positive("beam_size", beam_size)
     protocol = PerturbationProtocol(
         region_size,

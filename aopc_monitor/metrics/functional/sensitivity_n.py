@@ -21,7 +21,7 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.precision import accumulator_dtype
-from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_images
+from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 # Outputs that differ by less than a few steps of their own type say nothing of the input.
@@ -135,7 +135,7 @@ def sensitivity_n(
         (True, torch.Size([3]), 183)
     """
     choices = SubsetChoices(n, subsets, region_size, baseline, score, chunk_size)
-    check_images(images)
+    images = checked_images(images)
     chunks = ChunkSizes.of(chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanForward.of(network, images, choices.protocol, chunks, target)
