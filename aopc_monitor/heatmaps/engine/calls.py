@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any, TypeAlias
 
 from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
 
 Operation: TypeAlias = Callable[..., Any]
 
@@ -59,7 +60,7 @@ class Call:
     @property
     def in_place(self) -> bool:
         """Whether the operation writes into its first argument."""
-        name = getattr(self.operation, "__name__", "")
+        name = own_name(self.operation)
         if name == "__setitem__":
             return True
         if name.startswith("__"):
@@ -76,6 +77,27 @@ class Call:
         )
 
 
+def own_name(operation: Operation) -> str:
+    """What a function calls itself, without the overload that exported networks have at its end.
+
+    Operators of other libraries keep the name of their library, since theirs may mean anything.
+
+    Example:
+        >>> import torch
+        >>> own_name(torch.ops.aten.relu_.default), own_name(torch.ops.quantized.linear)
+        ('relu_', 'quantized::linear')
+    """
+    if isinstance(operation, OpOverload):
+        operation = operation.overloadpacket
+    if isinstance(operation, OpOverloadPacket):
+        library, _, name = str(operation._qualified_op_name).partition("::")
+        return name if library in _LIBRARIES else f"{library}::{name}"
+    return getattr(operation, "__name__", type(operation).__name__)
+
+
+_LIBRARIES = ("aten", "torchvision")
+
+
 def plain_name(operation: Operation) -> str:
     """One name for the spellings of an operation.
 
@@ -83,8 +105,10 @@ def plain_name(operation: Operation) -> str:
         >>> import torch
         >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rdiv__)]
         ['relu', 'add', 'rdiv']
+        >>> plain_name(torch.ops.aten.add_.Tensor)  # as exported networks call it
+        'add'
     """
-    name: str = getattr(operation, "__name__", type(operation).__name__)
+    name = own_name(operation)
     if name == "__get__":  # x.T, x.data: the attribute is what counts
         return str(getattr(getattr(operation, "__self__", None), "__name__", "get"))
     plain = name.strip("_")
@@ -112,11 +136,14 @@ _SYNONYMS = {
     "divide": "div",
     "multiply": "mul",
     "negative": "neg",
+    "slice": "getitem",
     "special_expit": "sigmoid",
     "special_softmax": "softmax",
     "subtract": "sub",
+    "to_copy": "to",
     "true_divide": "div",
     "truediv": "div",
+    "unsafe_view": "view",
 }
 
 
