@@ -29,8 +29,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, tensors_in
 from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
+from aopc_monitor.heatmaps.engine.dependence import reaches
 from aopc_monitor.heatmaps.engine.marks import Marks
-from aopc_monitor.heatmaps.engine.operations import ALSO_LINEAR_IN, FIRST_LAYER, RESHAPES
+from aopc_monitor.heatmaps.engine.operations import (
+    ALSO_LINEAR_IN,
+    FIRST_LAYER,
+    REDUCTIONS,
+    RESHAPES,
+)
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
@@ -78,12 +84,20 @@ class BackwardRules(Marks, TorchFunctionMode):
         self.first_layer_was_met = FIRST_LAYER not in rules
         self._seen: Any = WeakIdKeyDictionary()
         self._seen[images] = True
+        self._start = images.grad_fn
+        # What was made of parameters alone that no module registered: they require gradients.
+        self._constants: Any = WeakIdKeyDictionary()
         self._opened: list[Operation] = []
 
     def is_signal(self, value: object) -> bool:
         """Whether a value is a tensor that depends on the images."""
         # Parameters that no module registered are leaves, which the images here never are.
-        return isinstance(value, Tensor) and value.requires_grad and not value.is_leaf
+        return (
+            isinstance(value, Tensor)
+            and value.requires_grad
+            and not value.is_leaf
+            and value not in self._constants
+        )
 
     def note_first_layer(self, label: str) -> None:
         """Remember that the rule of the first layer was applied."""
@@ -113,9 +127,9 @@ class BackwardRules(Marks, TorchFunctionMode):
         call = Call(func, args, kwargs)
         if call.in_place and isinstance(call.first, Tensor):
             self.keeper.about_to_write(call.first)
+        signals = self._without_constants(signals)
         if not signals:
-            return func(*args, **kwargs)
-        self._check_origin(signals)
+            return self._of_constants(func(*args, **kwargs))
         rule = self.rules.get(call.name)
         body = body_of(func) if rule is None and not self._is_known(call) else None
         # A method that Tensor takes over from its base class reports as itself: it is opened once.
@@ -123,6 +137,18 @@ class BackwardRules(Marks, TorchFunctionMode):
             with self._looking_into(func):
                 return body(*args, **kwargs)
         return self._run(call, signals, rule)
+
+    def _without_constants(self, signals: list[Tensor]) -> list[Tensor]:
+        """The signals, once it is known of all where they come from."""
+        self._check_origin(signals)
+        return [signal for signal in signals if signal not in self._constants]
+
+    def _of_constants(self, result: Any) -> Any:
+        """What was made without any signal is none either, though it may require gradients."""
+        for tensor in tensors_in(result):
+            if tensor.requires_grad and not tensor.is_leaf:
+                self._constants[tensor] = True
+        return result
 
     def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
         if call.name.endswith("_as"):  # the second tensor only lends its shape
@@ -141,6 +167,10 @@ class BackwardRules(Marks, TorchFunctionMode):
                 result = call.first.copy_(result)
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
+        if call.in_place:  # what was a constant may have become a signal
+            for written in (call.first, call.first._base):
+                if written is not None:
+                    self._constants.pop(written, None)
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         self._follow(call, signals[0], results, rule, rank)
         self.carriers.after(call, carriers, results)
@@ -158,7 +188,8 @@ class BackwardRules(Marks, TorchFunctionMode):
         factor = ALSO_LINEAR_IN.get(call.name)
         if factor is not None and self.is_signal(call.argument(*factor)):
             return False
-        return call.name in self.exact
+        how = REDUCTIONS.get(call.name)
+        return call.name in self.exact and (how is None or call.argument(*how) != "prod")
 
     @contextmanager
     def _looking_into(self, func: Operation) -> Iterator[None]:
@@ -201,7 +232,11 @@ class BackwardRules(Marks, TorchFunctionMode):
     def _check_origin(self, signals: list[Tensor]) -> None:
         """Note signals that no call returned: TorchScript or an autograd.Function made them."""
         for signal in signals:
-            if signal not in self._seen:
+            if signal in self._seen or signal in self._constants:
+                continue
+            if not reaches(signal, self._start):
+                self._constants[signal] = True
+            else:
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
                 self.note_without_rule(f"a hidden operation ({maker})", [signal])
                 self._seen[signal] = True

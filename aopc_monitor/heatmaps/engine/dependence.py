@@ -13,6 +13,26 @@ from aopc_monitor.heatmaps.engine.calls import Operation, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.explained_network import Network
 
 
+def reaches(tensor: Tensor, start: Any) -> bool:
+    """Whether a tensor's graph goes back to the node `start`, the `grad_fn` of another one.
+
+    Example:
+        >>> x, w = (torch.ones(2, requires_grad=True).clone() for _ in range(2))
+        >>> reaches((x * w).sum(), x.grad_fn), reaches(w.sum(), x.grad_fn)
+        (True, False)
+    """
+    nodes: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set()
+    while nodes:
+        node = nodes.pop()
+        if node is start:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(following for following, _ in node.next_functions)
+    return False
+
+
 class _LastLoss(TorchFunctionMode):
     """Follows what was made of the images, and remembers the operation that cut it off."""
 

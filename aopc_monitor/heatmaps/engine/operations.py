@@ -13,15 +13,18 @@ COPIES = frozenset({
     "real", "requires_grad", "retain_grad", "to", "type", "type_as",
 })  # fmt: skip
 RESHAPES = VIEWS | COPIES | {
-    "H", "T", "mH", "mT",
-    "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",
-    "cat", "channel_shuffle", "chunk", "column_stack", "concat", "concatenate", "copy", "diagonal",
-    "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr", "flipud", "gather", "getitem",
-    "hsplit", "hstack", "index_select", "masked_select", "moveaxis", "movedim", "narrow", "pad",
-    "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "roll",
-    "rot90", "select", "setitem", "split", "split_with_sizes", "stack", "swapaxes", "swapdims",
-    "t", "take_along_dim", "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk",
-    "unsafe_split", "vsplit", "vstack",
+    "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_tensors",
+    "broadcast_to", "cat", "channel_shuffle", "chunk", "column_stack", "complex", "concat",
+    "concatenate", "conj", "conj_physical", "constant_pad_nd", "copy", "diag", "diag_embed",
+    "diagonal", "diagonal_scatter", "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr",
+    "flipud", "gather", "getitem", "H", "hsplit", "hstack", "imag", "index_select",
+    "masked_select", "mH", "moveaxis", "movedim", "mT", "narrow", "nested_tensor_from_tensor_list",
+    "nested_to_padded_tensor", "pack_padded_sequence", "pad", "pad_packed_sequence", "permute",
+    "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "resolve_conj",
+    "resolve_neg", "roll", "rot90", "select", "select_scatter", "setitem", "split",
+    "split_with_sizes", "stack", "swapaxes", "swapdims", "T", "t", "take_along_dim",
+    "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk", "unsafe_split",
+    "view_as_complex", "view_as_real", "vsplit", "vstack",
 }  # fmt: skip
 AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
 # Averages with weights that sum to one: relevance itself can be shared by these weights.
@@ -35,6 +38,11 @@ KEEP_GATES = RESHAPES | AFFINE | AVERAGES | {
 # These are linear in their first argument, and not exact if the argument named here depends on the
 # images as well.
 ALSO_LINEAR_IN = {"lerp": (2, "weight"), "grid_sample": (1, "grid")}
+ALSO_LINEAR_IN |= dict.fromkeys(
+    ("ps_roi_align", "ps_roi_pool", "roi_align", "roi_pool"), (1, "rois")
+)
+# What they do with the values that meet at one place; products are no sum.
+REDUCTIONS = {"index_reduce": (4, "reduce"), "scatter_reduce": (4, "reduce")}
 
 POSITIVELY_HOMOGENEOUS_ACTIVATIONS = ("relu", "leaky_relu", "prelu", "rrelu")
 # Rectifiers, smooth or not: small below zero, close to the identity above.
@@ -55,11 +63,19 @@ BOUNDED = ("erf", "hardtanh", "relu6", "tanh")
 NORMALIZERS = ("pow", "reciprocal", "rsqrt")
 NORMALIZATIONS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
 
-SUMS = frozenset({
+# Transforms of Fourier, with complex numbers as pairs of real ones: R = Re(a conj(g)).
+FOURIER = frozenset({
+    *(f"fft_{kind}fft{d}" for kind in ("", "i", "r", "ir", "h", "ih") for d in ("", "2", "n")),
+    "fft_fftshift", "fft_ifftshift", "istft", "stft",
+})  # fmt: skip
+SUMS = FOURIER | frozenset({
     "add", "sub", "rsub", "neg", "sum", "mean", "nansum", "nanmean", "cumsum", "positive",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "adaptive_avg_pool3d", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest",
-    "grid_sample", "fold", "scatter_add", "index_add", "diff", "lerp",
+    "upsample_bicubic2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_nearest1d",
+    "upsample_nearest2d", "upsample_nearest3d", "upsample_trilinear3d", "affine_grid_generator",
+    "cumulative_trapezoid", "diff", "fold", "grid_sample", "index_add", "lerp", "ps_roi_align",
+    "ps_roi_pool", "roi_align", "scatter_add", "trace", "trapezoid", "trapz",
 })  # fmt: skip
 SELECTIONS = frozenset({
     "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices",
@@ -69,9 +85,12 @@ SELECTIONS = frozenset({
     "maximum", "min", "minimum", "fmax", "fmin", "topk", "sort", "where", "masked_fill", "kthvalue",
     "median", "masked_scatter", "tril", "triu", "index_put", "scatter", "max_unpool1d",
     "max_unpool2d", "max_unpool3d", "nan_to_num",
-    "index_copy", "slice_scatter",
+    "aminmax", "cummax", "cummin", "fractional_max_pool2d", "fractional_max_pool3d", "index_copy",
+    "index_fill", "index_reduce", "mode", "msort", "nanmedian", "nanquantile", "quantile",
+    "roi_pool", "scatter_reduce", "slice_scatter",
     # Norms are positively homogeneous (Euler): x . grad |x| = |x|.
-    "linalg_vector_norm", "std",
+    "cdist", "dist", "hypot", "linalg_matrix_norm", "linalg_norm", "linalg_vector_norm", "norm",
+    "pairwise_distance", "std", "std_mean",
 })  # fmt: skip
 IDENTITIES_IN_EVAL = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",

@@ -36,7 +36,8 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
 
     def backward(signal: Tensor) -> Tensor:
         tiny = before.value.abs() < TINY
-        return torch.where(tiny, 0.0, signal * (after / before.value))
+        # The conjugate matters to complex numbers alone, whose relevance is Re(a conj(g)).
+        return torch.where(tiny, 0.0, signal * (after / before.value).conj())
 
     return substitute(inputs, after, backward)
 
