@@ -1,0 +1,1 @@
+"""Which heatmaps work on which networks of torchvision, timm and transformers."""

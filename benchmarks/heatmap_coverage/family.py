@@ -1,0 +1,66 @@
+"""The row of a family of networks, of timm's and of transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aopc_monitor.heatmaps import LRPEpsilon
+from benchmarks.heatmap_coverage.measured import (
+    CHANGED,
+    LIMIT,
+    METHODS,
+    conservation,
+    in_bold_above,
+    losses,
+    works,
+)
+from benchmarks.heatmap_coverage.networks import Network, subject
+from benchmarks.peers import EPSILON
+
+COLUMNS = (
+    "family", "network", "images", *METHODS, "untouched", "LRP error", "absorbed", "left",
+    "remarks",
+)  # fmt: skip
+NUMBERS = frozenset({"LRP error", "absorbed", "left"})
+NOTHING = "-"
+
+
+def cells_of(make: Callable[[], Network]) -> list[str]:
+    """What stands after the family's name in its row."""
+    tried = subject(make)
+    network, worked = tried.network, works(tried)
+    error = conservation(tried, LRPEpsilon(EPSILON))
+    found = losses(tried)
+    without = sorted(found.without_rule)
+    return [
+        network.name,
+        f"{network.size} x {network.size}",
+        *worked,
+        "no" if CHANGED in worked else "yes",
+        error,
+        f"{found.absorbed:.1e}" if abs(found.absorbed) >= LIMIT else "0",
+        in_bold_above(found.left, LIMIT),
+        f"no rule: {', '.join(without)}" if without else "",
+    ]
+
+
+def failed(family: str, reason: str) -> list[str]:
+    """The row of a family that could not be measured."""
+    return [family, *[NOTHING] * (len(COLUMNS) - 2), " ".join(reason.split())[:300]]
+
+
+def summary(rows: Sequence[Sequence[str]]) -> str:
+    """How many networks work, and how many conserve relevance."""
+    measured = [row for row in rows if row[1] != NOTHING]
+    place = COLUMNS.index(METHODS[0])
+    all_work = sum(set(row[place : place + len(METHODS)]) == {"yes"} for row in measured)
+    untouched = sum(row[COLUMNS.index("untouched")] == "yes" for row in measured)
+    error, left = (
+        sum(not row[COLUMNS.index(column)].startswith(("*", "raises")) for row in measured)
+        for column in ("LRP error", "left")
+    )
+    return (
+        f"Of {len(rows)} rows, {len(measured)} could be measured. All heatmaps work on {all_work}\n"
+        f"networks; {untouched} were left untouched. The LRP error is below {LIMIT:.0e} in\n"
+        f"{error}, and in {left} with the reported constants counted.\n\n"
+    )
