@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.explained_network import Network, OutputFunction
+from aopc_monitor.heatmaps.engine.layouts import OrderedSingleImages
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.utilities.checks import check_target, checked_images, plain_tensor
@@ -106,7 +107,8 @@ def network_in_isolation(
         # and how rules tell what they are for. `untouched` gives the parameters back as they were.
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        yield Network(model, output_fn, widen=widen)
+        with OrderedSingleImages():
+            yield Network(model, output_fn, widen=widen)
 
 
 def _predictions(network: Network, images: Tensor) -> Tensor:
