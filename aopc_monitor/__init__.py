@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aopc_monitor import heatmaps
-from aopc_monitor.aopc_estimate import AOPCEstimate, difference
 from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
-from aopc_monitor.metrics.estimate import estimate_aopc
+from aopc_monitor.metrics.estimate import AOPCEstimate, difference, estimate_aopc
 from aopc_monitor.metrics.functional.aopc import AOPCResult, area_over_perturbation_curve
-from aopc_monitor.perturbation.replacements import normalized_data_range
+from aopc_monitor.perturbation.data_range import normalized_data_range
 
 if TYPE_CHECKING:
     from aopc_monitor.monitor import AOPCMonitor as AOPCMonitor

@@ -17,7 +17,6 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torchvision
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aopc_monitor import AOPC
+from aopc_monitor.network.execution import Execution
 from benchmarks.timing import in_turns, machine
 from recipes.shared.training.networks import SMALL, build
 
@@ -35,11 +35,11 @@ IMAGES = {32: 64, 224: 8}
 MATRIX_SIDE = 2048
 STEPS = 32
 REGION_SIZES = {32: 4, 224: 9}
-OTHERS: dict[str, dict[str, Any]] = {
-    "channels first": {"channels_last": False},
-    "64 at once": {"chunk_size": 64},
-    "bfloat16": {"autocast": torch.bfloat16},
-    "compiled": {"compiled": True},
+OTHERS = {
+    "channels first": Execution(channels_last=False),
+    "64 at once": Execution(chunk_size=64),
+    "bfloat16": Execution(autocast=torch.bfloat16),
+    "compiled": Execution(compiled=True),
 }
 
 
@@ -69,7 +69,7 @@ def row_of(name: str, arguments: argparse.Namespace) -> str:
     # As torch makes them; the recipes' own networks have their weights in another layout.
     model = model.to(arguments.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.rand(max(BATCH_SIZES[size]), 3, size, size, device=arguments.device)
-    curves = {"defaults": Curve(model, images[: IMAGES[size]], {})}
+    curves = {"defaults": Curve(model, images[: IMAGES[size]], Execution())}
     for other in arguments.others:
         curves[other] = Curve(model, images[: IMAGES[size]], OTHERS[other])
     matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=arguments.device)
@@ -138,19 +138,19 @@ class Curve:
     Attributes:
         model: the network.
         images: (N, 3, H, W).
-        choices: how forwards are carried out, arguments of `AOPC`.
+        execution: how forwards are carried out.
     """
 
     model: nn.Module
     images: Tensor
-    choices: dict[str, Any]
+    execution: Execution
 
     def __post_init__(self) -> None:
         self.metric = AOPC(
             region_size=REGION_SIZES[self.images.shape[-1]],
             steps=STEPS,
             data_range=(0.0, 1.0),
-            **self.choices,
+            execution=self.execution,
         )
         self.value = torch.zeros(())
 

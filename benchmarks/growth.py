@@ -22,6 +22,7 @@ from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from aopc_monitor import estimate_aopc
+from aopc_monitor.network.execution import Execution
 from benchmarks.timing import in_turns, machine, quickest, ratio_text, seconds_of
 from recipes import plan
 from recipes.shared.heatmap_study import chosen_heatmaps
@@ -50,7 +51,7 @@ def study(
     model = build(NETWORK, 10, side).eval()
     batches = torch.rand(images, 3, side, side).split(BATCH_SIZE)
     for _ in range(heatmaps):
-        estimate(model, batches, steps, repeats=repeats, chunk_size=chunk_size)
+        estimate(model, batches, steps, repeats=repeats, execution=Execution(chunk_size))
 
 
 def estimate(model: Any, batches: Sequence[Tensor], steps: int, **choices: Any) -> Any:
@@ -114,9 +115,9 @@ def _process(rank: int, count: int, folder: str) -> None:
     model = build(NETWORK, 10, 32).eval()
     batches = torch.rand(4 * BASE["images"], 3, 32, 32).split(BATCH_SIZE)
     share = batches[rank::count]
-    estimate(model, share[:1], BASE["steps"], chunk_size=64)
+    estimate(model, share[:1], BASE["steps"], execution=Execution(64))
     dist.barrier()
-    seconds = seconds_of(partial(estimate, model, share, BASE["steps"], chunk_size=64))
+    seconds = seconds_of(partial(estimate, model, share, BASE["steps"], execution=Execution(64)))
     Path(folder, f"seconds_{rank}").write_text(str(seconds))
     dist.destroy_process_group()
 
@@ -133,7 +134,7 @@ def foretold(turns: int) -> str:
         expected.append(speed.seconds(STUDY_IMAGES, protocol))
 
     def measured() -> None:
-        estimate(model, images.split(BATCH_SIZE), protocol.steps, chunk_size=64)
+        estimate(model, images.split(BATCH_SIZE), protocol.steps, execution=Execution(64))
 
     expected: list[float] = []
     seconds = in_turns({"planned": planned, "measured": measured}, turns)["measured"]

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aopc_monitor import AOPC, SymmetricRelevanceGain
+from aopc_monitor.network.execution import Execution
 from benchmarks.timing import machine
 from recipes.shared.reporting.markdown import markdown_table
 from recipes.shared.training.networks import SMALL, build
@@ -104,7 +105,10 @@ def row_of(name: str, side: int, region_size: int, chunk_size: int) -> list[obje
     for kind, batch in product((AOPC, SymmetricRelevanceGain), batches):
         steps = 2 * chunk_size // len(batch)  # two chunks
         metric = kind(
-            region_size=region_size, steps=steps, data_range=(0.0, 1.0), chunk_size=chunk_size
+            region_size=region_size,
+            steps=steps,
+            data_range=(0.0, 1.0),
+            execution=Execution(chunk_size),
         )
         extra = peak_of(partial(metric.update, model, batch, batch.mean(dim=1)))
         cells.append(f"{(extra - alone) / chunk.numel() / chunk.element_size():.2f}")

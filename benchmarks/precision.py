@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,10 @@ from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data_range
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.perturbation.replacements import DataRange, Uniform
-from aopc_monitor.utilities.statistics import Estimate
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.replacements import Uniform
+from aopc_monitor.utilities.statistics import MeanAndError
 from benchmarks.timing import machine
 from benchmarks.trained import trained
 from recipes.shared.arguments import (
@@ -81,7 +82,7 @@ class Subject:
         repeats: int = 1,
         fresh: bool = True,
         checkpoint: int = 0,
-        **choices: Any,
+        autocast: torch.dtype | None = None,
     ) -> Tensor:
         """(N,) AOPC of each image; the same draws for the same seed, whatever the checkpoint."""
         return area_over_perturbation_curve(
@@ -94,9 +95,8 @@ class Subject:
             replacement=Uniform(fresh_each_step=fresh),
             repeats=repeats,
             sampled_steps=sampled_steps,
-            chunk_size=64,
+            execution=Execution(64, autocast=autocast),
             generator=torch.Generator().manual_seed(seed),
-            **choices,
         ).per_image
 
 
@@ -167,7 +167,7 @@ def by_sampled_steps(subject: Subject) -> str:
         for repeats in (1, 4):
             found = torch.stack([subject.areas(seed, sampled, repeats) for seed in range(SEEDS)])
             own = (found - truth).square().mean().sqrt()
-            bias = Estimate.of((found - truth).mean(dim=0))
+            bias = MeanAndError.of((found - truth).mean(dim=0))
             rows.append(
                 [
                     "all" if sampled is None else sampled,
@@ -213,7 +213,7 @@ def saved(subject: Subject) -> str:
 def of_half_precision(subject: Subject) -> str:
     """A line: what bfloat16 does to the AOPC of the same images under the same draws."""
     exact, half = (subject.areas(0, 4, autocast=dtype) for dtype in (None, torch.bfloat16))
-    change = Estimate.of(half - exact)
+    change = MeanAndError.of(half - exact)
     return (
         f"In bfloat16 the AOPC is {half.mean():.4f} instead of {exact.mean():.4f}: the mean change "
         f"{change.mean:+.4f} ± {change.sem:.4f}, that of an image {(half - exact).abs().mean():.4f}"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.metrics.evaluation import num_orders
 from aopc_monitor.metrics.functional.aopc import perturbation_results
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
@@ -124,13 +124,13 @@ def measured(
     wanted = max(1, 2 * chunks.forward.size // len(images))
     few = replace(protocol, sampled_steps=min(wanted, protocol.steps), repeats=1)
     with untouched(model):
-        clean = CleanForward.of(model, images, few, chunks)
+        clean = CleanBatch.of(model, images, few.score, few.execution, chunks)
         relevance = images.mean(dim=1)
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf")] * len(heatmaps)
         orders.append((relevance, "random"))
 
         def look() -> object:
-            return CleanForward.of(model, images, few, chunks)
+            return CleanBatch.of(model, images, few.score, few.execution, chunks)
 
         def explain(heatmap: Heatmap) -> object:
             return clean.heatmaps(heatmap, model, chunks)

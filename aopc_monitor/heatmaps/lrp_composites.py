@@ -16,7 +16,7 @@ from aopc_monitor.heatmaps.rules.table import (
     lrp_rules,
     z_box,
 )
-from aopc_monitor.perturbation.replacements import DataRange
+from aopc_monitor.perturbation.data_range import DataRange
 
 
 @dataclass(frozen=True)

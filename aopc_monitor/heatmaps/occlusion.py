@@ -12,14 +12,13 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.scores import Score, check_score, checked_scores, score_function
 from aopc_monitor.perturbation.curve import Block, Perturber, perturbed_scores
+from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 from aopc_monitor.perturbation.regions import Grid, rank_map, suggested_region_size
 from aopc_monitor.perturbation.replacements import (
     Blur,
     Constant,
-    DataRange,
     Mean,
     Replacement,
-    data_range_tensors,
     get_replacement,
 )
 from aopc_monitor.perturbation.steps import Strata

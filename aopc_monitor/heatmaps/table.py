@@ -29,7 +29,7 @@ from aopc_monitor.heatmaps.lrp_composites import LRPEpsilonGammaBox as LRPEpsilo
 from aopc_monitor.heatmaps.lrp_composites import LRPEpsilonPlus as LRPEpsilonPlus
 from aopc_monitor.heatmaps.occlusion import Occlusion as Occlusion
 from aopc_monitor.heatmaps.random_order import RandomOrder as RandomOrder
-from aopc_monitor.perturbation.replacements import DataRange
+from aopc_monitor.perturbation.data_range import DataRange
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),

@@ -13,13 +13,14 @@ from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.execution import Execution, refuse_moved
 from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order, check_order
-from aopc_monitor.perturbation.replacements import DataRange, Replacement
-from aopc_monitor.precision import standard_error
+from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import checked_images
+from aopc_monitor.utilities.statistics import standard_error
 
 
 class AOPC(MeanOverImages):
@@ -46,14 +47,8 @@ class AOPC(MeanOverImages):
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; if not given 64, on a CPU 16 of 224 x 224, or another size
-            where that turns out to be faster while measuring. Fewer where memory is short.
-        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
-            networks with convolutions that take it, if not given.
-        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
-            scores, the clean one included; heatmaps are not affected.
-        compiled: whether these go through `torch.compile`: the call, not the module. Where that
-            fails, a warning says so once.
+        execution: how forwards are carried out: images at once, layout, precision, compiling; see
+            `Execution`, whose defaults hold if not given.
         seed: seed of ties and noise.
         kwargs: torchmetrics' own arguments.
 
@@ -88,14 +83,12 @@ class AOPC(MeanOverImages):
         repeats: int = 1,
         sampled_steps: int | None = None,
         score: Score = "probability",
-        chunk_size: int | None = None,
-        channels_last: bool | None = None,
-        autocast: torch.dtype | None = None,
-        compiled: bool = False,
+        execution: Execution | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        execution = Execution(chunk_size, channels_last, autocast, compiled)
+        refuse_moved(type(self).__name__, kwargs)
+        execution = execution or Execution()
         protocol = PerturbationProtocol(
             region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
         )
@@ -105,7 +98,7 @@ class AOPC(MeanOverImages):
         super().__init__(shared, **kwargs)
         self.protocol, self.heatmap, self.order, self.seed = protocol, made, order, seed
         self.relative = relative
-        self._chunks, self._is_warned = ChunkSizesByNetwork(chunk_size), False
+        self._chunks, self._is_warned = ChunkSizesByNetwork(execution.chunk_size), False
         zeros = torch.zeros(steps + 1, dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")

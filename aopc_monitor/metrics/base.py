@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from aopc_monitor.precision import standard_error
 from aopc_monitor.utilities.setting_text import setting_text
+from aopc_monitor.utilities.statistics import standard_error
 
 
 class MeanOverImages(Metric):

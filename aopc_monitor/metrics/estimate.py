@@ -1,41 +1,135 @@
-"""AOPC of a data set, from as many of its images as a wanted precision takes."""
+"""AOPC of a data set, from as many of its images as a wanted precision takes; with its error."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.aopc_estimate import AOPCEstimate, BatchKey, Quantity, quantity
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
+from aopc_monitor.metrics.collected_areas import BatchKey, CollectedAreas, Quantity, quantity
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import (
     SUGGESTED_SAMPLED_STEPS,
     PerturbationProtocol,
     at_most,
 )
 from aopc_monitor.perturbation.regions import Order
-from aopc_monitor.perturbation.replacements import DataRange
-from aopc_monitor.precision import accumulator_dtype, standard_error
+from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.batches import images_of
 from aopc_monitor.utilities.checks import checked_images, checked_seed
-from aopc_monitor.utilities.distributed import from_all_processes, sums_over_processes
-from aopc_monitor.utilities.randomness import content_of
 from aopc_monitor.utilities.setting_text import setting_text
-
-# Of fewer images a standard error is itself too uncertain to stop by it.
-FEWEST_IMAGES = 50
+from aopc_monitor.utilities.statistics import MeanAndError
 
 
-_OF_PROTOCOL = ("replacement", "repeats", "score")
-_EXECUTION = ("chunk_size", "channels_last", "autocast", "compiled")
+@dataclass(frozen=True, eq=False)
+class AOPCEstimate:
+    """AOPC over images of a data set, with its control and its error.
+
+    Attributes:
+        areas: by batch the area of each image, (2, n): of the heatmap, and of the random order
+            under the same noise; (1, n) without the control. On the CPU.
+        forwards: images that went through the network.
+        settings: a text that is the same for estimates that compare.
+        target_sem: the standard error that was asked for, or None.
+        reached: whether it was reached before the images ended; None if none was asked for.
+    """
+
+    areas: Mapping[BatchKey, Tensor]
+    forwards: int
+    settings: str
+    target_sem: float | None = None
+    reached: bool | None = None
+
+    @property
+    def aopc(self) -> MeanAndError:
+        """AOPC (eq. 12): mean over images, its standard error, and `z`."""
+        return MeanAndError.of(self.per_image("aopc"))
+
+    @property
+    def gain(self) -> MeanAndError:
+        """AOPC minus that of the random order, image by image.
+
+        Raises:
+            ValueError: if it was measured without its control.
+        """
+        return MeanAndError.of(self.per_image("gain"))
+
+    @property
+    def num_images(self) -> int:
+        """Images looked at."""
+        return sum(areas.shape[1] for areas in self.areas.values())
+
+    def per_image(self, of: Quantity = "aopc") -> Tensor:
+        """(N,) "aopc" or "gain" of each image, in the order in which they were looked at."""
+        return torch.cat([quantity(areas, of) for areas in self.areas.values()])
+
+    def __str__(self) -> str:
+        has_control = all(len(areas) == 2 for areas in self.areas.values())
+        gain = f", gain {self.gain} (z = {self.gain.z:.1f})" if has_control else ""
+        ending = {
+            None: "",
+            True: f"; a standard error of {self.target_sem} was reached",
+            False: f"; the images ended before a standard error of {self.target_sem}",
+        }[self.reached]
+        return (
+            f"AOPC {self.aopc}{gain}, of {self.num_images:,} images in {self.forwards:,} forwards"
+            f"{ending}"
+        )
+
+
+def difference(a: AOPCEstimate, b: AOPCEstimate, of: Quantity = "aopc") -> MeanAndError:
+    """How much larger `a` is than `b`, from the differences of the same images.
+
+    Its error is much smaller than those of `a` and `b`: what the images, the sampled steps and the
+    noise have to do with the size of an AOPC is the same in both.
+
+    Args:
+        a: an estimate.
+        b: one of the same batches and settings, of another heatmap or network.
+        of: "aopc", or "gain" for the differences of gains.
+
+    Returns:
+        The mean over the images that both have looked at, its standard error, and `z`.
+
+    Raises:
+        ValueError: if their settings differ, or they have no batch in common.
+
+    Example:
+        >>> from torch import nn
+        >>> from aopc_monitor import estimate_aopc
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        >>> batches = [torch.rand(64, 3, 16, 16)]
+        >>> settings = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0)}
+        >>> before = estimate_aopc(model, batches, **settings)
+        >>> _ = model[1].weight.data.mul_(1.1)  # as training goes on
+        >>> after = estimate_aopc(model, batches, **settings)
+        >>> difference(after, before).sem < after.aopc.sem / 2
+        True
+    """
+    if a.settings != b.settings:
+        raise ValueError(
+            "a and b were measured under other settings, so that their difference means nothing: "
+            f"{a.settings}; {b.settings}"
+        )
+    common = [key for key in a.areas if key in b.areas]
+    if not common:
+        raise ValueError(
+            f"a ({a.num_images} images) and b ({b.num_images} images) have no batch in common: "
+            "measure both on the same batches in the same order, without shuffling"
+        )
+    return MeanAndError.of(
+        torch.cat([quantity(a.areas[key], of) - quantity(b.areas[key], of) for key in common])
+    )
 
 
 def estimate_aopc(
@@ -51,7 +145,11 @@ def estimate_aopc(
     sem_of: Quantity = "aopc",
     control: bool = True,
     seed: int = 0,
-    **choices: Any,
+    replacement: str | Replacement = "uniform",
+    repeats: int = 1,
+    score: Score = "probability",
+    execution: Execution | None = None,
+    **unknown: NoReturn,
 ) -> AOPCEstimate:
     """AOPC of the images of a loader, with its random control; of no more than precision takes.
 
@@ -79,8 +177,12 @@ def estimate_aopc(
         sem_of: whose error that is: "aopc", or "gain" for that over the random order.
         control: whether the random order is evaluated too, at as many forwards again.
         seed: seed of ties, sampled steps and noise.
-        choices: `replacement`, `repeats` and `score` as in `AOPC`; `chunk_size`, `channels_last`,
-            `autocast` and `compiled` too.
+        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        repeats: independent draws of a random replacement.
+        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        execution: how forwards are carried out: images at once, layout, precision, compiling; see
+            `Execution`, whose defaults hold if not given.
+        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         An `AOPCEstimate`; printed, it tells AOPC, gain, images, forwards, and whether the target
@@ -98,18 +200,18 @@ def estimate_aopc(
         >>> estimate.num_images, estimate.reached
         (64, True)
     """
+    refuse_unknown("estimate_aopc", unknown)
     _check_target(target_sem, sem_of, control)
-    for name in choices:
-        if name not in (*_OF_PROTOCOL, *_EXECUTION):
-            raise TypeError(f"estimate_aopc() got an unexpected keyword argument {name!r}")
-    execution = Execution(**{name: choices.pop(name) for name in _EXECUTION if name in choices})
+    execution = execution or Execution()
     protocol = PerturbationProtocol(
         region_size,
         steps,
         data_range,
-        sampled_steps=at_most(steps, sampled_steps),
-        execution=execution,
-        **choices,
+        replacement,
+        repeats,
+        at_most(steps, sampled_steps),
+        score,
+        execution,
     )
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     sizes = ChunkSizesByNetwork(execution.chunk_size)
@@ -119,9 +221,11 @@ def estimate_aopc(
         return batch_results(model, images, made, orders, protocol, seed, sizes)
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    collection = _Collection(target_sem, sem_of)
-    collection.collect(_images(batches, device, protocol), look, device)
-    return collection.estimate(setting_text((protocol.comparable(), seed)))
+    collected = CollectedAreas(target_sem, sem_of)
+    collected.collect(_images(batches, device, protocol), look, device)
+    areas, forwards = collected.of_all_processes()
+    settings = setting_text((protocol.comparable(), seed))
+    return AOPCEstimate(areas, forwards, settings, target_sem, collected.reached)
 
 
 def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
@@ -143,80 +247,3 @@ def _images(
         if number == 0:
             protocol.warn_outside(images)
         yield images.to(device, non_blocking=True)
-
-
-class _Collection:
-    """Areas of images, until their mean is as precise as was asked for."""
-
-    def __init__(self, target_sem: float | None, sem_of: Quantity) -> None:
-        self._target_sem, self._sem_of = target_sem, sem_of
-        self._areas = _Areas()
-        self._forwards = 0
-        self._reached = False
-        # Number, sum, sum of squares.
-        self._sums = torch.zeros(3, dtype=torch.float64, device="cpu")
-
-    def collect(
-        self,
-        images: Iterator[Tensor],
-        look: Callable[[Tensor], list[AOPCResult]],
-        device: torch.device,
-    ) -> None:
-        """Look at batches in turn; all processes stop after the same number of them."""
-        has_more = True
-        while has_more and not self._reached:
-            batch = error = None
-            try:
-                batch = next(images, None)
-                if batch is not None:
-                    self._add(batch, look(batch))
-            except Exception as raised:  # told to the other processes first, which would wait
-                error = raised
-            news = [batch is not None and error is None, error is not None]
-            dtype = accumulator_dtype(device)
-            totals = torch.cat([self._sums, torch.tensor(news, device="cpu")]).to(device, dtype)
-            *sums, more, failures = sums_over_processes(totals).tolist()
-            if failures:
-                raise error or RuntimeError("estimate_aopc failed on another process")
-            has_more = more > 0
-            self._reached = self._is_reached(*sums)
-
-    def estimate(self, settings: str) -> AOPCEstimate:
-        """What all processes have found."""
-        areas, forwards = _Areas(), 0
-        for found, count in from_all_processes((self._areas.by_key, self._forwards)):
-            forwards += count
-            for (content, _), of_batch in found.items():
-                areas.add(content, of_batch)
-        if not areas.by_key:
-            raise ValueError("batches holds no images: AOPC needs at least one")
-        reached = None if self._target_sem is None else self._reached
-        return AOPCEstimate(areas.by_key, forwards, settings, self._target_sem, reached)
-
-    def _add(self, images: Tensor, results: Sequence[AOPCResult]) -> None:
-        areas = torch.stack([result.per_image for result in results]).double().cpu()
-        self._areas.add(content_of(images), areas)
-        self._forwards += results[0].forwards
-        values = quantity(areas, self._sem_of)
-        self._sums += torch.stack(
-            [values.new_tensor(len(values)), values.sum(), values.square().sum()]
-        )
-
-    def _is_reached(self, count: float, total: float, squares: float) -> bool:
-        if self._target_sem is None or count < FEWEST_IMAGES:
-            return False
-        sums = torch.tensor([count, total, squares], dtype=torch.float64, device="cpu")
-        return float(standard_error(*sums)) <= self._target_sem
-
-
-class _Areas:
-    """Areas by batch; one that comes again has a key of its own."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[BatchKey, Tensor] = {}
-        self._times: Counter[int] = Counter()
-
-    def add(self, content: int, areas: Tensor) -> None:
-        """Add a batch of this content."""
-        self.by_key[content, self._times[content]] = areas
-        self._times[content] += 1

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.metrics.functional.aopc import AOPCResult, perturbation_results
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import score_function
+from aopc_monitor.perturbation.data_range import rounded
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
-from aopc_monitor.perturbation.replacements import rounded
-from aopc_monitor.precision import accumulator_dtype, standard_error
 from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.utilities.statistics import accumulator_dtype, standard_error
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ def evaluate(
     """
     chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
     with untouched(model, seed):
-        clean = CleanForward.of(model, images, protocol, chunks, before_each=before_each)
+        clean = CleanBatch.of(
+            model, images, protocol.score, protocol.execution, chunks, before_each=before_each
+        )
         maps = {
             name: clean.heatmaps(
                 with_data_range(make, protocol.data_range), model, chunks, before_each
@@ -222,7 +224,7 @@ def plan(
     return f"{line}; data range read off the images: {low} to {high}"
 
 
-def _of_clean_images(clean: CleanForward, labels: Tensor | None) -> dict[str, Tensor]:
+def _of_clean_images(clean: CleanBatch, labels: Tensor | None) -> dict[str, Tensor]:
     if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
         return {}
     confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.sensitivity_n import correlate
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.execution import Execution, refuse_moved
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
@@ -36,8 +37,8 @@ class SensitivityN(MeanOverImages):
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
-            224) and where memory is short.
+        execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
+            images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         seed: seed of the subsets.
         kwargs: torchmetrics' own arguments.
 
@@ -66,17 +67,19 @@ class SensitivityN(MeanOverImages):
         region_size: int = 1,
         baseline: Removal = 0.0,
         score: Score = "logit",
-        chunk_size: int | None = None,
+        execution: Execution | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        choices = SubsetChoices(n, subsets, region_size, baseline, score, chunk_size)
+        refuse_moved(type(self).__name__, kwargs)
+        execution = execution or Execution()
+        choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
         found = get_seeded(heatmap, seed)
         super().__init__(("sensitivity-n", found, seed, choices.key), **kwargs)
         self.heatmap = found
         self.seed = seed
         self._choices = choices
-        self._chunks = ChunkSizesByNetwork(chunk_size, searching=False)
+        self._chunks = ChunkSizesByNetwork(execution.chunk_size, searching=False)
         zeros = torch.zeros(len(choices.sizes), dtype=torch.float64)
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         # Images with a correlation, without one, and with one that counts as 0.
@@ -96,12 +99,12 @@ class SensitivityN(MeanOverImages):
         """
         images = checked_images(images)
         with network_of(model, images) as (network, images), untouched(network, self.seed):
-            chunks = self._chunks.of(network, images)
-            clean = CleanForward.of(network, images, self._choices.protocol, chunks)
+            choices, chunks = self._choices, self._chunks.of(network, images)
+            clean = CleanBatch.of(network, images, choices.score, choices.execution, chunks)
             if heatmaps is None:
                 heatmaps = clean.heatmaps(self.heatmap, network, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")
-            result = correlate(clean, heatmaps, self._choices, generator, chunks)
+            result = correlate(clean, heatmaps, choices, generator, chunks)
         self._add(result.per_image[~result.per_image.isnan()])
         curve = result.correlations.nansum(dim=0)
         self.total_curve = self.total_curve + curve.to(self.total_curve)

@@ -18,8 +18,8 @@ from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.watch import Watch
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
+from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
-from aopc_monitor.perturbation.replacements import DataRange
 from aopc_monitor.utilities.checks import check_positive, checked_images, checked_seed
 
 

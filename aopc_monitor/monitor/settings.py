@@ -14,7 +14,8 @@ from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import BatchReading, Probe
 from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
-from aopc_monitor.perturbation.protocol import ProtocolChoices, observed_data_range
+from aopc_monitor.perturbation.data_range import observed_data_range
+from aopc_monitor.perturbation.protocol import ProtocolChoices
 
 DRY_RUN_IMAGES = 4
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -59,6 +60,28 @@ class Execution:
             raise ValueError(
                 f"autocast={self.autocast!r} is no precision to cast to: give torch.bfloat16 or "
                 "torch.float16, or None"
+            )
+
+
+def refuse_unknown(caller: str, keywords: Iterable[str]) -> None:
+    """Raise TypeError if there are keywords, and tell where those of `Execution` go."""
+    for name in keywords:
+        refuse_moved(caller, [name])
+        raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+
+
+def refuse_moved(caller: str, keywords: Iterable[str]) -> None:
+    """Raise TypeError if a keyword is one of `Execution`, and tell that it goes there.
+
+    Example:
+        >>> refuse_moved("AOPC", ["chunk_size"])
+        Traceback (most recent call last):
+        TypeError: AOPC() takes no chunk_size: give execution=Execution(chunk_size=...)
+    """
+    for field in fields(Execution):
+        if field.name in keywords:
+            raise TypeError(
+                f"{caller}() takes no {field.name}: give execution=Execution({field.name}=...)"
             )
 
 

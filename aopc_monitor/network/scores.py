@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 ScoreFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 ScoreName = Literal["probability", "logit", "log_probability"]

@@ -18,8 +18,8 @@ from aopc_monitor.network.chunk_search import cuda_clock, wall_clock
 from aopc_monitor.network.chunks import ChunkSize, Timed, in_chunks, proceed
 from aopc_monitor.perturbation.noisy_linear import Imputation
 from aopc_monitor.perturbation.replacements import Replacement
-from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.utilities.randomness import seed_from
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 # Triples are drawn in blocks with a seed of their own: so noise does not depend on the chunk size.
 # On a CPU, a block is to stay in the cache; elsewhere, several are made at once, to be worth the

@@ -6,18 +6,13 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score, check_score
+from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors, observed_data_range
 from aopc_monitor.perturbation.regions import Grid, suggested_region_size
-from aopc_monitor.perturbation.replacements import (
-    DataRange,
-    Replacement,
-    data_range_tensors,
-    get_replacement,
-)
+from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive
 
@@ -200,33 +195,3 @@ def at_most(steps: int | None, sampled_steps: int | None) -> int | None:
     if steps is None or sampled_steps != SUGGESTED_SAMPLED_STEPS:
         return sampled_steps
     return min(steps, sampled_steps) if isinstance(steps, int) else sampled_steps
-
-
-def observed_data_range(*images: Tensor) -> tuple[list[float], list[float]]:
-    """Smallest and largest value of each channel over all images.
-
-    Args:
-        images: (N, C, H, W), several of these if they differ in size.
-
-    Raises:
-        ValueError: if a channel is constant, so that it has no range.
-
-    Example:
-        >>> import torch
-        >>> observed_data_range(torch.tensor([[[[0.0, 1.0]]], [[[3.0, 2.0]]]]))
-        ([0.0], [3.0])
-    """
-    channels = {batch.shape[1] for batch in images}
-    if len(channels) > 1:
-        raise ValueError(
-            f"data_range cannot be read off images of {' and '.join(map(str, sorted(channels)))} "
-            "channels: give data_range=(low, high)"
-        )
-    low = torch.stack([batch.float().amin(dim=(0, 2, 3)) for batch in images]).amin(dim=0)
-    high = torch.stack([batch.float().amax(dim=(0, 2, 3)) for batch in images]).amax(dim=0)
-    if not (low < high).all():
-        raise ValueError(
-            f"data_range cannot be read off images in which a channel is constant (from "
-            f"{low.tolist()} to {high.tolist()}): give data_range=(low, high)"
-        )
-    return low.tolist(), high.tolist()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Order = Literal["morf", "lerf", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)

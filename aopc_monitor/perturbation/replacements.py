@@ -1,16 +1,14 @@
 """What a region becomes: the function g of eq. 11, one small callable each.
 
 The paper replaces all pixels of a region by values drawn from a uniform distribution
-(section III-A). The data range, the per-channel low and high of valid inputs in the network's input
-space, is always given by the caller or read off a probe that the caller named; it is never guessed.
+(section III-A).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,69 +16,6 @@ from torch import Tensor
 
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
 from aopc_monitor.utilities.randomness import uniform_numbers
-
-Bound: TypeAlias = "float | Sequence[float] | Tensor"
-DataRange: TypeAlias = "tuple[Bound, Bound]"
-
-
-def normalized_data_range(
-    mean: Sequence[float], std: Sequence[float]
-) -> tuple[list[float], list[float]]:
-    """Data range of images in [0, 1] after `(image - mean) / std`, channel by channel.
-
-    Example:
-        >>> normalized_data_range(mean=[0.5, 0.25], std=[0.5, 0.25])
-        ([-1.0, -1.0], [1.0, 3.0])
-    """
-    low = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
-    high = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
-    return low, high
-
-
-def data_range_tensors(
-    data_range: DataRange | None, channels: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The data range as two (C, 1, 1) float32 tensors.
-
-    Args:
-        data_range: (low, high), each a number for all channels or one number per channel.
-        channels: C, the number of channels of the images; as many as the range has if not given.
-
-    Raises:
-        ValueError: if it is missing, not a pair, of the wrong length, not finite, or low >= high.
-
-    Example:
-        >>> low, high = data_range_tensors((0.0, [1.0, 2.0]), channels=2)
-        >>> high.flatten()
-        tensor([1., 2.])
-    """
-    if data_range is None:
-        raise ValueError(
-            "data_range is missing: give (low, high) of valid inputs as the network sees them, "
-            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
-        )
-    if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
-        raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
-    low, high = (
-        torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten() for bound in data_range
-    )
-    channels = channels or max(len(low), len(high))
-    for bound in (low, high):
-        if len(bound) not in (1, channels):
-            raise ValueError(
-                f"data_range={data_range!r} has a bound of {len(bound)} numbers for images of "
-                f"{channels} channels: give one number, or one per channel"
-            )
-    if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
-        raise ValueError(
-            f"data_range={data_range!r} needs finite numbers with low < high in every channel"
-        )
-    return low.expand(channels)[:, None, None], high.expand(channels)[:, None, None]
-
-
-def rounded(bound: Bound) -> list[float]:
-    """A bound of the data range for reading: three digits after the point."""
-    return [round(value, 3) for value in torch.as_tensor(bound).flatten().tolist()]
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Means over images with their standard errors, and differences of what was measured in pairs."""
+"""Sums and means over images: the type they are kept in, and the standard errors that follow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanAndError:
     """A mean over images.
 
     Attributes:
@@ -21,11 +21,11 @@ class Estimate:
     sem: float
 
     @classmethod
-    def of(cls, values: Tensor) -> Estimate:
+    def of(cls, values: Tensor) -> MeanAndError:
         """From one value per image (N,).
 
         Example:
-            >>> print(Estimate.of(torch.tensor([1.0, 2.0, 6.0])))
+            >>> print(MeanAndError.of(torch.tensor([1.0, 2.0, 6.0])))
             3.000 ± 1.528
         """
         mean, sem = mean_and_sem(values)
@@ -43,7 +43,7 @@ class Estimate:
         """The mean to some decimals, its error to one more where they are few.
 
         Example:
-            >>> Estimate(812.4, 3.21).text(0), Estimate(0.4412, 0.0144).text(3)
+            >>> MeanAndError(812.4, 3.21).text(0), MeanAndError(0.4412, 0.0144).text(3)
             ('812 ± 3.2', '0.441 ± 0.014')
         """
         return f"{self.mean:.{decimals}f} ± {self.sem:.{max(decimals, min(decimals + 1, 3))}f}"
@@ -63,3 +63,20 @@ def mean_and_sem(values: Tensor) -> tuple[Tensor, Tensor]:
     if len(values) == 1:  # which torch would warn of
         return values[0], torch.full_like(values[0], float("nan"))
     return values.mean(dim=0), values.std(dim=0) / len(values) ** 0.5
+
+
+def accumulator_dtype(device: torch.device) -> torch.dtype:
+    """Type for sums and means on a device: float64, or float32 where float64 does not exist."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def standard_error(count: Tensor, total: Tensor, total_of_squares: Tensor) -> Tensor:
+    """Standard error of a mean, from sums; NaN for a single value, which has none.
+
+    Example:
+        >>> values = torch.tensor([1.0, 2.0, 6.0])
+        >>> standard_error(torch.tensor(3), values.sum(), values.square().sum())
+        tensor(1.5275)
+    """
+    variance = (total_of_squares / count - (total / count).square()).clamp_min(0)
+    return (variance / (count - 1)).sqrt()

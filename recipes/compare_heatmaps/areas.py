@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.metrics.functional.aopc import perturbation_results
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
@@ -68,7 +68,8 @@ class Comparison:
         restart(network, generator_for(images.cpu(), self.seed, "dropout").initial_seed())
         with untouched(network, self.seed):
             chunks = ChunkSizes.of(None, images)
-            clean = CleanForward.of(network, images, next(iter(wanted.values())), chunks)
+            any_of_them = next(iter(wanted.values()))
+            clean = CleanBatch.of(network, images, any_of_them.score, any_of_them.execution, chunks)
             orders: list[tuple[Tensor, Order]] = [
                 (clean.heatmaps(make, network, chunks), "morf") for make in self.heatmaps.values()
             ]
@@ -81,7 +82,7 @@ class Comparison:
     def _perturbed(
         self,
         network: nn.Module,
-        clean: CleanForward,
+        clean: CleanBatch,
         protocol: PerturbationProtocol,
         orders: Sequence[tuple[Tensor, Order]],
     ) -> dict[str, Tensor]:

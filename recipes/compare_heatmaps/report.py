@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aopc_monitor.figures import Line
 from aopc_monitor.perturbation.steps import Strata
-from aopc_monitor.utilities.statistics import Estimate, mean_and_sem
+from aopc_monitor.utilities.statistics import MeanAndError, mean_and_sem
 from recipes.compare_heatmaps.areas import CONTROL
 from recipes.shared.heatmap_figures import lines_over_steps
 from recipes.shared.heatmap_study import FAMILIES, family
@@ -98,7 +98,7 @@ class Areas:
         means = self.family_means()
         found = sorted(means, key=lambda one: -float(means[one].mean()))
         expected = [one for one in FAMILIES if one in means]
-        steps = [Estimate.of(means[better] - means[worse]) for better, worse in pairwise(found)]
+        steps = [MeanAndError.of(means[better] - means[worse]) for better, worse in pairwise(found)]
         zs = ", ".join(z_text(step) or "none" for step in steps)
         verdict = "the paper's" if found == expected else f"not the paper's {' > '.join(expected)}"
         return (
@@ -112,10 +112,10 @@ class Areas:
         rows = []
         following = [*self.ranking[1:], None]
         for name, worse in zip(self.ranking, following, strict=True):
-            gain = Estimate.of(self.last[name] - self.last[CONTROL])
-            row = [name, Estimate.of(self.last[name])]
+            gain = MeanAndError.of(self.last[name] - self.last[CONTROL])
+            row = [name, MeanAndError.of(self.last[name])]
             row += [gain, z_text(gain)] if name != CONTROL else ["", ""]
-            lead = Estimate.of(self.last[name] - self.last[worse]) if worse else None
+            lead = MeanAndError.of(self.last[name] - self.last[worse]) if worse else None
             rows.append([*row, *([lead, z_text(lead)] if lead else ["", ""])])
         header = ["heatmap", "AOPC ± SEM", "minus random", "z", "minus the next", "z"]
         return markdown_table(header, rows)
@@ -125,7 +125,7 @@ class Areas:
         names = self.ranking
         rows = [
             [f"{number} {row}"]
-            + [z_text(Estimate.of(self.last[row] - self.last[column])) for column in names]
+            + [z_text(MeanAndError.of(self.last[row] - self.last[column])) for column in names]
             for number, row in enumerate(names, start=1)
         ]
         return markdown_table(["", *(str(n + 1) for n in range(len(names)))], rows)

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from aopc_monitor.utilities.statistics import Estimate
+from aopc_monitor.utilities.statistics import MeanAndError
 from recipes.shared.heatmap_figures import complexity
 from recipes.shared.heatmap_study import FAMILIES, family
 from recipes.shared.reporting.markdown import markdown_table, write_csv, z_text
@@ -80,12 +80,12 @@ class Report:
         rows: list[list[object]] = []
         for name in self.ranking(measure):
             values = self.values[name][measure]
-            row: list[object] = [name, Estimate.of(values).text(decimals)]
+            row: list[object] = [name, MeanAndError.of(values).text(decimals)]
             if name == self.reference:
                 rows.append([*row, "", "", ""])
                 continue
             difference = values - self.values[self.reference][measure]
-            estimate = Estimate.of(difference)
+            estimate = MeanAndError.of(difference)
             simpler = f"{float((difference < 0).double().mean()):.0%}"
             rows.append([*row, estimate.text(decimals), z_text(estimate), simpler])
         header = ["heatmap", f"{label} ± SEM", f"minus {self.reference}", "z", "smaller on"]

@@ -16,7 +16,7 @@ from aopc_monitor import heatmaps, normalized_data_range
 from aopc_monitor.heatmaps import Heatmap, LRPEpsilon
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import class_outputs
-from aopc_monitor.utilities.statistics import Estimate
+from aopc_monitor.utilities.statistics import MeanAndError
 from recipes.shared.arguments import (
     add_data_arguments,
     add_network_arguments,
@@ -127,7 +127,7 @@ class Study:
 
     def settings(self, options: argparse.Namespace, predicted: Tensor) -> dict[str, object]:
         """What a report says of the images (N,) and the network."""
-        accuracy = Estimate.of((self.labels == predicted).double())
+        accuracy = MeanAndError.of((self.labels == predicted).double())
         return {
             "images": f"{len(self.rows)} test images of {self.data.name}, spread over the classes",
             "size": f"{self.data.image_size} x {self.data.image_size} pixels",

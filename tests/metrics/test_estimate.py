@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
-from aopc_monitor.aopc_estimate import AOPCEstimate, Quantity
 from aopc_monitor.heatmaps import Sensitivity
-from aopc_monitor.metrics.estimate import FEWEST_IMAGES, estimate_aopc
+from aopc_monitor.metrics.collected_areas import FEWEST_IMAGES, Quantity
+from aopc_monitor.metrics.estimate import AOPCEstimate, estimate_aopc
 from aopc_monitor.utilities.randomness import generator_for
 from tests.modules import Quadrants, small_network
+from tests.settings import with_execution
 
 SETTINGS: dict[str, Any] = {"region_size": 4, "steps": 12, "data_range": (0.0, 1.0)}
 SIZE = 20
@@ -43,7 +44,7 @@ def brightness(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
 def estimate(of: Any = None, model: nn.Module | None = None, **changes: Any) -> AOPCEstimate:
     of = batches() if of is None else of
     settings = {"heatmap": brightness, "chunk_size": 128, **SETTINGS, **changes}
-    return estimate_aopc(network() if model is None else model, of, **settings)
+    return estimate_aopc(network() if model is None else model, of, **with_execution(settings))
 
 
 def read_from(parts: Sequence[Tensor], read: list[int]) -> Iterator[Tensor]:
@@ -54,7 +55,7 @@ def read_from(parts: Sequence[Tensor], read: list[int]) -> Iterator[Tensor]:
 
 
 def metric_of(parts: Sequence[Tensor], **changes: Any) -> AOPC:
-    metric = AOPC(**{"heatmap": brightness, **SETTINGS, **changes})
+    metric = AOPC(**with_execution({"heatmap": brightness, **SETTINGS, **changes}))
     for part in parts:
         metric.update(network(), part)
     return metric

@@ -20,6 +20,7 @@ from aopc_monitor.network.chunks import (
     in_chunks,
     is_out_of_memory,
 )
+from aopc_monitor.network.execution import Execution
 from tests.modules import small_network
 
 
@@ -174,7 +175,10 @@ def test_sizes_are_learnt_for_each_network_and_kind_of_images() -> None:
 
 def test_metrics_of_other_chunk_sizes_add_up() -> None:
     settings = {"region_size": 4, "steps": 4, "data_range": (0.0, 1.0)}
-    one, other = AOPC(**settings, chunk_size=5), AOPC(**settings, channels_last=False)  # type: ignore[arg-type]
+    one, other = (
+        AOPC(**settings, execution=Execution(5)),
+        AOPC(**settings, execution=Execution(channels_last=False)),
+    )  # type: ignore[arg-type]
     other.update(small_network().eval(), torch.rand(3, 3, 16, 16))
     one.merge_state(other)
     assert one.compute() == other.compute()

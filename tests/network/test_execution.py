@@ -14,6 +14,7 @@ from aopc_monitor import AOPC, area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc import AOPCResult
 from aopc_monitor.network.execution import Execution, Forward
 from tests.modules import small_network
+from tests.settings import with_execution
 
 SETTINGS: dict[str, Any] = {"region_size": 4, "steps": 12, "data_range": (0.0, 1.0)}
 CHUNKS = -(-6 * 12 // 24) + 1  # of the perturbed images, and the clean ones
@@ -26,7 +27,7 @@ def images(side: int = 16) -> Tensor:
 def area(model: nn.Module, x: Tensor | None = None, **changes: Any) -> AOPCResult:
     x = images() if x is None else x
     settings = {**SETTINGS, "chunk_size": 24, **changes}
-    return area_over_perturbation_curve(model, x, x.mean(dim=1), **settings)
+    return area_over_perturbation_curve(model, x, x.mean(dim=1), **with_execution(settings))
 
 
 class Residual(nn.Module):
@@ -158,7 +159,11 @@ def test_what_is_asked_for_is_done() -> None:
         assert model.log.layouts == [wanted] * CHUNKS
     with pytest.raises(RuntimeError, match="view"):
         area(logged(lambda: Reading(PARTICULAR["view"])), channels_last=True)
-    metric = AOPC(heatmap=lambda model, x, target: x[:, 0], channels_last=False, **SETTINGS)
+    metric = AOPC(
+        heatmap=lambda model, x, target: x[:, 0],
+        execution=Execution(channels_last=False),
+        **SETTINGS,
+    )
     model = logged(plain)
     metric.update(model, images())
     assert not any(model.log.layouts)

@@ -18,6 +18,7 @@ from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc import AOPCResult
 from aopc_monitor.network import execution
 from tests.modules import small_network
+from tests.settings import with_execution
 
 has_compiler = shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(not has_compiler, reason="no C++ compiler")
@@ -35,7 +36,9 @@ def network() -> nn.Sequential:
 def area(model: Any, **changes: Any) -> AOPCResult:
     # Chunks of one size, since another one would be compiled anew.
     settings = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0), "chunk_size": 8, **changes}
-    return area_over_perturbation_curve(model, images(), images().mean(dim=1), **settings)
+    return area_over_perturbation_curve(
+        model, images(), images().mean(dim=1), **with_execution(settings)
+    )
 
 
 def train_a_step(model: nn.Module) -> list[Tensor]:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.network.chunks import ChunkSize
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
 from aopc_monitor.perturbation.regions import Grid, rank_map
-from aopc_monitor.perturbation.replacements import Mean, Replacement, Uniform, data_range_tensors
+from aopc_monitor.perturbation.replacements import Mean, Replacement, Uniform
 
 LOW, HIGH = data_range_tensors((-1.0, 2.0), channels=3)
 STEPS, REPEATS = 16, 2
@@ -105,7 +107,12 @@ def test_curves_do_not_depend_on_the_chunk_size() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(784, 5)).double()
     whole, *parts = (
         area_over_perturbation_curve(
-            model, images(), images().mean(1), repeats=REPEATS, chunk_size=chunk_size, **SETTINGS
+            model,
+            images(),
+            images().mean(1),
+            repeats=REPEATS,
+            execution=Execution(chunk_size),
+            **SETTINGS,
         )
         for chunk_size in (1000, 1, 7, 16, 100)
     )
@@ -189,7 +196,7 @@ def test_a_network_may_write_into_what_it_is_given(
         model = Scaling(in_place, convolves)
         results.append(
             area_over_perturbation_curve(
-                model, given, x[:, 0], chunk_size=13, channels_last=channels_last, **SETTINGS
+                model, given, x[:, 0], execution=Execution(13, channels_last), **SETTINGS
             )
         )
     assert torch.equal(given, x)

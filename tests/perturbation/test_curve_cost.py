@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aopc_monitor import AOPC, SymmetricRelevanceGain
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.curve import Room
 from benchmarks.memory_use import PeakOfTensors
 
@@ -27,7 +28,7 @@ def test_it_takes_little_more_memory_than_the_forward(
     heatmaps = x[:, 0].clone()
     plain, ours = PeakOfTensors(), PeakOfTensors()
     metric = kind(
-        region_size=4, steps=16, data_range=(0.0, 1.0), chunk_size=128, channels_last=channels_last
+        region_size=4, steps=16, data_range=(0.0, 1.0), execution=Execution(128, channels_last)
     )
     metric.update(model, x, heatmaps)  # what is found out once takes memory once
     with torch.no_grad(), plain:
@@ -62,7 +63,9 @@ def test_no_chunk_waits_for_the_device() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3)).eval()
     x, found = torch.rand(4, 3, 16, 16), []
     for chunk_size in (64, 4):
-        metric = AOPC(region_size=4, steps=16, data_range=(0.0, 1.0), chunk_size=chunk_size)
+        metric = AOPC(
+            region_size=4, steps=16, data_range=(0.0, 1.0), execution=Execution(chunk_size)
+        )
         metric.update(model, x, x[:, 0])  # the layout of images is tried once
         with Operations() as operations:
             metric.update(model, x, x[:, 0])

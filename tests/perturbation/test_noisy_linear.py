@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation import noisy_linear as imputation
+from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear, linear_imputation
 from aopc_monitor.perturbation.regions import Grid
-from aopc_monitor.perturbation.replacements import data_range_tensors
 from tests.reference import regions_of, sequence
 
 LOW, HIGH = data_range_tensors((0.0, 1.0), channels=2)
@@ -225,7 +226,7 @@ def test_chunks_and_short_memory_change_nothing_and_global_generators_stay() -> 
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     curves = [
         area_over_perturbation_curve(
-            OutOfMemoryAbove(model, limit), images, images[:, 0], chunk_size=chunk_size,
+            OutOfMemoryAbove(model, limit), images, images[:, 0], execution=Execution(chunk_size),
             replacement="noisy_linear", repeats=2, **SETTINGS,
         ).curves
         for model in [network()]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aopc_monitor import AOPC, AOPCMonitor, area_over_perturbation_curve
 from aopc_monitor.heatmaps import Occlusion
 from aopc_monitor.perturbation.curve import Perturber
+from aopc_monitor.perturbation.data_range import data_range_tensors, normalized_data_range
 from aopc_monitor.perturbation.noisy_linear import Imputation, NoisyLinear
 from aopc_monitor.perturbation.regions import Grid, rank_map
 from aopc_monitor.perturbation.replacements import (
@@ -20,9 +21,7 @@ from aopc_monitor.perturbation.replacements import (
     Mean,
     Replacement,
     Uniform,
-    data_range_tensors,
     get_replacement,
-    normalized_data_range,
 )
 from tests.modules import Classifier, loaders, small_network, trainer
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
 from aopc_monitor.metrics.estimate import AOPCEstimate, Quantity, estimate_aopc
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.steps import Strata
 from tests.modules import small_network
 
@@ -83,7 +84,7 @@ def samples() -> tuple[AOPCEstimate, list[AOPCEstimate]]:
     def estimate(images: torch.Tensor, seed: int, sampled_steps: int | None) -> AOPCEstimate:
         return estimate_aopc(
             model, [images], lambda model, x, target: x[:, 0], region_size=2, steps=12,
-            data_range=(0.0, 1.0), sampled_steps=sampled_steps, seed=seed, chunk_size=256,
+            data_range=(0.0, 1.0), sampled_steps=sampled_steps, seed=seed, execution=Execution(256),
         )  # fmt: skip
 
     # Four draws of all noise and of the random order.

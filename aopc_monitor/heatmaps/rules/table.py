@@ -52,7 +52,7 @@ from aopc_monitor.heatmaps.rules.products import (
     shared_attention,
     shared_gated_linear_unit,
 )
-from aopc_monitor.perturbation.replacements import DataRange, data_range_tensors
+from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 
 Rules = Mapping[str, Rule]
 LINEAR_RULES: tuple[LinearRule, ...] = (

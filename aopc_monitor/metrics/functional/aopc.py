@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
-from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order, perturbation_order, rank_map, region_relevance
-from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
 from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
@@ -80,11 +81,9 @@ def area_over_perturbation_curve(
     sampled_steps: int | None = None,
     score: Score = "probability",
     target: Tensor | None = None,
-    chunk_size: int | None = None,
-    channels_last: bool | None = None,
-    autocast: torch.dtype | None = None,
-    compiled: bool = False,
+    execution: Execution | None = None,
     generator: torch.Generator | None = None,
+    **unknown: NoReturn,
 ) -> AOPCResult:
     r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
 
@@ -109,17 +108,12 @@ def area_over_perturbation_curve(
         score: f: "probability", "logit", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; if not given 64, on a CPU 16 of 224 x 224, or another size
-            where that turns out to be faster while measuring. Fewer where memory is short.
-        channels_last: layout of images in memory, which changes the cost only; on a CPU True for
-            networks with convolutions that take it, if not given.
-        autocast: `torch.bfloat16` or `torch.float16`: the precision of the forwards that only give
-            scores, the clean one included; heatmaps are not affected.
-        compiled: whether these go through `torch.compile`: the call, not the module. Where that
-            fails, a warning says so once.
+        execution: how forwards are carried out: images at once, layout, precision, compiling; see
+            `Execution`, whose defaults hold if not given.
         generator: source of ties and noise. If not given, one of its own that is always the same
             for the same images; the global generators are never used. The noise does not depend on
             the chunk size, and with a generator on the CPU not on the device either.
+        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.
@@ -136,15 +130,16 @@ def area_over_perturbation_curve(
         >>> result.per_image.shape, result.curve.shape, result.forwards
         (torch.Size([5]), torch.Size([9]), 45)
     """
-    execution = Execution(chunk_size, channels_last, autocast, compiled)
+    refuse_unknown("area_over_perturbation_curve", unknown)
+    execution = execution or Execution()
     protocol = PerturbationProtocol(
         region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
     )
     images = checked_images(images)
     protocol.warn_outside(images)
     with network_of(model, images) as (network, images), untouched(network):
-        chunks = ChunkSizesByNetwork(chunk_size).of(network, images)
-        clean = CleanForward.of(network, images, protocol, chunks, target)
+        chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
+        clean = CleanBatch.of(network, images, protocol.score, execution, chunks, target)
         generator = generator or generator_for(images, seed=0)
         (result,) = perturbation_results(clean, protocol, [(heatmaps, order)], generator, chunks)
     return result
@@ -175,7 +170,7 @@ def batch_results(
     """
     with network_of(model, images) as (network, images), untouched(network, seed):
         chunks = sizes.of(network, images)
-        clean = CleanForward.of(network, images, protocol, chunks)
+        clean = CleanBatch.of(network, images, protocol.score, protocol.execution, chunks)
         if not isinstance(heatmap, Tensor):
             heatmap = clean.heatmaps(heatmap, network, chunks)
         generator = generator_for(images, seed)
@@ -185,7 +180,7 @@ def batch_results(
 
 
 def perturbation_results(
-    clean: CleanForward,
+    clean: CleanBatch,
     protocol: PerturbationProtocol,
     orders: Sequence[tuple[Tensor, Order]],
     generator: torch.Generator,

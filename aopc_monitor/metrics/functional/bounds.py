@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
-from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
+from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Grid, rank_map
-from aopc_monitor.perturbation.replacements import DataRange, Replacement, get_replacement
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.utilities.checks import check_positive, checked_images
 from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def aopc_bounds(
     score: Score = "probability",
     beam_size: int = 1,
     target: Tensor | None = None,
-    chunk_size: int | None = None,
+    execution: Execution | None = None,
     generator: torch.Generator | None = None,
+    **unknown: NoReturn,
 ) -> AOPCBounds:
     """Search the orders of regions for the least and the greatest AOPC (Edin et al. 2025).
 
@@ -83,9 +86,10 @@ def aopc_bounds(
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
-            224) and where memory is short.
+        execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
+            images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         generator: source of the one draw; one of its own if not given, the same for these images.
+        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Raises:
         TypeError: for images or outputs of the wrong type.
@@ -98,20 +102,15 @@ def aopc_bounds(
         >>> bool((bounds.lower <= bounds.upper).all())
         True
     """
+    refuse_unknown("aopc_bounds", unknown)
     images = checked_images(images)
     check_positive("beam_size", beam_size)
-    protocol = PerturbationProtocol(
-        region_size,
-        steps,
-        data_range,
-        replacement,
-        score=score,
-        execution=Execution(chunk_size),
-    )
-    grid, chunks = protocol.grid(images), ChunkSizes.of(chunk_size, images)
+    execution = execution or Execution()
+    protocol = PerturbationProtocol(region_size, steps, data_range, replacement, score=score)
+    grid, chunks = protocol.grid(images), ChunkSizes.of(execution.chunk_size, images)
     low, high = protocol.range_on(images)
     with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
-        clean = CleanForward.of(network, images, protocol, chunks, target)
+        clean = CleanBatch.of(network, images, score, execution, chunks, target)
         replaced = get_replacement(replacement)(
             clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
         )
@@ -127,7 +126,7 @@ def aopc_bounds(
 
 
 def _scores_of_sets(
-    clean: CleanForward,
+    clean: CleanBatch,
     n: int,
     replaced: Tensor,
     grid: Grid,

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks, keep_freed_memory, proceed
-from aopc_monitor.network.execution import Forward
+from aopc_monitor.network.execution import Execution, Forward
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import checked_scores, score_function
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores, score_function
 from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_target
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CleanForward:
+class CleanBatch:
     """A batch and what the network says of it before anything is perturbed.
 
     Attributes:
@@ -38,7 +37,7 @@ class CleanForward:
     forward: Forward
     outputs: Tensor
     target: Tensor
-    score: Any
+    score: ScoreFunction
     scores: Tensor
 
     @classmethod
@@ -46,16 +45,17 @@ class CleanForward:
         cls,
         model: nn.Module,
         images: Tensor,
-        protocol: PerturbationProtocol,
+        score: Score,
+        execution: Execution,
         chunks: ChunkSizes,
         target: Tensor | None = None,
         before_each: Callable[[], None] = proceed,
-    ) -> CleanForward:
+    ) -> CleanBatch:
         """Evaluate the network on clean images, inside `untouched(model)`."""
         images = images.detach()
         if images.device.type == "cpu":
             keep_freed_memory()
-        forward = Forward.of(model, images, protocol.execution)
+        forward = Forward.of(model, images, execution)
         parts: list[Tensor] = []
 
         def work(start: int, end: int) -> None:
@@ -73,11 +73,11 @@ class CleanForward:
         else:
             check_target(target, len(images), outputs.shape[1])
             target = target.to(device=outputs.device, dtype=torch.long, copy=True)
-        score = score_function(protocol.score, outputs)
-        scores = checked_scores(score, outputs, target)
+        function = score_function(score, outputs)
+        scores = checked_scores(function, outputs, target)
         if not torch.isfinite(scores).all():
             raise NotFiniteError("score gave NaN or infinite numbers for clean images")
-        return cls(images, forward, outputs, target, score, scores)
+        return cls(images, forward, outputs, target, function, scores)
 
     def heatmaps(
         self,

@@ -12,9 +12,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from aopc_monitor.metrics.base import MeanOverImages
-from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.utilities.checks import NotFiniteError
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Format = Literal["png", "jpeg"]
 Measure = Literal["png", "jpeg", "entropy"]
@@ -90,7 +89,7 @@ def file_size(
         >>> bool(file_size(flat) < file_size(noise))
         True
     """
-    _check_encoding(format, quality)
+    check_encoding(format, quality)
     levels = grey_levels(heatmaps, signed=signed)
     try:
         from PIL import Image
@@ -134,58 +133,6 @@ def shannon_entropy(heatmaps: Tensor, *, signed: bool = True) -> Tensor:
     return torch.special.entr(share).sum(dim=1) / torch.log(share.new_tensor(2.0))
 
 
-class HeatmapComplexity(MeanOverImages):
-    """Complexity of heatmaps, averaged over all that it was given (Samek et al. 2017, Fig. 5).
-
-    Neither a model nor images have a part in it, so `update` takes the heatmaps alone. Beside
-    metrics that take more, a `MetricCollection` that is updated by keywords, as in
-    `update(model=model, images=images, heatmaps=heatmaps)`, gives each what it asks for.
-
-    Args:
-        measure: "png" or "jpeg" (see `file_size`), or "entropy" (see `shannon_entropy`).
-        quality: of the JPEG, from 1 to 100.
-        signed: see `grey_levels`.
-        kwargs: torchmetrics' own arguments.
-
-    Raises:
-        ValueError: for an unknown measure or an impossible quality.
-
-    Example:
-        >>> metric = HeatmapComplexity(measure="entropy")
-        >>> metric.update(torch.eye(2).expand(3, 2, 2))
-        >>> metric.compute(), metric.standard_error()
-        (tensor(1.), tensor(0.))
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self, *, measure: Measure = "png", quality: int = 75, signed: bool = True, **kwargs: Any
-    ) -> None:
-        if measure not in get_args(Measure):
-            known = ", ".join(get_args(Measure))
-            raise ValueError(f"measure={measure!r} is unknown: choose one of {known}")
-        _check_encoding("png", quality)
-        super().__init__(("complexity", measure, quality, signed), **kwargs)
-        self.measure: Measure = measure
-        self.quality = quality
-        self.signed = signed
-
-    def update(self, heatmaps: Tensor) -> None:
-        """Measure heatmaps (N, H, W) and add them to the average.
-
-        Raises:
-            ModuleNotFoundError: for file sizes, if Pillow is not installed.
-            TypeError: unless heatmaps is a tensor of real numbers.
-            ValueError: for another shape, NaN or infinite values.
-        """
-        if self.measure == "entropy":
-            self._add(shannon_entropy(heatmaps, signed=self.signed))
-        else:
-            size = file_size(heatmaps, self.measure, quality=self.quality, signed=self.signed)
-            self._add(size)
-
-
 def _check_heatmaps(heatmaps: Any) -> None:
     if not isinstance(heatmaps, Tensor) or heatmaps.is_complex():
         came_in = heatmaps.dtype if isinstance(heatmaps, Tensor) else type(heatmaps).__name__
@@ -203,7 +150,8 @@ def _check_heatmaps(heatmaps: Any) -> None:
         )
 
 
-def _check_encoding(name: str, quality: int) -> None:
+def check_encoding(name: str, quality: int) -> None:
+    """Raise ValueError unless there is such a format, and such a quality of a JPEG."""
     if name not in get_args(Format):
         known = ", ".join(get_args(Format))
         raise ValueError(f"format={name!r} is unknown: choose one of {known}")

@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices, SubsetRemover
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
+from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.precision import accumulator_dtype
 from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
 from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 # Outputs that differ by less than a few steps of their own type say nothing of the input.
 ROUNDING_STEPS = 4
@@ -84,8 +86,9 @@ def sensitivity_n(
     baseline: Removal = 0.0,
     score: Score = "logit",
     target: Tensor | None = None,
-    chunk_size: int | None = None,
+    execution: Execution | None = None,
     generator: torch.Generator | None = None,
+    **unknown: NoReturn,
 ) -> SensitivityNResult:
     r"""Correlation of summed relevance with the drop of the score (Ancona et al. 2018).
 
@@ -113,11 +116,12 @@ def sensitivity_n(
         score: f: "logit", "probability", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
         target: (N,) explained class; the prediction on the clean image if not given.
-        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
-            224) and where memory is short.
+        execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
+            images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         generator: source of the subsets. If not given, one of its own that is always the same for
             the same images; the global generators are never used. With a generator on the CPU the
             subsets depend neither on the chunk size nor on the device.
+        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         A `SensitivityNResult` with `per_image` (N,), `curve` (K,), `mean`, `sem` and `forwards`.
@@ -134,17 +138,19 @@ def sensitivity_n(
         >>> bool((result.correlations > 0.999).all()), result.curve.shape, result.forwards
         (True, torch.Size([3]), 183)
     """
-    choices = SubsetChoices(n, subsets, region_size, baseline, score, chunk_size)
+    refuse_unknown("sensitivity_n", unknown)
+    execution = execution or Execution()
+    choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
     images = checked_images(images)
-    chunks = ChunkSizes.of(chunk_size, images)
+    chunks = ChunkSizes.of(execution.chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
-        clean = CleanForward.of(network, images, choices.protocol, chunks, target)
+        clean = CleanBatch.of(network, images, score, execution, chunks, target)
         generator = generator or generator_for(images, 0, purpose="subsets")
         return correlate(clean, heatmaps, choices, generator, chunks)
 
 
 def correlate(
-    clean: CleanForward,
+    clean: CleanBatch,
     heatmaps: Tensor,
     choices: SubsetChoices,
     generator: torch.Generator,
@@ -171,7 +177,7 @@ def correlate(
     return SensitivityNResult(correlations, ignored, choices.sizes, forwards)
 
 
-def _removals(clean: CleanForward, remover: SubsetRemover, chunks: ChunkSizes) -> Tensor:
+def _removals(clean: CleanBatch, remover: SubsetRemover, chunks: ChunkSizes) -> Tensor:
     """(3, N, K, S) summed relevance, score and relative change of the outputs, of each subset."""
     found = remover.relevance.new_empty(3, math.prod(remover.shape))
     sums, scores, changes = found

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.network.execution import Execution
-from aopc_monitor.network.scores import Score
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.network.scores import Score, check_score
 from aopc_monitor.perturbation.regions import Grid, region_relevance
-from aopc_monitor.precision import accumulator_dtype
+from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Sizes: TypeAlias = "int | Iterable[int]"
 Removal: TypeAlias = "Baseline | Literal['mean']"
@@ -80,8 +80,7 @@ class SubsetChoices:
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
-            224) and where memory is short.
+        execution: how forwards are carried out.
 
     Raises:
         ValueError: for a value that no images could fit.
@@ -92,7 +91,7 @@ class SubsetChoices:
     region_size: int
     baseline: Removal
     score: Score
-    chunk_size: int | None
+    execution: Execution
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", _checked_sizes(self.n))
@@ -106,7 +105,8 @@ class SubsetChoices:
             raise ValueError(f'baseline={baseline!r} is unknown: give "mean", numbers or a tensor')
         if not isinstance(baseline, str) and not torch.as_tensor(baseline).isfinite().all():
             raise ValueError(f"baseline={baseline!r} is not finite: give finite numbers")
-        _ = self.protocol  # which checks the others
+        check_positive("region_size", self.region_size)
+        check_score(self.score)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -114,19 +114,12 @@ class SubsetChoices:
         return cast("tuple[int, ...]", self.n)
 
     @property
-    def protocol(self) -> PerturbationProtocol:
-        """The choices that are those of an AOPC too."""
-        # Steps and data range belong to the AOPC: nothing here depends on them.
-        return PerturbationProtocol(
-            self.region_size, 1, (0.0, 1.0), score=self.score, execution=Execution(self.chunk_size)
-        )
-
-    @property
     def key(self) -> tuple[Any, ...]:
         """What two metrics must agree on; the text of a tensor would leave numbers out."""
         baseline = self.baseline
         values = baseline if isinstance(baseline, str) else torch.as_tensor(baseline).tolist()
-        return self.sizes, self.subsets, values, self.protocol
+        precision = self.execution.autocast
+        return self.sizes, self.subsets, values, self.region_size, self.score, precision
 
     def grid(self, images: Tensor) -> Grid:
         """The grid of features on these images.

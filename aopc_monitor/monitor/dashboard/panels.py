@@ -19,7 +19,7 @@ from aopc_monitor.figures import (
 from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.dashboard.shown_images import Sample
 from aopc_monitor.monitor.loggers import key
-from aopc_monitor.precision import standard_error
+from aopc_monitor.utilities.statistics import standard_error
 
 MOST_PANELS = 4
 # A point of a curve that rests on fewer says more of these images than of the network.

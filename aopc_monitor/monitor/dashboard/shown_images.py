@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import with_data_range
-from aopc_monitor.metrics.functional.clean_batch import CleanForward
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked
 from aopc_monitor.monitor.measurement import Measurement, device_of
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.scores import score_function
-from aopc_monitor.perturbation.replacements import data_range_tensors
+from aopc_monitor.perturbation.data_range import data_range_tensors
 
 SHOWN_IMAGES = 6
 MOST_WRAPPERS = 10
@@ -79,7 +79,7 @@ def sample_of(
         precision.forward_context(),
         untouched(network, measurement.seed),
     ):
-        clean = CleanForward.of(network, on_device, protocol, sizes)
+        clean = CleanBatch.of(network, on_device, protocol.score, protocol.execution, sizes)
         maps = {
             name: clean.heatmaps(
                 with_data_range(heatmap, protocol.data_range),

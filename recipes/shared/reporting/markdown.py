@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aopc_monitor.utilities.statistics import Estimate
+from aopc_monitor.utilities.statistics import MeanAndError
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -85,11 +85,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def z_text(estimate: Estimate) -> str:
+def z_text(estimate: MeanAndError) -> str:
     """What a table shows as z: nothing where there is none.
 
     Example:
-        >>> z_text(Estimate(0.3, 0.1)), z_text(Estimate(0.0, 0.0))
+        >>> z_text(MeanAndError(0.3, 0.1)), z_text(MeanAndError(0.0, 0.0))
         ('3.0', '')
     """
     return "" if estimate.z != estimate.z else f"{estimate.z:.1f}"

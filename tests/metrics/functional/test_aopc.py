@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.regions import ORDERS
-from aopc_monitor.perturbation.replacements import (
-    REPLACEMENTS,
-    Constant,
-    Uniform,
-    data_range_tensors,
-    get_replacement,
-)
+from aopc_monitor.perturbation.replacements import REPLACEMENTS, Constant, Uniform, get_replacement
 from tests.modules import small_network
 from tests.reference import aopc_by_recursion
 
@@ -53,7 +49,7 @@ def test_fast_path_equals_the_recursion(order: Any, replacement: str, repeats: i
     settings: dict[str, Any] = {"region_size": 3, "steps": 9}
     result = area_over_perturbation_curve(
         model, images, heatmaps, data_range=RANGE, order=order, replacement=g, repeats=repeats,
-        chunk_size=7, generator=torch.Generator().manual_seed(5), **settings,
+        execution=Execution(7), generator=torch.Generator().manual_seed(5), **settings,
     )  # fmt: skip
     low, high = data_range_tensors(RANGE, 3)
     slow = aopc_by_recursion(
@@ -148,7 +144,7 @@ def test_chunk_size_does_not_change_the_result(chunk_size: int) -> None:
     settings: dict[str, Any] = {"region_size": 4, "steps": 5, "data_range": RANGE, "repeats": 2}
     whole = area_over_perturbation_curve(model, images, images.mean(1), **settings)
     parts = area_over_perturbation_curve(
-        model, images, images.mean(1), chunk_size=chunk_size, **settings
+        model, images, images.mean(1), execution=Execution(chunk_size), **settings
     )
     torch.testing.assert_close(parts.curves, whole.curves, rtol=0, atol=1e-12)
     assert whole.forwards == 3 + 3 * 5 * 2
@@ -255,7 +251,6 @@ def good_input(**changes: Any) -> dict[str, Any]:
         ({"steps": 17}, "steps=17 is more than the 16 regions"),
         ({"steps": 0}, "steps=0 must be"),
         ({"repeats": 0}, "repeats=0 must be"),
-        ({"chunk_size": 0}, "chunk_size=0 must be"),
         ({"data_range": None}, "data_range is missing"),
         ({"data_range": 1.0}, "is not a pair"),
         ({"data_range": (1.0, 0.0)}, "low < high"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.bounds import aopc_bounds
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.replacements import Constant
 from tests.modules import small_network
 
@@ -63,7 +64,7 @@ def test_greedy_search_is_within_and_cheaper() -> None:
 def test_images_do_not_depend_on_each_other() -> None:
     model, x = network(), images()
     together = aopc_bounds(model, x, **SETTINGS)
-    alone = [aopc_bounds(model, one[None], chunk_size=2, **SETTINGS) for one in x]
+    alone = [aopc_bounds(model, one[None], execution=Execution(2), **SETTINGS) for one in x]
     torch.testing.assert_close(together.upper, torch.cat([b.upper for b in alone]))
 
 

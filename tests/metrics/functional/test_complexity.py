@@ -15,12 +15,8 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from aopc_monitor import AOPC
-from aopc_monitor.metrics.functional.complexity import (
-    HeatmapComplexity,
-    file_size,
-    grey_levels,
-    shannon_entropy,
-)
+from aopc_monitor.metrics.complexity import HeatmapComplexity
+from aopc_monitor.metrics.functional.complexity import file_size, grey_levels, shannon_entropy
 from aopc_monitor.utilities.checks import NotFiniteError
 from tests.modules import small_network
 from tests.processes import run

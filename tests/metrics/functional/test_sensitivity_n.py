@@ -15,6 +15,7 @@ from torch.nn.parallel import DataParallel
 
 from aopc_monitor.heatmaps import IntegratedGradients, RandomOrder
 from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult, sensitivity_n
+from aopc_monitor.network.execution import Execution
 from tests.modules import small_network
 
 
@@ -110,7 +111,7 @@ def test_properties(seed: int, scale: float, chunk_size: int, score: Any) -> Non
     def close(other: Tensor) -> None:
         torch.testing.assert_close(other, result, rtol=0, atol=2e-3)
 
-    close(found(model, images, heatmaps, **given_, chunk_size=chunk_size).correlations)
+    close(found(model, images, heatmaps, **given_, execution=Execution(chunk_size)).correlations)
     close(found(model, images, heatmaps * scale + 7, **given_).correlations)
     close(-found(model, images, heatmaps * -scale, **given_).correlations)
 

@@ -51,7 +51,6 @@ def test_sizes_are_spaced_evenly_in_their_logarithm() -> None:
         ({"baseline": "blur"}, "baseline='blur' is unknown"),
         ({"baseline": float("nan")}, "baseline=nan is not finite"),
         ({"score": "loss"}, "score='loss' is unknown"),
-        ({"chunk_size": 0}, "chunk_size=0"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 
 from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.perturbation.steps import Strata
-from aopc_monitor.utilities.statistics import Estimate, mean_and_sem
+from aopc_monitor.utilities.statistics import MeanAndError, mean_and_sem
 from recipes.compare_heatmaps.report import Areas, Report, area_by_step
 from recipes.shared.reporting.markdown import z_text
 
@@ -61,7 +61,7 @@ def test_sampled_steps_are_unbiased_at_every_step() -> None:
 
 def test_z_is_the_paired_t_of_scipy() -> None:
     areas = areas_of(lrp=0.41, random=0.40)
-    difference = Estimate.of(areas.last["lrp"] - areas.last["random"])
+    difference = MeanAndError.of(areas.last["lrp"] - areas.last["random"])
     expected = ttest_rel(areas.last["lrp"].numpy(), areas.last["random"].numpy())
     assert difference.z == pytest.approx(expected.statistic)
     assert z_text(difference) in areas.ranking_table()
@@ -69,8 +69,8 @@ def test_z_is_the_paired_t_of_scipy() -> None:
 
 
 def test_nothing_is_significant_without_an_error() -> None:
-    assert z_text(Estimate.of(torch.zeros(5))) == ""
-    assert z_text(Estimate.of(torch.tensor([0.3]))) == ""
+    assert z_text(MeanAndError.of(torch.zeros(5))) == ""
+    assert z_text(MeanAndError.of(torch.tensor([0.3]))) == ""
 
 
 def test_the_order_of_the_paper_is_recognised() -> None:

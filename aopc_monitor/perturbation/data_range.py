@@ -1,0 +1,104 @@
+"""The data range: the low and high of valid inputs, in the space that the network sees.
+
+It is always given by the caller, or read off images that the caller named; it is never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Bound: TypeAlias = "float | Sequence[float] | Tensor"
+DataRange: TypeAlias = "tuple[Bound, Bound]"
+
+
+def normalized_data_range(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Data range of images in [0, 1] after `(image - mean) / std`, channel by channel.
+
+    Example:
+        >>> normalized_data_range(mean=[0.5, 0.25], std=[0.5, 0.25])
+        ([-1.0, -1.0], [1.0, 3.0])
+    """
+    low = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
+    high = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
+    return low, high
+
+
+def data_range_tensors(
+    data_range: DataRange | None, channels: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The data range as two (C, 1, 1) float32 tensors.
+
+    Args:
+        data_range: (low, high), each a number for all channels or one number per channel.
+        channels: C, the number of channels of the images; as many as the range has if not given.
+
+    Raises:
+        ValueError: if it is missing, not a pair, of the wrong length, not finite, or low >= high.
+
+    Example:
+        >>> low, high = data_range_tensors((0.0, [1.0, 2.0]), channels=2)
+        >>> high.flatten()
+        tensor([1., 2.])
+    """
+    if data_range is None:
+        raise ValueError(
+            "data_range is missing: give (low, high) of valid inputs as the network sees them, "
+            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
+        )
+    if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
+        raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
+    low, high = (
+        torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten() for bound in data_range
+    )
+    channels = channels or max(len(low), len(high))
+    for bound in (low, high):
+        if len(bound) not in (1, channels):
+            raise ValueError(
+                f"data_range={data_range!r} has a bound of {len(bound)} numbers for images of "
+                f"{channels} channels: give one number, or one per channel"
+            )
+    if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
+        raise ValueError(
+            f"data_range={data_range!r} needs finite numbers with low < high in every channel"
+        )
+    return low.expand(channels)[:, None, None], high.expand(channels)[:, None, None]
+
+
+def rounded(bound: Bound) -> list[float]:
+    """A bound of the data range for reading: three digits after the point."""
+    return [round(value, 3) for value in torch.as_tensor(bound).flatten().tolist()]
+
+
+def observed_data_range(*images: Tensor) -> tuple[list[float], list[float]]:
+    """Smallest and largest value of each channel over all images.
+
+    Args:
+        images: (N, C, H, W), several of these if they differ in size.
+
+    Raises:
+        ValueError: if a channel is constant, so that it has no range.
+
+    Example:
+        >>> observed_data_range(torch.tensor([[[[0.0, 1.0]]], [[[3.0, 2.0]]]]))
+        ([0.0], [3.0])
+    """
+    channels = {batch.shape[1] for batch in images}
+    if len(channels) > 1:
+        raise ValueError(
+            f"data_range cannot be read off images of {' and '.join(map(str, sorted(channels)))} "
+            "channels: give data_range=(low, high)"
+        )
+    low = torch.stack([batch.float().amin(dim=(0, 2, 3)) for batch in images]).amin(dim=0)
+    high = torch.stack([batch.float().amax(dim=(0, 2, 3)) for batch in images]).amax(dim=0)
+    if not (low < high).all():
+        raise ValueError(
+            f"data_range cannot be read off images in which a channel is constant (from "
+            f"{low.tolist()} to {high.tolist()}): give data_range=(low, high)"
+        )
+    return low.tolist(), high.tolist()
