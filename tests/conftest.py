@@ -1,6 +1,18 @@
 """Settings for all tests."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
+
+from tests import processes
 
 # Networks here are tiny: a second thread costs more than it brings, most of all beside others.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def quick_processes() -> Iterator[None]:
+    """What Lightning spawns is there at once; see `tests.processes`."""
+    with processes.quick_starts():
+        yield

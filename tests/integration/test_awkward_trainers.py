@@ -231,9 +231,11 @@ def fit_by_two(path: Path, *callbacks: Any, kind: Any = Classifier, **changes: A
     assert "aopc/failures" not in made.callback_metrics
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_weights_that_only_one_process_changes_hang_nobody(tmp_path: Path) -> None:
     fit_by_two(tmp_path, ChangesOnOneProcess(), num_images=48)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_processes_that_talk_to_each_other_in_a_forward_hang_nobody(tmp_path: Path) -> None:
     fit_by_two(tmp_path, kind=Talks, num_images=48)

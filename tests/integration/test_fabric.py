@@ -126,7 +126,7 @@ def _on_two_processes(fabric: Any) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def on_two_processes() -> dict[str, list[float]]:
+def on_two_processes(quick_processes: None) -> dict[str, list[float]]:
     found: dict[str, list[float]] = fabric_of(devices=2, strategy="ddp_spawn").launch(
         _on_two_processes
     )

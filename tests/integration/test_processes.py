@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aopc_monitor import AOPCMonitor
 from tests.modules import Classifier, loaders, trainer
 
+pytestmark = pytest.mark.usefixtures("quick_processes")
 SETTINGS: dict[str, Any] = {
     "heatmap": ["lrp", "sensitivity_l2"],
     "every_n_steps": 1,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+
+from tests.processes import start
 
 COUNT = 2
 # Of a process that waits for the other one, and of each case.
@@ -46,7 +47,7 @@ def on_two_processes(
     Raises:
         TimeoutError: if they hang.
     """
-    context: Any = mp.spawn(_entry, args=(work, list(cases), folder), nprocs=COUNT, join=False)
+    context = start(_entry, (work, list(cases), folder), COUNT, join=False)
     deadline = time.monotonic() + SECONDS_TO_START + SECONDS_PER_CASE * len(cases)
     while not context.join(timeout=1):
         if time.monotonic() > deadline:

@@ -119,6 +119,7 @@ def test_each_process_reads_its_own_images_only() -> None:
     assert sorted(everything) == list(range(37))
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_get_the_points_of_one(tmp_path: Path) -> None:
     """All scores of all processes are needed for a threshold."""
     points = []
