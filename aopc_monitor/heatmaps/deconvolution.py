@@ -19,6 +19,7 @@ from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.operations import RECTIFIERS
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.rules.nonlinear import softmax_gradient
+from aopc_monitor.heatmaps.rules.recurrent import recurrent, recurrent_cell
 
 
 def rectify_signal(call: Call, mode: BackwardRules) -> Tensor:
@@ -77,6 +78,8 @@ def rectifier_rules(rule: Rule, leaky_rule: Rule) -> dict[str, Rule]:
         **dict.fromkeys(("hardtanh", "clamp", "clamp_min", "max", "maximum"), if_rectifier(rule)),
         **dict.fromkeys(("leaky_relu", "prelu", "rrelu"), leaky_rule),
         **dict.fromkeys(("softmax", "log_softmax"), softmax_gradient),
+        "rnn_relu": recurrent,
+        "rnn_relu_cell": recurrent_cell,
     }
 
 

@@ -30,6 +30,7 @@ from aopc_monitor.heatmaps.engine.operations import (
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.rules.products import factors_of
+from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
 
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
 EXACT = RESHAPES | SUMS | IDENTITIES_IN_EVAL
@@ -124,6 +125,7 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
         **dict.fromkeys(LINEAR, _linear),
         **dict.fromkeys(("softmax", "log_softmax"), softmax),
         **dict.fromkeys(("mul", "div", *MATRIX_PRODUCTS), product),
+        **RECURRENT,
     }
 
 

@@ -27,6 +27,10 @@ class Marks:
         """Remember a factor that weighs signals: of two, the one of the higher rank is the gate."""
         self._gates[tensor] = rank
 
+    def mark_signal(self, tensor: Tensor) -> None:
+        """Remember that a tensor weighs nothing, whatever made it."""
+        self._gates.pop(tensor, None)
+
     def gate_rank(self, tensor: Tensor) -> int:
         """The rank of a gate; 0 for a signal."""
         rank: int = self._gates.get(tensor, 0)

@@ -52,6 +52,7 @@ from aopc_monitor.heatmaps.rules.products import (
     shared_attention,
     shared_gated_linear_unit,
 )
+from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 
 Rules = Mapping[str, Rule]
@@ -94,6 +95,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(GATES, gate),
         **dict.fromkeys(NORMALIZERS, normalizer),
         **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
+        **RECURRENT,
         **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
         "log_softmax": log_softmax,
         "local_response_norm": local_response_norm(epsilon),
