@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.metrics.evaluation import num_orders
-from aopc_monitor.metrics.functional.aopc import perturbation_results
+from aopc_monitor.metrics.functional.aopc import results_of_orders
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.isolation import untouched
@@ -137,7 +137,7 @@ def measured(
 
         def perturb() -> object:
             generator = torch.Generator(images.device).manual_seed(0)
-            return perturbation_results(clean, few, orders, generator, chunks)
+            return results_of_orders(clean, few, orders, generator, chunks)
 
         copies = len(orders) * few.strata.count
         return Speed(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
-from aopc_monitor.metrics.functional.aopc import AOPCResult, perturbation_results
+from aopc_monitor.metrics.functional.aopc import AOPCResult, results_of_orders
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.isolation import untouched
@@ -162,7 +162,7 @@ def evaluate(
         if lerf:
             orders += [(relevance, "lerf") for relevance in maps.values()]
         generator = generator_for(images, seed)
-        results = perturbation_results(clean, protocol, orders, generator, chunks, before_each)
+        results = results_of_orders(clean, protocol, orders, generator, chunks, before_each)
     values = _of_clean_images(clean, labels) | _of_orders(list(maps), results)
     return Evaluation.of(values, results[0].forwards)
 

@@ -6,13 +6,13 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from aopc_monitor.network.chunk_search import ChunkSearch, Stop, wall_clock
+from aopc_monitor.network.chunk_search import ChunkSearch, Stop, cuda_clock, wall_clock
 from aopc_monitor.utilities.distributed import are_several
 
 MOST_AT_FIRST = 64
@@ -20,6 +20,9 @@ MOST_AT_FIRST = 64
 MOST_BACKWARD = 32
 # On a CPU, where what a network computes is fastest from the cache: numbers in the images.
 MOST_NUMBERS_ON_CPU = 16 * 3 * 224 * 224
+# On a CPU larger chunks are not looked for: nothing warns before memory is full.
+MOST_BYTES_ON_CPU = 64 * 2**20
+MOST_IMAGES = 4096
 # Bytes: glibc learns from freed blocks of up to 32 MiB, its own bookkeeping included.
 MOST_THAT_TEACHES = 32 * 2**20 - 2**16
 
@@ -223,6 +226,18 @@ class Timed:
             chunk_size.fix(chunk_size.search.best)
         else:
             chunk_size.size = following
+
+
+def timed_on(images: Tensor) -> Timed:
+    """How chunks of such images (N, C, H, W) are timed on their device."""
+    device = images.device
+    if device.type == "cpu":
+        most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
+        return Timed(most)
+    if device.type == "cuda":
+        return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)
+    wait = torch.get_device_module(device).synchronize
+    return Timed(MOST_IMAGES, partial(wall_clock, wait))
 
 
 def _of_one(error: BaseException) -> str:

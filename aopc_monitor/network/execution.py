@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cache
@@ -12,17 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory
-from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import class_outputs
+from aopc_monitor.network.layout import suits_channels_last
+from aopc_monitor.network.scores import ScoreFunction, checked_scores, class_outputs
 from aopc_monitor.utilities.checks import check_positive
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
-# What another order of summation may change in float32, amply.
-LAYOUT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,8 @@ class Forward:
             _check_autocast(images.device.type, execution.autocast)
         wanted = execution.channels_last
         if wanted is None:
-            wanted = _has_channels_last(images) or (
-                _may_pay(model, images, execution) and _takes_channels_last(model, images)
-            )
+            is_half = execution.autocast is not None or images.dtype in AUTOCAST_DTYPES
+            wanted = suits_channels_last(model, images, is_half)
         layout = torch.channels_last if wanted else torch.contiguous_format
         return cls(model, execution, layout)
 
@@ -163,10 +159,51 @@ class Forward:
             return self.model(images)
 
 
+@dataclass(frozen=True)
+class TargetScore:
+    """f(x): the score of the explained classes, of whatever is made of a batch of clean images.
+
+    Attributes:
+        forward: the network, as it is called for scores.
+        function: f on (outputs (M, classes), target (M,)).
+        target: (N,) the explained classes of the clean images.
+    """
+
+    forward: Forward
+    function: ScoreFunction
+    target: Tensor
+
+    def __call__(self, images: Tensor, image: Tensor) -> Tensor:
+        """(M,) scores of images (M, C, H, W), made of the clean ones with these indices (M,)."""
+        return checked_scores(self.function, self.forward(images), self.target[image])
+
+
+class Room:
+    """Room for the images of a chunk, used again for the next one.
+
+    New memory for each would cost a CPU as much as the perturbation itself.
+
+    Args:
+        like: images (N, C, H, W) of their kind.
+        new_images: from a number and images of their kind to room for so many.
+    """
+
+    def __init__(self, like: Tensor, new_images: Callable[[int, Tensor], Tensor]) -> None:
+        self._like, self._new_images = like, new_images
+        self._images = new_images(0, like)
+
+    def of(self, count: int) -> Tensor:
+        """(count, C, H, W), with anything in it."""
+        # Smaller where memory was short, or a smaller chunk is faster.
+        if not count <= len(self._images) <= 2 * count:
+            self._images = self._new_images(0, self._like)  # before there is room for both
+            self._images = self._new_images(count, self._like)
+        return self._images[:count]
+
+
 # What was found out about networks, as long as they exist; these are facts, not settings.
 _NOT_COMPILED = WeakIdKeyDictionary()
 _COMPILED = WeakIdKeyDictionary()
-_LAYOUTS = WeakIdKeyDictionary()
 
 
 def _compiled_call(model: nn.Module) -> Any:
@@ -204,50 +241,3 @@ def _check_autocast(device_type: str, dtype: torch.dtype) -> None:
             f"autocast={dtype}: this device ({device_type}) does not compute in it. Give "
             f"another one, or None. {error}"
         ) from error
-
-
-def _has_channels_last(images: Tensor) -> bool:
-    """Whether whoever gave the images has chosen the layout."""
-    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-
-
-def _may_pay(model: nn.Module, images: Tensor, execution: Execution) -> bool:
-    """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
-    is_half = execution.autocast is not None or images.dtype in AUTOCAST_DTYPES
-    if images.device.type != "cpu" and not is_half:
-        return False
-    return any(not is_lazy(p) and p.ndim == 4 for p in model.parameters())
-
-
-def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
-    """Whether the network takes the layout, and its outputs do not depend on it.
-
-    A network that counts on the usual layout, by `view` for instance, raises. With other weights it
-    is asked again: at the start of a training outputs may say little.
-    """
-    weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
-    known_weights, known = _LAYOUTS.get(model, (None, {}))
-    if known_weights != weights:
-        known = {}
-        _LAYOUTS[model] = (weights, known)
-    kind = (images.shape[1:], images.dtype, images.device)
-    if kind not in known:
-        known[kind] = _answers_alike(model, images[:1])
-    return bool(known[kind])
-
-
-def _answers_alike(model: nn.Module, image: Tensor) -> bool:
-    few = torch.cat([image, image.flip(-1)])  # two that differ
-    laid_out = few.to(memory_format=torch.channels_last)
-    try:
-        with torch.no_grad():
-            with untouched(model):  # each time from the same random numbers
-                usual = class_outputs(model(few.clone()), len(few))
-            with untouched(model):
-                other = class_outputs(model(laid_out.clone()), len(few))
-    except Exception:  # one that has nothing to do with the layout comes again where it counts
-        return False
-    # Of what the images have to do with the outputs: outputs that are all alike would tell nothing.
-    said = (usual[0] - usual[1]).abs().max()
-    tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)
-    return bool((said > 0) & ((other - usual).abs().max() <= tolerance * said))

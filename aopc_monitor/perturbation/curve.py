@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.network.chunk_search import cuda_clock, wall_clock
-from aopc_monitor.network.chunks import ChunkSize, Timed, in_chunks, proceed
+from aopc_monitor.network.chunks import ChunkSize, in_chunks, proceed, timed_on
+from aopc_monitor.network.execution import Room
 from aopc_monitor.perturbation.noisy_linear import Imputation
-from aopc_monitor.perturbation.replacements import Replacement
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Order, rank_maps_of
+from aopc_monitor.perturbation.replacements import Replacement, get_replacement
+from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.randomness import seed_from
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -26,9 +28,6 @@ from aopc_monitor.utilities.statistics import accumulator_dtype
 # calls.
 MOST_TRIPLES = 64
 NUMBERS_IN_CACHE, NUMBERS_ELSEWHERE = 2**18, 2**23
-# On a CPU larger chunks are not looked for: nothing warns before memory is full.
-MOST_BYTES_ON_CPU = 64 * 2**20
-MOST_IMAGES = 4096
 # Between seeds of blocks: 2**64 divided by the golden ratio, so that they lie far apart.
 _APART = 0x9E3779B97F4A7C15
 
@@ -183,6 +182,51 @@ class Block:
         out.copy_(made)
 
 
+def curves_of_orders(
+    score: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    orders: Sequence[tuple[Tensor, Order]],
+    protocol: PerturbationProtocol,
+    generator: torch.Generator,
+    chunk_size: ChunkSize,
+    before_each: Callable[[], None] = proceed,
+    new_images: Callable[[int, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The perturbation curves of a batch: f(x^(k)) of eq. 11, at the steps that are evaluated.
+
+    All orders have the same ties, steps and draws, so that differences between them are paired.
+
+    Args:
+        score: f, see `perturbed_scores`.
+        images: (N, C, H, W) clean images.
+        orders: heatmaps (N, H, W) and which of their regions go first.
+        protocol: how to perturb.
+        generator: source of ties, steps and noise.
+        chunk_size: images per forward.
+        before_each: called before each chunk; raises to stop.
+        new_images: makes room for images; see `perturbed_scores`.
+
+    Returns:
+        f(x^(k)), (orders, N, repeats, J), and k, (N, repeats, J).
+
+    Raises:
+        ValueError: for heatmaps that do not fit the images.
+        NotFiniteError: for scores that are not finite.
+    """
+    rank_maps = rank_maps_of(images, orders, protocol.grid(images), generator)
+    low, high = protocol.range_on(images)
+    steps = protocol.strata.draw(len(images) * protocol.draws, generator, images.device)
+    replacement, repeats = get_replacement(protocol.replacement), protocol.draws
+    perturber = Perturber(images, replacement, low, high, steps, repeats, generator)
+    with torch.no_grad():
+        scores = perturbed_scores(
+            score, perturber, rank_maps, chunk_size, before_each, new_images=new_images
+        )
+    if not torch.isfinite(scores).all():
+        raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
+    return scores, steps.view(scores.shape[1:])
+
+
 def perturbed_scores(
     score: Callable[[Tensor, Tensor], Tensor],
     perturber: Perturber,
@@ -234,44 +278,10 @@ def perturbed_scores(
             del block  # its replacements are as large as images, and the network needs the room
             row[start:end] = score(chunk, torch.cat(of_image))
 
-    in_chunks(total, chunk_size, work, before_each, _timed(images))
+    in_chunks(total, chunk_size, work, before_each, timed_on(images))
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.view(shape)
 
 
-class Room:
-    """Room for the images of a chunk, used again for the next one.
-
-    New memory for each would cost a CPU as much as the perturbation itself.
-
-    Args:
-        like: images (N, C, H, W) of their kind.
-        new_images: from a number and images of their kind to room for so many.
-    """
-
-    def __init__(self, like: Tensor, new_images: Callable[[int, Tensor], Tensor]) -> None:
-        self._like, self._new_images = like, new_images
-        self._images = new_images(0, like)
-
-    def of(self, count: int) -> Tensor:
-        """(count, C, H, W), with anything in it."""
-        # Smaller where memory was short, or a smaller chunk is faster.
-        if not count <= len(self._images) <= 2 * count:
-            self._images = self._new_images(0, self._like)  # before there is room for both
-            self._images = self._new_images(count, self._like)
-        return self._images[:count]
-
-
 def _contiguous(count: int, like: Tensor) -> Tensor:
     return like.new_empty(count, *like.shape[1:])
-
-
-def _timed(images: Tensor) -> Timed:
-    device = images.device
-    if device.type == "cpu":
-        most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
-        return Timed(most)
-    if device.type == "cuda":
-        return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)
-    wait = torch.get_device_module(device).synchronize
-    return Timed(MOST_IMAGES, partial(wall_clock, wait))

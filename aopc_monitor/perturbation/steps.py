@@ -56,21 +56,5 @@ class Strata:
         # Rounding may lift a number just below 1 to the size itself.
         return first + torch.minimum((uniform * sizes).long(), sizes - 1)
 
-    def area(self, drops: Tensor) -> Tensor:
-        """Area over the curve, eq. 12, from the drops f(x^(0)) - f(x^(k)) at drawn steps.
-
-        Args:
-            drops: (..., J).
-
-        Returns:
-            (...), the sum over k = 0 ... L divided by L + 1; the drop at k = 0 is 0.
-
-        Example:
-            >>> Strata(steps=3, count=3).area(torch.tensor([0.0, 0.4, 0.8])).item()
-            0.30000001192092896
-        """
-        weights = torch.tensor(self.sizes, device=drops.device, dtype=drops.dtype)
-        return (drops * weights).sum(dim=-1) / (self.steps + 1)
-
     def _edges(self) -> list[int]:
         return [part * self.steps // self.count for part in range(self.count + 1)]

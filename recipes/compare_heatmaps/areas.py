@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.metrics.functional.aopc import perturbation_results
+from aopc_monitor.metrics.functional.aopc import results_of_orders
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.isolation import untouched
@@ -90,7 +90,7 @@ class Comparison:
         generator = generator_for(clean.images, self.seed)
         # Once more, so that active dropout drops the same whichever sizes came before.
         with untouched(network, self.seed):
-            results = perturbation_results(clean, protocol, orders, generator, chunks)
+            results = results_of_orders(clean, protocol, orders, generator, chunks)
         curves = torch.stack([result.curves for result in results], dim=1)
         return {"curves": curves.float().cpu(), "predicted": clean.target.cpu()}
 

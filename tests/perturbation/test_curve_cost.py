@@ -11,8 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aopc_monitor import AOPC, SymmetricRelevanceGain
-from aopc_monitor.network.execution import Execution
-from aopc_monitor.perturbation.curve import Room
+from aopc_monitor.network.execution import Execution, Room
 from benchmarks.memory_use import PeakOfTensors
 
 

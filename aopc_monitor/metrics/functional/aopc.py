@@ -13,16 +13,16 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import Score, checked_scores
+from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import Order, perturbation_order, rank_map, region_relevance
-from aopc_monitor.perturbation.replacements import Replacement, get_replacement
-from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
+from aopc_monitor.perturbation.regions import Order
+from aopc_monitor.perturbation.replacements import Replacement
+from aopc_monitor.perturbation.steps import Strata
+from aopc_monitor.utilities.checks import checked_images
 from aopc_monitor.utilities.randomness import generator_for
-from aopc_monitor.utilities.statistics import accumulator_dtype
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
@@ -141,7 +141,7 @@ def area_over_perturbation_curve(
         chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
         clean = CleanBatch.of(network, images, protocol.score, execution, chunks, target)
         generator = generator or generator_for(images, seed=0)
-        (result,) = perturbation_results(clean, protocol, [(heatmaps, order)], generator, chunks)
+        (result,) = results_of_orders(clean, protocol, [(heatmaps, order)], generator, chunks)
     return result
 
 
@@ -174,12 +174,12 @@ def batch_results(
         if not isinstance(heatmap, Tensor):
             heatmap = clean.heatmaps(heatmap, network, chunks)
         generator = generator_for(images, seed)
-        return perturbation_results(
+        return results_of_orders(
             clean, protocol, [(heatmap, order) for order in orders], generator, chunks
         )
 
 
-def perturbation_results(
+def results_of_orders(
     clean: CleanBatch,
     protocol: PerturbationProtocol,
     orders: Sequence[tuple[Tensor, Order]],
@@ -200,57 +200,50 @@ def perturbation_results(
     Returns:
         One result per order. Differences of their `per_image` are paired.
     """
-    images = clean.images
-    grid = protocol.grid(images)
-    tie_breakers = torch.rand(
-        (len(images), grid.num_regions),
-        generator=generator,
-        device=generator.device,
-        dtype=accumulator_dtype(generator.device),
-    ).to(images.device)
-    rank_maps = []
-    for heatmaps, order in orders:
-        check_heatmaps(heatmaps, images)
-        relevance = region_relevance(heatmaps, grid)
-        rank_maps.append(rank_map(perturbation_order(relevance, order, tie_breakers), grid))
-    low, high = protocol.range_on(images)
-    strata = protocol.strata
-    steps = strata.draw(len(images) * protocol.draws, generator, images.device)
-    perturber = Perturber(
-        images,
-        get_replacement(protocol.replacement),
-        low,
-        high,
-        steps,
-        protocol.draws,
+    scores, steps = curves_of_orders(
+        clean.score_of,
+        clean.images,
+        orders,
+        protocol,
         generator,
+        chunks.forward,
+        before_each,
+        clean.forward.new_images,
     )
-
-    def score(perturbed: Tensor, image: Tensor) -> Tensor:
-        return checked_scores(clean.score, clean.forward(perturbed), clean.target[image])
-
-    with torch.no_grad():
-        scores = perturbed_scores(
-            score,
-            perturber,
-            rank_maps,
-            chunks.forward,
-            before_each,
-            new_images=clean.forward.new_images,
-        )
-    if not torch.isfinite(scores).all():
-        raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
-    forwards = protocol.forwards(len(images), len(orders))
-    steps = steps.view(scores.shape[1:])
+    forwards = protocol.forwards(len(clean.images), len(orders))
     return [
         AOPCResult(
-            strata.area(clean.scores[:, None, None] - of_order).mean(dim=1),
-            _curves(clean.scores, of_order, steps, protocol.steps),
+            area_over_curve(clean.scores, perturbed, protocol.strata),
+            _curves(clean.scores, perturbed, steps, protocol.steps),
             clean.target,
             forwards,
         )
-        for of_order in scores
+        for perturbed in scores
     ]
+
+
+def area_over_curve(clean: Tensor, perturbed: Tensor, strata: Strata) -> Tensor:
+    r"""Equation 12 of Samek et al. 2017 for each image of a batch.
+
+    .. math:: \frac{1}{L+1} \left\langle \sum_{k=0}^{L} f(x^{(0)}) - f(x^{(k)}) \right\rangle
+
+    Args:
+        clean: (N,) f(x^(0)).
+        perturbed: (N, repeats, J) f(x^(k)) at J of the steps 1 ... L.
+        strata: which steps each of them stands for: itself, or the part it was drawn from.
+
+    Returns:
+        (N,); AOPC is their mean.
+
+    Example:
+        >>> clean, perturbed = torch.tensor([1.0]), torch.tensor([[[1.0, 0.5, 0.0]]])
+        >>> area_over_curve(clean, perturbed, Strata(steps=3, count=3))
+        tensor([0.3750])
+    """
+    drops = clean[:, None, None] - perturbed  # f(x^(0)) - f(x^(k)), which is 0 at k = 0
+    stands_for = torch.tensor(strata.sizes, device=drops.device, dtype=drops.dtype)
+    areas = (drops * stands_for).sum(dim=-1) / (strata.steps + 1)
+    return areas.mean(dim=1)
 
 
 def _curves(clean: Tensor, scores: Tensor, steps: Tensor, last: int) -> Tensor:

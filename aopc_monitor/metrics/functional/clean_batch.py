@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks, keep_freed_memory, proceed
-from aopc_monitor.network.execution import Execution, Forward
+from aopc_monitor.network.execution import Execution, Forward, TargetScore
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores, score_function
 from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_target
@@ -78,6 +78,11 @@ class CleanBatch:
         if not torch.isfinite(scores).all():
             raise NotFiniteError("score gave NaN or infinite numbers for clean images")
         return cls(images, forward, outputs, target, function, scores)
+
+    @property
+    def score_of(self) -> TargetScore:
+        """f: (images (M, C, H, W), index of each one's clean image (M,)) -> (M,)."""
+        return TargetScore(self.forward, self.score, self.target)
 
     def heatmaps(
         self,

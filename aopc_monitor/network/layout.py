@@ -1,0 +1,77 @@
+"""Whether a network takes images with the channels last in memory, and may be faster so."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.scores import class_outputs
+
+# What another order of summation may change in float32, amply.
+LAYOUT_TOLERANCE = 1e-3
+# What was found out about networks, as long as they exist; these are facts, not settings.
+_LAYOUTS = WeakIdKeyDictionary()
+
+
+def suits_channels_last(model: nn.Module, images: Tensor, is_half: bool) -> bool:
+    """Whether images (N, C, H, W) go with the channels last, inside `untouched(model)`.
+
+    They do where they come so; else where that may be faster, and the network answers alike.
+
+    Args:
+        model: the network.
+        images: the batch.
+        is_half: whether forwards are carried out in half precision.
+    """
+    if _has_channels_last(images):
+        return True
+    return _may_pay(model, images, is_half) and _takes_channels_last(model, images)
+
+
+def _has_channels_last(images: Tensor) -> bool:
+    """Whether whoever gave the images has chosen the layout."""
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+def _may_pay(model: nn.Module, images: Tensor, is_half: bool) -> bool:
+    """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
+    if images.device.type != "cpu" and not is_half:
+        return False
+    return any(not is_lazy(p) and p.ndim == 4 for p in model.parameters())
+
+
+def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
+    """Whether the network takes the layout, and its outputs do not depend on it.
+
+    A network that counts on the usual layout, by `view` for instance, raises. With other weights it
+    is asked again: at the start of a training outputs may say little.
+    """
+    weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
+    known_weights, known = _LAYOUTS.get(model, (None, {}))
+    if known_weights != weights:
+        known = {}
+        _LAYOUTS[model] = (weights, known)
+    kind = (images.shape[1:], images.dtype, images.device)
+    if kind not in known:
+        known[kind] = _answers_alike(model, images[:1])
+    return bool(known[kind])
+
+
+def _answers_alike(model: nn.Module, image: Tensor) -> bool:
+    few = torch.cat([image, image.flip(-1)])  # two that differ
+    laid_out = few.to(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            with untouched(model):  # each time from the same random numbers
+                usual = class_outputs(model(few.clone()), len(few))
+            with untouched(model):
+                other = class_outputs(model(laid_out.clone()), len(few))
+    except Exception:  # one that has nothing to do with the layout comes again where it counts
+        return False
+    # Of what the images have to do with the outputs: outputs that are all alike would tell nothing.
+    said = (usual[0] - usual[1]).abs().max()
+    tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)
+    return bool((said > 0) & ((other - usual).abs().max() <= tolerance * said))
