@@ -16,3 +16,8 @@ def quick_processes() -> Iterator[None]:
     """What Lightning spawns is there at once; see `tests.processes`."""
     with processes.quick_starts():
         yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")

@@ -131,7 +131,7 @@ def test_odd_tensors(measure: str) -> None:
     assert torch.equal(values, kept)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("measure", MEASURES)
 def test_on_a_gpu(measure: str) -> None:
     values = heatmaps()

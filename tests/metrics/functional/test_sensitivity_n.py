@@ -228,7 +228,7 @@ def test_a_model_of_fabric_sees_images_in_its_own_precision() -> None:
     assert torch.equal(result.correlations, expected.correlations)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu() -> None:
     on_cpu = found(network().double(), IMAGES.double(), HEATMAPS).correlations
     on_gpu = found(network().double().cuda(), IMAGES.double().cuda(), HEATMAPS.cuda()).correlations
