@@ -61,15 +61,25 @@ class Case:
     steps: int
 
     @classmethod
-    def of(cls, network: str, side: int, region_size: int, steps: int, count: int) -> Case:
+    def of(
+        cls,
+        network: str,
+        side: int,
+        region_size: int,
+        steps: int,
+        count: int,
+        device: str = "cpu",
+    ) -> Case:
         """With random weights and images, and a heatmap that costs nothing."""
         torch.manual_seed(0)
         is_small = network in SMALL
         model = build(network, 10, side) if is_small else torchvision.models.get_model(network)
         # As torch makes them; the recipes' own networks have their weights in another layout.
         model = model.eval().to(memory_format=torch.contiguous_format)
-        images = torch.rand(count, 3, side, side)
-        return cls(decided(model, images), images, images.mean(dim=1), region_size, steps)
+        images = torch.rand(count, 3, side, side).to(device)
+        return cls(
+            decided(model.to(device), images), images, images.mean(dim=1), region_size, steps
+        )
 
     def ours(self, **choices: Any) -> Tensor:
         """AOPC."""
@@ -108,10 +118,10 @@ class Case:
             target = self.model(self.images).argmax(dim=1)
         return metric(
             model=self.model,
-            x_batch=self.images.numpy(),
-            y_batch=target.numpy(),
-            a_batch=self.maps[:, None].numpy(),
-            device="cpu",
+            x_batch=self.images.cpu().numpy(),
+            y_batch=target.cpu().numpy(),
+            a_batch=self.maps[:, None].cpu().numpy(),
+            device=str(self.images.device),
             softmax=True,
             batch_size=len(self.images),
         )

@@ -45,10 +45,9 @@ def zennit_composite(model: nn.Module, rule: Any) -> LayerMapComposite:
 def zennit_lrp(model: nn.Module, images: Tensor, target: Tensor, rule: Any) -> Tensor:
     """(N, H, W) relevance by zennit; the model is left as zennit leaves it."""
     with Gradient(model=model, composite=zennit_composite(model, rule)) as attributor:
-        outputs = 1000
 
         def start(output: Tensor) -> Tensor:
-            return output.detach() * F.one_hot(target, outputs).to(output)
+            return output.detach() * F.one_hot(target, output.shape[1]).to(output)
 
         _, relevance = attributor(images.clone().requires_grad_(), start)
     result: Tensor = relevance.detach().sum(dim=1)

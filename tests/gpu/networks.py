@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.network.execution import Execution
 from recipes.shared.training.networks import build
 from tests.modules import small_network
 
@@ -43,7 +44,11 @@ def images(name: str = "cnn", count: int = 6) -> Tensor:
 
 
 def curves(
-    model: nn.Module, x: Tensor, generator: torch.Generator | None = None, **choices: Any
+    model: nn.Module,
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    steps: int = SETTINGS["steps"],
+    **execution: Any,
 ) -> Tensor:
     """Perturbation curves on the device of a model, under noise from a generator on the CPU."""
     device = next(model.parameters()).device
@@ -52,7 +57,8 @@ def curves(
         x.to(device),
         x.mean(dim=1).to(device),
         generator=generator or torch.Generator().manual_seed(2),
-        **{**SETTINGS, **choices},
+        execution=Execution(**execution),
+        **{**SETTINGS, "steps": steps},
     )
     assert result.curves.device.type == device.type
     found = result.curves.cpu()
