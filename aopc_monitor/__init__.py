@@ -1,18 +1,22 @@
 """Watch, without labels, whether a network under training rests on located evidence.
 
 `AOPC` is the metric, `AOPCMonitor` the Lightning callback, `area_over_perturbation_curve` the
-function beneath both, and `heatmaps` what they order regions by.
+function beneath both. `heatmaps` holds what they order regions by, `perturbation` what regions
+become, `metrics` what else scores a heatmap.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aopc_monitor import heatmaps
+from aopc_monitor import heatmaps, metrics, perturbation
 from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
 from aopc_monitor.metrics.estimate import AOPCEstimate, difference, estimate_aopc
 from aopc_monitor.metrics.functional.aopc import AOPCResult, area_over_perturbation_curve
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.data_range import normalized_data_range
+from aopc_monitor.utilities.moved import name_moved_modules
+from aopc_monitor.utilities.statistics import MeanAndError
 
 if TYPE_CHECKING:
     from aopc_monitor.monitor import AOPCMonitor as AOPCMonitor
@@ -24,13 +28,19 @@ __all__ = [
     "AOPC",
     "AOPCEstimate",
     "AOPCResult",
+    "Execution",
+    "MeanAndError",
     "SymmetricRelevanceGain",
     "area_over_perturbation_curve",
     "difference",
     "estimate_aopc",
     "heatmaps",
+    "metrics",
     "normalized_data_range",
+    "perturbation",
 ]
+
+name_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ import torchvision
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC
-from aopc_monitor.perturbation.replacements import Constant
+from aopc_monitor.perturbation import Constant
 from benchmarks.timing import machine, quickest
 from recipes.shared.reporting.markdown import markdown_table
 from recipes.shared.training.networks import SMALL, build

@@ -23,8 +23,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aopc_monitor import AOPC
-from aopc_monitor.network.execution import Execution
+from aopc_monitor import AOPC, Execution
 from benchmarks.timing import in_turns, machine
 from recipes.shared.training.networks import SMALL, build
 

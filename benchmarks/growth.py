@@ -21,8 +21,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from aopc_monitor import estimate_aopc
-from aopc_monitor.network.execution import Execution
+from aopc_monitor import Execution, estimate_aopc
 from benchmarks.timing import in_turns, machine, quickest, ratio_text, seconds_of
 from recipes import plan
 from recipes.shared.heatmap_study import chosen_heatmaps

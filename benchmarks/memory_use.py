@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aopc_monitor import AOPC, SymmetricRelevanceGain
-from aopc_monitor.network.execution import Execution
+from aopc_monitor import AOPC, Execution, SymmetricRelevanceGain
 from benchmarks.timing import machine
 from recipes.shared.reporting.markdown import markdown_table
 from recipes.shared.training.networks import SMALL, build

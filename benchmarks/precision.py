@@ -21,12 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data_range
+from aopc_monitor import (
+    Execution,
+    MeanAndError,
+    area_over_perturbation_curve,
+    heatmaps,
+    normalized_data_range,
+)
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.network.execution import Execution
-from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.replacements import Uniform
-from aopc_monitor.utilities.statistics import MeanAndError
+from aopc_monitor.perturbation import DataRange, Uniform
 from benchmarks.timing import machine
 from benchmarks.trained import trained
 from recipes.shared.arguments import (

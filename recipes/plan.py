@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.metrics.evaluation import num_orders
-from aopc_monitor.metrics.functional.aopc import results_of_orders
-from aopc_monitor.metrics.functional.clean_batch import CleanBatch
-from aopc_monitor.network.chunks import ChunkSizes
-from aopc_monitor.network.isolation import untouched
-from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
-from aopc_monitor.perturbation.regions import Grid, Order, suggested_region_size
+from aopc_monitor.metrics import CleanBatch, num_orders, results_of_orders
+from aopc_monitor.network import ChunkSizes, untouched
+from aopc_monitor.perturbation import (
+    SUGGESTED_SAMPLED_STEPS,
+    Grid,
+    Order,
+    PerturbationProtocol,
+    suggested_region_size,
+)
 from recipes.shared.heatmap_study import chosen_heatmaps, known_names
 from recipes.shared.training.networks import SMALL, build
 

@@ -1,1 +1,65 @@
-"""How heatmaps are scored."""
+"""How heatmaps are scored: the metrics, the functions beneath them, and estimates over a data set.
+
+Example:
+    >>> from aopc_monitor import metrics
+    >>> [metric.__name__ for metric in metrics.METRICS]
+    ['AOPC', 'SymmetricRelevanceGain', 'SensitivityN', 'HeatmapComplexity']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aopc_monitor.metrics.aopc import AOPC as AOPC
+from aopc_monitor.metrics.aopc import SymmetricRelevanceGain as SymmetricRelevanceGain
+from aopc_monitor.metrics.base import MeanOverImages as MeanOverImages
+from aopc_monitor.metrics.complexity import HeatmapComplexity as HeatmapComplexity
+from aopc_monitor.metrics.estimate import AOPCEstimate as AOPCEstimate
+from aopc_monitor.metrics.estimate import difference as difference
+from aopc_monitor.metrics.estimate import estimate_aopc as estimate_aopc
+from aopc_monitor.metrics.evaluation import Evaluation as Evaluation
+from aopc_monitor.metrics.evaluation import evaluate as evaluate
+from aopc_monitor.metrics.evaluation import num_orders as num_orders
+from aopc_monitor.metrics.functional.aopc import AOPCResult as AOPCResult
+from aopc_monitor.metrics.functional.aopc import area_over_curve as area_over_curve
+from aopc_monitor.metrics.functional.aopc import (
+    area_over_perturbation_curve as area_over_perturbation_curve,
+)
+from aopc_monitor.metrics.functional.aopc import results_of_orders as results_of_orders
+from aopc_monitor.metrics.functional.bounds import AOPCBounds as AOPCBounds
+from aopc_monitor.metrics.functional.bounds import aopc_bounds as aopc_bounds
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch as CleanBatch
+from aopc_monitor.metrics.functional.complexity import file_size as file_size
+from aopc_monitor.metrics.functional.complexity import grey_levels as grey_levels
+from aopc_monitor.metrics.functional.complexity import shannon_entropy as shannon_entropy
+from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult as SensitivityNResult
+from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
+from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN
+from aopc_monitor.network.execution import Execution as Execution
+from aopc_monitor.utilities.statistics import MeanAndError as MeanAndError
+from aopc_monitor.utilities.statistics import mean_and_sem as mean_and_sem
+
+# Last: the function, and not the module of the metric, which has the same name.
+from aopc_monitor.metrics.functional.sensitivity_n import (  # isort: skip
+    sensitivity_n as sensitivity_n,
+)
+
+# A metric is made known by its row here, and by nothing else.
+METRICS: tuple[type[MeanOverImages], ...] = (
+    AOPC,
+    SymmetricRelevanceGain,
+    SensitivityN,
+    HeatmapComplexity,
+)
+
+# A type checker cannot follow a computed list, and takes what is imported as `name as name`.
+if not TYPE_CHECKING:
+    __all__ = sorted({
+        *(metric.__name__ for metric in METRICS),
+        *("METRICS", "MeanOverImages", "Execution", "MeanAndError", "mean_and_sem"),
+        *("AOPCResult", "area_over_curve", "area_over_perturbation_curve", "results_of_orders"),
+        *("AOPCEstimate", "difference", "estimate_aopc", "CleanBatch"),
+        *("Evaluation", "evaluate", "num_orders", "AOPCBounds", "aopc_bounds"),
+        *("SensitivityNResult", "sensitivity_n", "subset_sizes"),
+        *("file_size", "grey_levels", "shannon_entropy"),
+    })  # fmt: skip

@@ -1,1 +1,22 @@
-"""How a network is asked, and left untouched."""
+"""How a network is asked and left untouched.
+
+This door is for those who measure by themselves: how forwards are carried out, how many images go
+at once, what of an answer is the score, and the guard around a network that is only looked at.
+"""
+
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
+from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.isolation import ModelModifiedError, untouched
+from aopc_monitor.network.scores import SCORES, Score, ScoreFunction, class_outputs
+
+__all__ = [
+    "SCORES",
+    "ChunkSizes",
+    "ChunkSizesByNetwork",
+    "Execution",
+    "ModelModifiedError",
+    "Score",
+    "ScoreFunction",
+    "class_outputs",
+    "untouched",
+]

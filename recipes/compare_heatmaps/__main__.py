@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from aopc_monitor import normalized_data_range
-from aopc_monitor.network.execution import Execution
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import suggested_region_size
+from aopc_monitor import Execution, normalized_data_range
+from aopc_monitor.perturbation import PerturbationProtocol, suggested_region_size
 from recipes.compare_heatmaps.active_dropout import with_active_dropout
 from recipes.compare_heatmaps.areas import Comparison, part_of
 from recipes.compare_heatmaps.blocks import Blocks, Measurement, measured

@@ -9,13 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.metrics.functional.aopc import results_of_orders
-from aopc_monitor.metrics.functional.clean_batch import CleanBatch
-from aopc_monitor.network.chunks import ChunkSizes
-from aopc_monitor.network.isolation import untouched
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import Order
-from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.metrics import CleanBatch, results_of_orders
+from aopc_monitor.network import ChunkSizes, untouched
+from aopc_monitor.perturbation import Order, PerturbationProtocol, generator_for
 from recipes.compare_heatmaps.active_dropout import restart
 
 CONTROL = "random"

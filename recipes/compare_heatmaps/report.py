@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aopc_monitor import MeanAndError
 from aopc_monitor.figures import Line
-from aopc_monitor.perturbation.steps import Strata
-from aopc_monitor.utilities.statistics import MeanAndError, mean_and_sem
+from aopc_monitor.metrics import mean_and_sem
+from aopc_monitor.perturbation import Strata
 from recipes.compare_heatmaps.areas import CONTROL
 from recipes.shared.heatmap_figures import lines_over_steps
 from recipes.shared.heatmap_study import FAMILIES, family

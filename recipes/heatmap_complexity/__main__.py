@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
-from aopc_monitor.metrics.functional.complexity import file_size, shannon_entropy
+from aopc_monitor.metrics import file_size, shannon_entropy
 from recipes.compare_heatmaps.blocks import Blocks, measured
 from recipes.heatmap_complexity.report import MEASURES, Report, mean_areas, shared_names
 from recipes.shared.arguments import command_line

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from aopc_monitor.utilities.statistics import MeanAndError
+from aopc_monitor import MeanAndError
 from recipes.shared.heatmap_figures import complexity
 from recipes.shared.heatmap_study import FAMILIES, family
 from recipes.shared.reporting.markdown import markdown_table, write_csv, z_text

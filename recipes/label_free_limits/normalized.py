@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, area_over_perturbation_curve
 from aopc_monitor.heatmaps import Heatmap, with_data_range
-from aopc_monitor.metrics.functional.bounds import aopc_bounds
-from aopc_monitor.network.isolation import untouched
-from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.metrics import aopc_bounds
+from aopc_monitor.network import untouched
+from aopc_monitor.perturbation import DataRange
 from recipes.shared.training.beside import LabelFreeRivals
 
 # The search for bounds costs about N * R^2 forwards for R regions: 16 regions, half of them

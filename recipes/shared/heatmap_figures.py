@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aopc_monitor.figures import Line
-from aopc_monitor.figures.style import CONTROL_COLOUR
+from aopc_monitor.figures import CONTROL_COLOUR, Line
 from recipes.shared.heatmap_study import OF_THE_PAPER, family
 
 # Okabe and Ito's colours, blues and greens for LRP; black and plum are added where they run out.

@@ -12,11 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor import heatmaps, normalized_data_range
+from aopc_monitor import MeanAndError, heatmaps, normalized_data_range
 from aopc_monitor.heatmaps import Heatmap, LRPEpsilon
-from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import class_outputs
-from aopc_monitor.utilities.statistics import MeanAndError
+from aopc_monitor.network import class_outputs, untouched
 from recipes.shared.arguments import (
     add_data_arguments,
     add_network_arguments,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from aopc_monitor import figures
-from aopc_monitor.figures.style import COLOURS, CONTROL_COLOUR
+from aopc_monitor.figures import COLOURS, CONTROL_COLOUR
 from recipes.shared.training.beside import ACCURACY
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aopc_monitor.utilities.statistics import MeanAndError
+from aopc_monitor import MeanAndError
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

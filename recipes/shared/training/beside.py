@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
 from aopc_monitor.monitor.loggers import publish
-from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network import untouched
 from recipes.shared.training.label_free import (
     average_thresholded_confidence,
     confidence,
