@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 import aopc_monitor
 
+pytestmark = pytest.mark.full
 ROOT = Path(__file__).parent.parent
 FILES = ("LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "MANIFEST.in", "pyproject.toml")
 FOLDERS = ("aopc_monitor", "recipes", "benchmarks", "tests", "docs")

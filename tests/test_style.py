@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 
 OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13)
 MYPY = pytest.param(
-    ["mypy"], marks=pytest.mark.skipif(OLD_TORCH, reason="older torch declares other types")
+    ["mypy"],
+    marks=[
+        pytest.mark.full,
+        pytest.mark.skipif(OLD_TORCH, reason="older torch declares other types"),
+    ],
 )
 
 

@@ -20,6 +20,7 @@ from aopc_monitor import AOPCMonitor
 from tests.browser.browser import Page, chromium, tensorboard, until, what_is_missing
 from tests.modules import Classifier, loaders, trainer
 
+pytestmark = pytest.mark.full
 FIGURES = [
     "aopc/figures/heatmaps",
     "aopc/figures/perturbation_curves",

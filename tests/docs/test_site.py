@@ -14,6 +14,7 @@ import aopc_monitor
 from aopc_monitor import heatmaps
 from aopc_monitor.perturbation.replacements import REPLACEMENTS
 
+pytestmark = pytest.mark.full
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "python -m sphinx -W -n -c docs . build/site"
 # What a browser fetches without being asked; `a` is a link that people follow.

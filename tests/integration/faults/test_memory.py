@@ -59,6 +59,7 @@ def test_a_probe_without_labels_has_no_accuracy(tmp_path: Path) -> None:
         assert all(("aopc/accuracy" in record) != armed for record in records)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not STATM.exists(), reason="/proc tells how much memory a process has")
 def test_hundreds_of_evaluations_add_next_to_no_memory(
     record_property: Callable[[str, object], None],

@@ -14,6 +14,7 @@ import torch
 from tests.integration.no_trace.cases import CASES, INDUCTOR, Case, title
 from tests.integration.no_trace.comparison import compare
 
+pytestmark = pytest.mark.full
 # One with two processes is short enough to be run each time.
 REPRESENTATIVE = next(case for case in CASES if case.processes == "ddp" and case.compile == "none")
 

@@ -62,6 +62,7 @@ def test_image_folder(tmp_path: Path) -> None:
     check_outputs(tmp_path / "training_progress" / "images")
 
 
+@pytest.mark.full
 def test_two_processes_write_one_report(tmp_path: Path) -> None:
     """In a process of its own, since DDP starts the whole command once more."""
     command = [
@@ -167,6 +168,7 @@ def test_unknown_data_set_lists_the_known_ones(capsys: pytest.CaptureFixture[str
     assert "'digits', 'cifar10'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.cifar10
 def test_aopc_follows_accuracy_on_cifar10(tmp_path: Path) -> None:
     """About ten minutes on two cores."""
