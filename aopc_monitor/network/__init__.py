@@ -4,9 +4,9 @@ This door is for those who measure by themselves: how forwards are carried out, 
 at once, what of an answer is the score, and the guard around a network that is only looked at.
 """
 
-from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, is_out_of_memory
 from aopc_monitor.network.execution import Execution
-from aopc_monitor.network.isolation import ModelModifiedError, untouched
+from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
 from aopc_monitor.network.scores import SCORES, Score, ScoreFunction, class_outputs
 
 __all__ = [
@@ -18,5 +18,7 @@ __all__ = [
     "Score",
     "ScoreFunction",
     "class_outputs",
+    "is_out_of_memory",
     "untouched",
+    "unwritten",
 ]

@@ -25,6 +25,7 @@ from aopc_monitor.perturbation.replacements import *  # noqa: F403  (the rows of
 from aopc_monitor.perturbation.replacements import REPLACEMENTS as REPLACEMENTS
 from aopc_monitor.perturbation.replacements import Replacement as Replacement
 from aopc_monitor.perturbation.steps import Strata as Strata
+from aopc_monitor.utilities.randomness import content_of as content_of
 from aopc_monitor.utilities.randomness import generator_for as generator_for
 
 # A type checker cannot follow a computed list, and takes what is imported as `name as name`.
@@ -32,7 +33,7 @@ if not TYPE_CHECKING:
     __all__ = sorted({
         *("DataRange", "normalized_data_range", "observed_data_range"),
         *("Grid", "Order", "suggested_region_size", "Strata"),
-        *("Imputation", "REPLACEMENTS", "Replacement", "generator_for"),
+        *("Imputation", "REPLACEMENTS", "Replacement", "content_of", "generator_for"),
         *("PerturbationProtocol", "ProtocolChoices", "SUGGESTED_SAMPLED_STEPS"),
         *(replacement.__name__ for replacement in REPLACEMENTS.values()),
     })  # fmt: skip

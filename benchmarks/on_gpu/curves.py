@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor import AOPC
-from aopc_monitor.network.chunks import is_out_of_memory
-from aopc_monitor.network.execution import Execution
+from aopc_monitor import AOPC, Execution
+from aopc_monitor.network import is_out_of_memory
 from benchmarks.on_gpu.graphs import Graphed
 from benchmarks.on_gpu.report import Cell
 from benchmarks.on_gpu.rows import Rows, seconds_per_call

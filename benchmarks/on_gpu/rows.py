@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aopc_monitor.network.chunks import is_out_of_memory
+from aopc_monitor.network import is_out_of_memory
 from benchmarks.on_gpu.budget import NO_TIME, Budget
 from benchmarks.on_gpu.report import NOT_HERE, Cell, Part, Table
 

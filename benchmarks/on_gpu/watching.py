@@ -13,14 +13,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor import AOPC, heatmaps
-from aopc_monitor.metrics.evaluation import evaluate
+from aopc_monitor import AOPC, Execution, heatmaps
+from aopc_monitor.metrics import evaluate
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
-from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution
-from aopc_monitor.network.isolation import unwritten
-from aopc_monitor.perturbation.protocol import ProtocolChoices
-from aopc_monitor.utilities.randomness import content_of
+from aopc_monitor.network import ChunkSizesByNetwork, unwritten
+from aopc_monitor.perturbation import ProtocolChoices, content_of
 from benchmarks.memory_use import peak_of
 from benchmarks.on_gpu.report import Cell
 from benchmarks.on_gpu.rows import Rows, seconds_per_call, synchronize
