@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import torch
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
+# What Python itself does not show a user.
+NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
 LINE = re.compile(r"step +(\d+)  accuracy (\d\.\d\d)  AOPC (-?\d\.\d{3})  random (-?\d\.\d{3})")
 
 
@@ -34,20 +34,23 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain_torch", "fabric"])
-def test_run_as_a_script_it_prints_a_rise_above_chance(name: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    rows = [tuple(map(float, found)) for found in LINE.findall(done.stdout)]
-    assert len(rows) == len(done.stdout.splitlines())
+def test_run_as_a_script_it_prints_a_rise_above_chance(
+    name: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    if name == "fabric":
+        pytest.importorskip("lightning_fabric")
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    printed = capfd.readouterr()
+    rows = [tuple(map(float, found)) for found in LINE.findall(printed.out)]
+    assert len(rows) == len(printed.out.splitlines())
     assert [row[0] for row in rows] == [20, 40, 60, 80, 100]
     (_, _, early, _), (_, accuracy, late, chance) = rows[0], rows[-1]
     assert accuracy > 0.9
     assert late > early + 0.2
     assert late > chance + 0.2
-    assert "Warning" not in done.stderr
+    assert "Warning" not in printed.err
+    shown = [w for w in recwarn if not issubclass(w.category, NOT_SHOWN)]
+    assert [str(warning.message) for warning in shown] == []
 
 
 @pytest.mark.parametrize("name", ["plain_torch", "fabric"])
