@@ -15,7 +15,6 @@ from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.probe import BatchReading, Probe, named_sources
 from aopc_monitor.monitor.schedule import check_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
-from aopc_monitor.monitor.watch import Watch
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
@@ -173,8 +172,7 @@ class AOPCMonitor(Hooks):
             figures=figures,
             custom_scalars=custom_scalars,
         )
-        self._watch = Watch(self.settings)
-        self._last_step = 0
+        self._begin()
 
     @property
     def heatmaps(self) -> Mapping[str, Heatmap]:
@@ -189,12 +187,12 @@ class AOPCMonitor(Hooks):
     @property
     def measurements(self) -> Mapping[str, Measurement]:
         """What is measured, by the name of the probe."""
-        return self._watch.measurements
+        return self._look.measurements
 
     @property
     def evaluations(self) -> Mapping[str, Evaluation]:
         """The last evaluation of each probe."""
-        return self._watch.evaluations
+        return self._look.evaluations
 
     # State
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import distributed
@@ -13,10 +13,13 @@ from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.isolation import ModelModifiedError
 from aopc_monitor.utilities.checks import NotFiniteError
 
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
 Result = TypeVar("Result")
 
 
-def together(trainer: Any, work: Callable[[], Result]) -> Result:
+def together(trainer: Trainer, work: Callable[[], Result]) -> Result:
     """What `work` returns on this process, if it returns on every process.
 
     Args:
@@ -43,7 +46,7 @@ def together(trainer: Any, work: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
-def stop_if_asked(trainer: Any) -> None:
+def stop_if_asked(trainer: Trainer) -> None:
     """Raise if the process was asked to end; Lightning sees to it once we are out of the way."""
     if trainer.received_sigterm:
         raise EvaluationError("the process was asked to end (SIGTERM)", Outcome.STOPPED)
@@ -63,7 +66,7 @@ def _outcome(error: Exception | None) -> Outcome:
     return Outcome.FAILED
 
 
-def _worst(trainer: Any, outcome: Outcome) -> Outcome:
+def _worst(trainer: Trainer, outcome: Outcome) -> Outcome:
     own = torch.zeros(len(Outcome), device=trainer.strategy.root_device)
     own[outcome] = 1
     # Not every strategy knows a maximum, but all can sum.
@@ -71,7 +74,7 @@ def _worst(trainer: Any, outcome: Outcome) -> Outcome:
     return Outcome(int(counts.nonzero().max()))
 
 
-def _reasons(trainer: Any, error: Exception | None) -> str:
+def _reasons(trainer: Trainer, error: Exception | None) -> str:
     """What went wrong, and on which processes: the same text on all of them."""
     own = "" if error is None else text_of(error)
     if trainer.world_size == 1 or not distributed.is_initialized():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from aopc_monitor.metrics.evaluation import evaluate, num_orders, plan
 from aopc_monitor.monitor.measurement import FORWARDS_PER_BACKWARD_PASS, Measurement
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import class_outputs
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 
 def plan_of(
@@ -135,7 +138,7 @@ def _finish(images: Tensor) -> None:
 
 
 def expected_share(
-    trainer: Any, every_n_steps: int | Sequence[int] | None, at_validation: bool, cost: float
+    trainer: Trainer, every_n_steps: int | Sequence[int] | None, at_validation: bool, cost: float
 ) -> float | None:
     """Share of the training time that evaluations will take, from counts alone.
 
@@ -156,7 +159,7 @@ def expected_share(
 
 
 def _expected_share(
-    trainer: Any, every_n_steps: int | Sequence[int] | None, at_validation: bool, cost: float
+    trainer: Trainer, every_n_steps: int | Sequence[int] | None, at_validation: bool, cost: float
 ) -> float | None:
     batches = trainer.num_training_batches
     batch_size = _batch_size(trainer.train_dataloader)
@@ -173,7 +176,7 @@ def _expected_share(
     return evaluations * cost / (evaluations * cost + training)
 
 
-def _validations(trainer: Any, batches: float) -> float:
+def _validations(trainer: Trainer, batches: float) -> float:
     """Validations in an epoch."""
     if not trainer.enable_validation:
         return 0.0
@@ -235,7 +238,7 @@ class Overhead:
             self.spent += self.last
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
+    def timed_figures(self) -> Iterator[None]:
         """Count what is done inside as figures, also if it fails."""
         begin = self.clock()
         try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.monitor.errors import EvaluationError, Outcome, text_of, warn
 from aopc_monitor.monitor.loggers import publish
 from aopc_monitor.monitor.trainers import callbacks_watching
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 MOST_IN_A_ROW = 3
 
@@ -72,7 +75,11 @@ class Attempts:
         self.failures = Failures(total=self.failures.total if total is None else total)
 
     def make(
-        self, trainer: Any, pl_module: Any, work: Callable[..., None], is_start: bool = False
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        work: Callable[..., None],
+        is_start: bool = False,
     ) -> bool:
         """Do what may fail, and see to it that the training does not.
 
@@ -92,14 +99,14 @@ class Attempts:
         self.failures.succeeded()
         return True
 
-    def _failed(self, trainer: Any, reason: str, outcome: Outcome) -> None:
+    def _failed(self, trainer: Trainer, reason: str, outcome: Outcome) -> None:
         text = self.failures.failed(trainer.global_step, reason, outcome)
         if trainer.is_global_zero:
             warn(text)
         if trainer.state.fn == "fit":
             publish(trainer, {self.key: float(self.failures.total)})
 
-    def refuse_if_awaited(self, trainer: Any, prefix: str, history: Sequence[Any]) -> None:
+    def refuse_if_awaited(self, trainer: Trainer, prefix: str, history: Sequence[Any]) -> None:
         """Raise if callbacks wait for a value: they would end the training later, at a validation.
 
         Args:

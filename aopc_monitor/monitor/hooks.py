@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.monitor.cost import expected_share
 from aopc_monitor.monitor.loggers import publish
+from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.schedule import is_due
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.monitor.trainers import check_forward, check_strategy, validation_loaders
-from aopc_monitor.monitor.watch import Watch
+from aopc_monitor.monitor.watch import TrainingWatch
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback, LightningModule, Trainer
 else:
     from aopc_monitor.monitor.trainers import Callback
 
@@ -32,19 +33,26 @@ class Hooks(Callback):
     every_n_steps: int | Sequence[int] | None
     at_validation: bool
     figures_every_n_steps: int | Sequence[int] | None
-    _watch: Watch
+    _look: Look
+    _watch: TrainingWatch
     _last_step: int
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def _begin(self) -> None:
+        """Begin with an empty history."""
+        self._look = Look(self.settings)
+        self._watch = TrainingWatch(self._look)
+        self._last_step = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be looked at, and begin a new history for a new training."""
         check_strategy(trainer)
         if self.settings.model_fn is None:
             check_forward(pl_module)
         if stage == "fit" and trainer.global_step == 0:
             # A new training, and not the checkpoint that may be loaded next.
-            self._watch = Watch(self.settings)
+            self._begin()
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and look at the network as it starts or go on with a history."""
         self._last_step = trainer.global_step
         self._watch.start(
@@ -56,14 +64,14 @@ class Hooks(Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the network if a step of the schedule was passed."""
         due = self._is_due(self._last_step, trainer.global_step)
-        draw = self._figures_are_due(self._last_step, trainer.global_step)
+        figures = self._figures_are_due(self._last_step, trainer.global_step)
         self._last_step = trainer.global_step
-        if due or draw:
-            self._watch.look(trainer, pl_module, draw=draw)
+        if due or figures:
+            self._watch.look(trainer, pl_module, figures=figures)
 
     def _was_due(self, step: int) -> Callable[[int], bool]:
         return lambda last: self._is_due(last, step) or self._figures_are_due(last, step)
@@ -75,52 +83,52 @@ class Hooks(Callback):
         every = self.figures_every_n_steps
         return every is not None and is_due(every, last_step, step)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network as training leaves it."""
-        self._watch.look(trainer, pl_module, draw=True, is_last=True)
+        self._watch.look(trainer, pl_module, figures=True, is_last=True)
 
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe of a validation outside training."""
         if trainer.state.fn != "fit" and self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.val_dataloaders)
+            self._look.prepare_alone(trainer, pl_module, trainer.val_dataloaders)
 
-    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network when it is validated."""
         if not self.at_validation or trainer.sanity_checking:
             return
         if trainer.state.fn == "fit":
-            self._watch.look(trainer, pl_module, draw=self.figures_every_n_steps is None)
+            self._watch.look(trainer, pl_module, figures=self.figures_every_n_steps is None)
         else:
             self._log(trainer, pl_module)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Callbacks that average weights have put the others back by now."""
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the weights that callbacks which average them have put back by now."""
         if trainer.state.fn == "fit":
             self._watch.validation_ended(trainer, pl_module)
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe of a test."""
         if self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.test_dataloaders)
+            self._look.prepare_alone(trainer, pl_module, trainer.test_dataloaders)
 
-    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network when it is tested."""
         if self.at_validation:
             self._log(trainer, pl_module)
 
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe of a prediction."""
         if self.at_validation:
-            self._watch.prepare_alone(trainer, pl_module, trainer.predict_dataloaders)
+            self._look.prepare_alone(trainer, pl_module, trainer.predict_dataloaders)
 
-    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network when it predicts."""
         if self.at_validation:
             # Lightning has no logging of modules here.
-            publish(trainer, self._watch.evaluate_alone(trainer, pl_module))
+            publish(trainer, self._look.evaluate_alone(trainer, pl_module))
 
-    def _log(self, trainer: Any, pl_module: Any) -> None:
+    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Into what `trainer.validate` and `trainer.test` return."""
-        metrics = self._watch.evaluate_alone(trainer, pl_module)
+        metrics = self._look.evaluate_alone(trainer, pl_module)
         # The same on every process already, but for the wall time.
         pl_module.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=False)

@@ -1,4 +1,4 @@
-"""Drawing batches from a loader without its sampler, workers or random generators noticing."""
+"""Taking batches from a loader without its sampler, workers or random generators noticing."""
 
 from __future__ import annotations
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.errors import text_of, warn
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 LERF_ENDINGS = ("_lerf", "_srg")
 # What a monitor tells of itself.
@@ -76,7 +79,9 @@ class Keys:
         return all(f"{name}{end}" in record for name in self.on_progress_bar() for end in endings)
 
 
-def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()) -> None:
+def publish(
+    trainer: Trainer, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()
+) -> None:
     """Publish numbers from a callback while a trainer fits, past Lightning's own accumulation.
 
     `LightningModule.log` with `on_step` draws wrong curves here: it waits for `log_every_n_steps`
@@ -101,14 +106,16 @@ def publish(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[s
             )
 
 
-def step_of(trainer: Any) -> int:
+def step_of(trainer: Trainer) -> int:
     """The x of what is logged now: that of Lightning's own validation metrics."""
     # Not a public name of Lightning; with one optimizer global_step is at most one away.
     step: int = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
     return step
 
 
-def remind(trainer: Any, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()) -> None:
+def remind(
+    trainer: Trainer, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()
+) -> None:
     """Publish numbers to other callbacks and the progress bar, but draw no new point."""
     trainer.callback_metrics.update({key: torch.tensor(value) for key, value in metrics.items()})
     trainer.progress_bar_metrics.update(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import ModelModifiedError, unwritten
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.utilities.setting_text import setting_text
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 CHECKED_IMAGES = 4
 # Forwards that a forward and a backward pass cost, roughly.
@@ -82,8 +85,8 @@ class Measurement:
 
 
 def evaluate_on_all_processes(
-    trainer: Any,
-    pl_module: Any,
+    trainer: Trainer,
+    pl_module: LightningModule,
     network_of: ModelFunction,
     measurements: Mapping[str, Measurement],
     chunks: ChunkSizesByNetwork,
@@ -123,8 +126,8 @@ def evaluate_on_all_processes(
 
 
 def _own_share(
-    trainer: Any,
-    pl_module: Any,
+    trainer: Trainer,
+    pl_module: LightningModule,
     network: nn.Module,
     measurement: Measurement,
     chunks: ChunkSizesByNetwork,
@@ -157,7 +160,7 @@ def _own_share(
     return reduce(add, counted)
 
 
-def device_of(network: nn.Module, pl_module: Any) -> torch.device:
+def device_of(network: nn.Module, pl_module: LightningModule) -> torch.device:
     """Of a part that `model_fn` chose; of the whole for one that hides what it is made of."""
     tensors = chain(network.parameters(), network.buffers())
     device: torch.device = pl_module.device
@@ -165,7 +168,10 @@ def device_of(network: nn.Module, pl_module: Any) -> torch.device:
 
 
 def report_heatmaps(
-    trainer: Any, pl_module: Any, network_of: ModelFunction, measurement: Measurement
+    trainer: Trainer,
+    pl_module: LightningModule,
+    network_of: ModelFunction,
+    measurement: Measurement,
 ) -> None:
     """Check each heatmap on the first images of a probe, and say in a line how it went.
 
@@ -192,7 +198,7 @@ def report_heatmaps(
 
 
 def _checked(
-    trainer: Any, pl_module: Any, network: nn.Module, measurement: Measurement
+    trainer: Trainer, pl_module: LightningModule, network: nn.Module, measurement: Measurement
 ) -> tuple[str, bool]:
     precision, data_range = trainer.precision_plugin, measurement.protocol.data_range
     images = measurement.probe.images[:CHECKED_IMAGES].to(device_of(network, pl_module))

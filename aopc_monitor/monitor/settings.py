@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -13,9 +13,12 @@ from aopc_monitor.monitor.errors import ConfigurationError
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import BatchReading, Probe
-from aopc_monitor.monitor.trainers import check_model, probe_on_all_processes
+from aopc_monitor.monitor.trainers import check_model, is_dry_run, probe_on_all_processes
 from aopc_monitor.perturbation.data_range import observed_data_range
 from aopc_monitor.perturbation.protocol import ProtocolChoices
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 DRY_RUN_IMAGES = 4
 
@@ -28,7 +31,7 @@ class MonitorSettings:
         sources: loaders or images by the name of the probe; none for the trainer's loader.
         choices: how images are perturbed, as far as it was given.
         reading: where batches have their images and labels.
-        figures: whether pictures are drawn.
+        figures: whether figures are made.
         custom_scalars: whether TensorBoard gets a layout.
     """
 
@@ -46,7 +49,7 @@ class MonitorSettings:
     figures: bool
     custom_scalars: bool
 
-    def network(self, pl_module: Any) -> nn.Module:
+    def network(self, pl_module: LightningModule) -> nn.Module:
         """The network to look at."""
         network: nn.Module = pl_module if self.model_fn is None else self.model_fn(pl_module)
         return network
@@ -71,7 +74,7 @@ class Preparation:
         self.sources: Mapping[str, Any] = {}
         self.read_off_range: Any = None
 
-    def check(self, pl_module: Any, loaders: Any) -> None:
+    def check(self, pl_module: LightningModule, loaders: Any) -> None:
         """Raise ConfigurationError for a network or loaders that cannot be looked at."""
         check_model(self.settings.network(pl_module))
         self.sources = self.settings.sources or {"": first_loader(loaders)}
@@ -82,11 +85,11 @@ class Preparation:
                 "not needed"
             )
 
-    def measurements(self, trainer: Any, pl_module: Any) -> dict[str, Measurement]:
+    def measurements(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Measurement]:
         """Take the probes, and settle how they are perturbed."""
         settings = self.settings
         num_images = settings.num_images
-        if trainer.fast_dev_run:
+        if is_dry_run(trainer):
             num_images = min(num_images, DRY_RUN_IMAGES)
         probes = {
             name: probe_on_all_processes(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.utilities.batches import BatchFormError
 from aopc_monitor.utilities.checks import checked_images
 
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
 LOGGING = ("log", "log_dict")
 SHARDING_STRATEGIES = (
     "FSDPStrategy",
@@ -33,7 +36,7 @@ SHARDING_STRATEGIES = (
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
-def check_strategy(trainer: Any) -> None:
+def check_strategy(trainer: Trainer) -> None:
     """Raise ConfigurationError where no process has all parameters of the model."""
     names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
     strategy = next((name for name in names if name in SHARDING_STRATEGIES), None)
@@ -44,7 +47,7 @@ def check_strategy(trainer: Any) -> None:
         )
 
 
-def check_forward(pl_module: nn.Module) -> None:
+def check_forward(pl_module: LightningModule) -> None:
     """Raise ConfigurationError for a LightningModule that defines no forward."""
     forward = getattr(type(pl_module), "forward", None)
     if getattr(forward, "__qualname__", "") == "LightningModule.forward":
@@ -70,16 +73,28 @@ def check_model(model: nn.Module) -> None:
         )
 
 
-def callbacks_watching(trainer: Any, prefix: str) -> list[str]:
+# The two that follow read attributes that Lightning's classes do not declare.
+def callbacks_of(trainer: Any) -> list[Any]:
+    """The callbacks of a trainer."""
+    callbacks: list[Any] = trainer.callbacks
+    return callbacks
+
+
+def is_dry_run(trainer: Any) -> bool:
+    """Whether the trainer makes a few steps to see that they work (`fast_dev_run`)."""
+    return bool(trainer.fast_dev_run)
+
+
+def callbacks_watching(trainer: Trainer, prefix: str) -> list[str]:
     """Callbacks of the trainer that watch a key that begins so, as people write them."""
     return [
         f"{type(callback).__name__}(monitor={callback.monitor!r})"
-        for callback in trainer.callbacks
+        for callback in callbacks_of(trainer)
         if str(getattr(callback, "monitor", "")).startswith(prefix)
     ]
 
 
-def validation_loaders(trainer: Any, pl_module: nn.Module) -> Any:
+def validation_loaders(trainer: Trainer, pl_module: LightningModule) -> Any:
     """The trainer's validation loaders, made now if the trainer only makes them later."""
     if trainer.val_dataloaders is None and trainer.enable_validation:
         loop = trainer.fit_loop.epoch_loop.val_loop
@@ -95,8 +110,8 @@ def validation_loaders(trainer: Any, pl_module: nn.Module) -> Any:
 
 
 def probe_on_all_processes(
-    trainer: Any,
-    pl_module: nn.Module,
+    trainer: Trainer,
+    pl_module: LightningModule,
     source: Any,
     num_images: int,
     seed: int,
@@ -159,7 +174,7 @@ def probe_on_all_processes(
 
 
 @contextmanager
-def without_logging(pl_module: nn.Module) -> Iterator[None]:
+def without_logging(pl_module: LightningModule) -> Iterator[None]:
     """A module that logs in its forward must not log perturbed images."""
     own: dict[str, Any] = {n: vars(pl_module)[n] for n in LOGGING if n in vars(pl_module)}
     vars(pl_module).update(dict.fromkeys(LOGGING, _log_nothing))
@@ -176,7 +191,7 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
 
 
 @contextmanager
-def _as_validation(trainer: Any) -> Iterator[None]:
+def _as_validation(trainer: Trainer) -> Iterator[None]:
     """Users' hooks on batches augment `if self.trainer.training`: a probe is not training."""
     stage = trainer.state.stage
     trainer.validating = True
@@ -186,7 +201,7 @@ def _as_validation(trainer: Any) -> Iterator[None]:
         trainer.state.stage = stage
 
 
-def _not_floating(images: Tensor, source: Any, trainer: Any, pl_module: nn.Module) -> str:
+def _not_floating(images: Tensor, source: Any, trainer: Trainer, pl_module: LightningModule) -> str:
     owners = (pl_module, getattr(trainer, "datamodule", None))
     hooks = [f"{type(o).__name__}.{h}" for o in owners for h in BATCH_HOOKS if _overrides(o, h)]
     if isinstance(source, Tensor) and hooks:

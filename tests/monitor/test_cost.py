@@ -149,7 +149,7 @@ def test_figures_are_counted_beside_evaluations() -> None:
         clock.now += 2.0
 
     def fail() -> None:
-        with overhead.drawing():
+        with overhead.timed_figures():
             clock.now += 1.0
             raise ZeroDivisionError
 

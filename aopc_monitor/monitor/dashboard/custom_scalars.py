@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.monitor.dashboard.picture_loggers import is_a, tag_in
 from aopc_monitor.monitor.errors import text_of, warn
 from aopc_monitor.monitor.loggers import key
 from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.monitor.trainers import callbacks_of
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 Layout = dict[str, dict[str, list[Any]]]
 
@@ -47,16 +51,17 @@ def layout_of(monitors: Sequence[MonitorSettings], tag_of: Callable[[str], str] 
     return layout
 
 
-def write_layout(trainer: Any) -> None:
+def write_layout(trainer: Trainer) -> None:
     """Write the layout to each TensorBoard logger; others have no such thing.
 
     TensorBoard keeps one layout of a run, so that of each monitor is that of all.
     """
     if not trainer.is_global_zero:
         return
-    found = [getattr(callback, "settings", None) for callback in trainer.callbacks]
+    found = [getattr(callback, "settings", None) for callback in callbacks_of(trainer)]
     monitors = [settings for settings in found if isinstance(settings, MonitorSettings)]
-    for logger in trainer.loggers:
+    loggers: list[Any] = trainer.loggers
+    for logger in loggers:
         if is_a(logger, "TensorBoardLogger"):
             try:
                 logger.experiment.add_custom_scalars(layout_of(monitors, partial(tag_in, logger)))

@@ -1,10 +1,10 @@
-"""The pictures of a monitor: when they are due, and drawing them without harm to the training."""
+"""The figures of a monitor, made without harm to the training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.figures import rendered
 from aopc_monitor.metrics.evaluation import Evaluation
@@ -18,14 +18,18 @@ from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import key, step_of
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.monitor.trainers import is_dry_run
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 NOT_OURS = (Outcome.MODEL_MODIFIED, Outcome.STOPPED)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to draw, by the name of the probe.
+    """What there is to show, by the name of the probe.
 
     Attributes:
         sources: loaders or images of the probes.
@@ -43,7 +47,7 @@ class Found:
 
 
 class Dashboard:
-    """Draws what was found at a look.
+    """Makes figures of what was found at a look.
 
     Attributes:
         settings: what the user gave.
@@ -52,46 +56,48 @@ class Dashboard:
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
         self._failures = Failures(task="draw figures", without="figures")
-        self._drawn = 0  # looks there were when figures were last drawn
+        self._shown = 0  # looks there were when figures were last made
         self._refused: set[str] = set()
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Begin anew, also after a resume."""
         self._failures = Failures(task="draw figures", without="figures")
-        self._drawn = 0
+        self._shown = 0
         self._refused = set()
         if self.settings.custom_scalars:
             write_layout(trainer)
 
     @property
     def is_on(self) -> bool:
-        """Whether figures are wanted, and can be drawn."""
+        """Whether figures are wanted, and can be made."""
         return self.settings.figures and not self._failures.is_off
 
-    def has_drawn(self, looks: int) -> bool:
-        """Whether what so many looks found was drawn, or tried to be."""
-        return self._drawn == looks
+    def has_shown(self, looks: int) -> bool:
+        """Whether figures of what so many looks found were made, or tried."""
+        return self._shown == looks
 
-    def draw(self, trainer: Any, pl_module: Any, looks: int, gather: Callable[[], Found]) -> None:
-        """Draw all pictures and hand them on; by all processes, of which one draws.
+    def show(
+        self, trainer: Trainer, pl_module: LightningModule, looks: int, gather: Callable[[], Found]
+    ) -> None:
+        """Make all figures and hand them on; all processes take part, and one makes them.
 
         Args:
             trainer: the Lightning trainer.
             pl_module: its module.
             looks: how many there were, with this one.
-            gather: finds what there is to draw, on all processes.
+            gather: finds what there is to show, on all processes.
 
         Raises:
             EvaluationError: on every process, if the parameters changed, or the process was asked
                 to end. Whatever else fails costs the pictures, and nothing else.
         """
-        self._drawn = looks
+        self._shown = looks
         # Asks all processes. A dry run leaves no files. Many loggers have no folder.
-        folder = None if trainer.fast_dev_run else trainer.log_dir or trainer.default_root_dir
+        folder = None if is_dry_run(trainer) else trainer.log_dir or trainer.default_root_dir
         try:
             found = gather()
             samples = together(trainer, lambda: self._samples(trainer, pl_module, found))
-            together(trainer, lambda: self._draw(trainer, pl_module, found, samples, folder))
+            together(trainer, lambda: self._make(trainer, pl_module, found, samples, folder))
         except (ConfigurationError, EvaluationError) as error:
             outcome = getattr(error, "outcome", Outcome.MISCONFIGURED)
             if outcome in NOT_OURS:
@@ -103,17 +109,19 @@ class Dashboard:
         else:
             self._failures.succeeded()
 
-    def _samples(self, trainer: Any, pl_module: Any, found: Found) -> dict[str, Sample]:
+    def _samples(
+        self, trainer: Trainer, pl_module: LightningModule, found: Found
+    ) -> dict[str, Sample]:
         network = self.settings.network(pl_module)
         return {
             probe: sample_of(trainer, pl_module, network, measurement, found.chunks)
             for probe, measurement in found.measurements.items()
         }
 
-    def _draw(
+    def _make(
         self,
-        trainer: Any,
-        pl_module: Any,
+        trainer: Trainer,
+        pl_module: LightningModule,
         found: Found,
         samples: Mapping[str, Sample],
         folder: str | None,

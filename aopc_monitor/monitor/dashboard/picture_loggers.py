@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from aopc_monitor.figures import write_png
 from aopc_monitor.monitor.errors import text_of
 
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
 FOLDER = "aopc_figures"
 
 Picture = NDArray[np.uint8]
 
 
 def hand_over(
-    trainer: Any, pictures: Mapping[str, Picture], step: int, folder: str | None
+    trainer: Trainer, pictures: Mapping[str, Picture], step: int, folder: str | None
 ) -> dict[str, str]:
     """Give pictures to all loggers of a trainer; to files for loggers that take none, or without.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.scores import score_function
 from aopc_monitor.perturbation.data_range import data_range_tensors
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 SHOWN_IMAGES = 6
 MOST_WRAPPERS = 10
@@ -51,8 +54,8 @@ class Sample:
 
 
 def sample_of(
-    trainer: Any,
-    pl_module: Any,
+    trainer: Trainer,
+    pl_module: LightningModule,
     network: nn.Module,
     measurement: Measurement,
     chunks: ChunkSizesByNetwork,
@@ -134,7 +137,7 @@ def pixels_of(images: Tensor, data_range: Any) -> Tensor:
     return shown.permute(0, 2, 3, 1)
 
 
-def class_names(pl_module: Any, source: Any, num_classes: int) -> list[str] | None:
+def class_names(pl_module: LightningModule, source: Any, num_classes: int) -> list[str] | None:
     """Names of the classes from an attribute `classes`; None where there are none that fit.
 
     Args:

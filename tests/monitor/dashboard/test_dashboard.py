@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 from aopc_monitor import AOPCMonitor
 from aopc_monitor.monitor.dashboard import dashboard
 from aopc_monitor.monitor.errors import EvaluationError, Outcome
-from aopc_monitor.monitor.watch import Watch
+from aopc_monitor.monitor.look import Look
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
 SETTINGS: dict[str, Any] = {
@@ -119,7 +119,7 @@ def test_time_of_figures_is_published_and_counted(tmp_path: Path, settings: dict
     watch = monitor(**settings)
     metrics = fit(tmp_path, watch).callback_metrics
     assert float(metrics["aopc/figures_seconds"]) > 0
-    overhead = watch._watch._overhead
+    overhead = watch._look.overhead
     spent = sum(r["aopc/seconds"] + r["aopc/figures_seconds"] for r in watch.history)
     assert overhead.spent == pytest.approx(spent)
 
@@ -173,14 +173,14 @@ def test_figures_show_the_weights_of_their_numbers(
 def test_an_evaluation_for_figures_alone_that_fails_costs_the_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Watch._measured
+    made = Look.measured
 
-    def fails(self: Watch, trainer: Any, pl_module: Any, lerf: bool) -> Any:
+    def fails(self: Look, trainer: Any, pl_module: Any, lerf: bool) -> Any:
         if lerf and trainer.global_step > 0:
             raise EvaluationError("no memory for more", Outcome.CIRCUMSTANCES)
         return made(self, trainer, pl_module, lerf)
 
-    monkeypatch.setattr(Watch, "_measured", fails)
+    monkeypatch.setattr(Look, "measured", fails)
     watch = monitor(every_n_steps=6)
     with pytest.warns(UserWarning, match="no memory for more"):
         metrics = fit(tmp_path, watch).callback_metrics
