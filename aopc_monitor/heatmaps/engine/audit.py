@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 
 # A constant that one of these adds (a position embedding, a class token) absorbs relevance.
 ADDING = frozenset({
     "add", "sub", "rsub", "cat", "concat", "concatenate", "hstack", "vstack", "stack", "pad",
-    "where", "masked_fill", "lerp", "addmm", "baddbmm", "addbmm", "addcmul",
+    "where", "masked_fill", "lerp", "addmm", "baddbmm", "addbmm", "addcmul", "bilinear",
+    "constant_pad_nd", "diagonal_scatter", "index_copy", "index_fill", "index_put",
+    "masked_scatter", "scatter", "select_scatter", "setitem", "slice_scatter",
 })  # fmt: skip
+# Positively homogeneous in all their tensors together: a constant among them has a share.
+HOMOGENEOUS = frozenset({
+    "cdist", "dist", "fmax", "fmin", "hypot", "max", "maximum", "min", "minimum",
+    "pairwise_distance",
+})  # fmt: skip
+# From the signal at a result to the relevance that the constants of the call take.
+Account: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 class Audit:
@@ -36,23 +46,63 @@ class Audit:
         """Add relevance that activations of zero got."""
         self.lost += float(relevance)
 
-    def constant_part(self, call: Call, is_signal: Callable[[object], bool]) -> Tensor | None:
-        """What a call makes of signals that are zero; None if nothing, or if it adds nothing."""
-        if call.name not in ADDING:
-            return None
-        with torch.no_grad():
-            constant = call.with_tensors(
-                lambda value: torch.zeros_like(value) if is_signal(value) else value
-            ).run()
-        return constant if isinstance(constant, Tensor) and bool(constant.any()) else None
+    def account_of(self, call: Call, is_signal: Callable[[object], bool]) -> Account | None:
+        """How to count what the constants of a call take; None if there is nothing to count."""
+        if call.name in HOMOGENEOUS:
+            return _by_euler(call, is_signal)
+        if call.name in ADDING:
+            return _of_what_is_added(call, is_signal)
+        return None
 
-    def watch(self, constant: Tensor, results: list[Tensor]) -> None:
-        """Count the relevance that comes back to a constant part of a result."""
+    def watch(self, account: Account, results: list[Tensor]) -> None:
+        """Count the relevance that comes back to the constants of a call."""
 
         def count(signal: Tensor | None) -> None:
             if signal is not None:  # None where relevance went by its carrier
-                # Masks are -inf where no signal comes back to.
-                self.absorb(torch.where(signal == 0, 0.0, signal * constant).sum())
+                self.absorb(account(signal))
 
         for result in results[:1]:
             result.register_hook(count)
+
+
+def _of_what_is_added(call: Call, is_signal: Callable[[object], bool]) -> Account | None:
+    """A constant is what the call makes of signals that are zero."""
+    with torch.no_grad():
+        zeroed = call.with_tensors(
+            lambda value: torch.zeros_like(value) if is_signal(value) else value
+        )
+        if call.name == "setitem":  # it returns nothing, and writes into its first argument
+            constant = zeroed.first.clone()
+            zeroed.operation(constant, *zeroed.args[1:])
+        else:
+            constant = zeroed.run()
+    if not isinstance(constant, Tensor) or not bool(constant.any()):
+        return None
+    # Masks are -inf where no signal comes back to.
+    return lambda signal: torch.where(signal == 0, 0.0, signal.conj() * constant).real.sum()
+
+
+def _by_euler(call: Call, is_signal: Callable[[object], bool]) -> Account | None:
+    """f(x, c) is the sum of x df/dx, which signals get, and of c df/dc, which constants keep."""
+    constants: list[Tensor] = []
+
+    def leaf(value: Tensor) -> Tensor:
+        alone = value.detach().clone()
+        if not is_signal(value) and value.is_floating_point():
+            constants.append(alone.requires_grad_())
+        return alone
+
+    with torch.enable_grad():
+        result = call.with_tensors(leaf).run()
+    if not constants:
+        return None
+
+    def account(signal: Tensor) -> Tensor:
+        first = next(tensors_in(result))
+        gradients = torch.autograd.grad(first, constants, signal, allow_unused=True)
+        shares = [c * g for c, g in zip(constants, gradients, strict=True) if g is not None]
+        return torch.stack(
+            [share.detach().sum() for share in shares] or [signal.new_zeros(())]
+        ).sum()
+
+    return account

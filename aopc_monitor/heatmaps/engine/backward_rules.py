@@ -157,7 +157,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         rank = self.rank_of_result(call, signals)
         carriers = self.carriers.before(call, signals)
         audit = self.audit
-        constant = None if audit is None else audit.constant_part(call, self.is_signal)
+        account = None if audit is None else audit.account_of(call, self.is_signal)
         if rule is None:
             result = call.operation(*call.args, **call.kwargs)
         else:
@@ -174,8 +174,8 @@ class BackwardRules(Marks, TorchFunctionMode):
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         self._follow(call, signals[0], results, rule, rank)
         self.carriers.after(call, carriers, results)
-        if audit is not None and constant is not None:
-            audit.watch(constant, results)
+        if audit is not None and account is not None:
+            audit.watch(account, results)
         return result
 
     def _is_known(self, call: Call) -> bool:

@@ -58,6 +58,11 @@ class Call:
         return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
     @property
+    def numbers(self) -> list[float]:
+        """The arguments that came by position and are plain numbers."""
+        return [value for value in self.args if isinstance(value, (int, float))]
+
+    @property
     def in_place(self) -> bool:
         """Whether the operation writes into its first argument."""
         name = own_name(self.operation)

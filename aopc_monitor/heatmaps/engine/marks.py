@@ -8,7 +8,10 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.calls import Call
-from aopc_monitor.heatmaps.engine.operations import COPIES, KEEP_GATES, VIEWS
+from aopc_monitor.heatmaps.engine.operations import COPIES, KEEP_GATES, MIX_GATES, VIEWS
+
+# Ranks of gates: of two factors, the one of the higher rank weighs the other.
+BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
 
 
 class Marks:
@@ -20,12 +23,33 @@ class Marks:
 
     def __init__(self) -> None:
         self._gates: Any = WeakIdKeyDictionary()
+        self._attention: Any = WeakIdKeyDictionary()
+        self._exponents: Any = WeakIdKeyDictionary()
+        self._gates_plus_one: Any = WeakIdKeyDictionary()
         self._layers: Any = WeakIdKeyDictionary()
         self._logits: Any = WeakIdKeyDictionary()
 
     def mark_gate(self, tensor: Tensor, rank: int) -> None:
         """Remember a factor that weighs signals: of two, the one of the higher rank is the gate."""
         self._gates[tensor] = rank
+
+    def mark_attention(self, weights: Tensor) -> None:
+        """Remember weights that sum to one: they stay gates where heads mix them linearly."""
+        self.mark_gate(weights, GATE_RANK)
+        self._attention[weights] = True
+
+    def mark_until_one_is_added(self, tensor: Tensor) -> None:
+        """Remember what becomes a gate when 1 is added to it."""
+        self._gates_plus_one[tensor] = tensor._version
+
+    def remember_exponent(self, result: Tensor, exponent: Tensor) -> None:
+        """Remember what an exponential was made of, which may become a softmax."""
+        self._exponents[result] = (exponent, result._version)
+
+    def exponent_of(self, tensor: Tensor) -> Tensor | None:
+        """What an exponential was made of, or None for anything else."""
+        exponent, version = self._exponents.get(tensor, (None, None))
+        return exponent if version == tensor._version else None
 
     def mark_signal(self, tensor: Tensor) -> None:
         """Remember that a tensor weighs nothing, whatever made it."""
@@ -38,9 +62,15 @@ class Marks:
 
     def rank_of_result(self, call: Call, signals: list[Tensor]) -> int:
         """The rank of what a call makes of these signals alone: what is made of gates is one."""
-        if call.name not in KEEP_GATES:
-            return 0
-        return min(self.gate_rank(signal) for signal in signals)
+        ranks = [self.gate_rank(signal) for signal in signals]
+        if call.name == "div":  # divided by whatever it may be, a gate stays one
+            return self.gate_rank(call.first)
+        if call.name == "add" and signals[0] in self._gates_plus_one and 1 in call.numbers:
+            return GATE_RANK if self._gates_plus_one[signals[0]] == signals[0]._version else 0
+        if call.name in MIX_GATES:
+            mixed = len(signals) > 1 or signals[0] in self._attention
+            return min(ranks) if mixed and min(ranks) >= GATE_RANK else 0
+        return min(ranks) if call.name in KEEP_GATES else 0
 
     def mark_logits(self, probabilities: Tensor, logits: Tensor) -> None:
         """Remember what a softmax was made of."""
@@ -64,6 +94,8 @@ class Marks:
         """Give what a call made of a signal the marks that it keeps."""
         if rank:
             self._gates.update(dict.fromkeys(results, rank))
+            if signal in self._attention:
+                self._attention.update(dict.fromkeys(results, True))
         elif call.in_place:
             self._gates.pop(call.first, None)
         if call.in_place:

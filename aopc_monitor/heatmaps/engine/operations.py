@@ -33,8 +33,13 @@ AVERAGES = frozenset({"avg_pool2d", "interpolate", "upsample"})
 KEEP_GATES = RESHAPES | AFFINE | AVERAGES | {
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "amax", "amin",
     "avg_pool1d", "avg_pool3d", "clamp", "clamp_max", "clamp_min", "masked_fill", "max_pool2d",
-    "mean", "pow", "sqrt", "square", "sum", "topk", "where",
+    "cumprod", "cumsum", "index_add", "index_reduce", "maximum", "mean", "minimum", "pow", "prod",
+    "scatter_add", "scatter_reduce", "sqrt", "square", "sum", "topk", "where",
 }  # fmt: skip
+# Of several gates, or of attention weights (talking heads), these make gates; of others, features.
+MIX_GATES = frozenset({
+    "batch_norm", "bmm", "conv2d", "einsum", "layer_norm", "linear", "matmul", "mm",
+})  # fmt: skip
 # These are linear in their first argument, and not exact if the argument named here depends on the
 # images as well.
 ALSO_LINEAR_IN = {"lerp": (2, "weight"), "grid_sample": (1, "grid")}
@@ -51,11 +56,11 @@ RECTIFIERS = (
 )  # fmt: skip
 ELEMENTWISE = (
     *RECTIFIERS,
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "clamp", "clamp_max",
-    "clamp_min", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "float_power", "frac",
-    "hardshrink", "hardtanh", "log", "log10", "log1p", "log2", "logit", "log_sigmoid", "pow",
-    "reciprocal", "rsqrt", "sgn", "sign", "sin", "sinh", "softshrink", "softsign", "sqrt", "square",
-    "tan", "tanh", "tanhshrink",
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "clamp", "clamp_max",
+    "clamp_min", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fix", "float_power",
+    "floor", "frac", "hardshrink", "hardtanh", "log", "log10", "log1p", "log2", "log_sigmoid",
+    "logit", "pow", "reciprocal", "round", "rsqrt", "sgn", "sign", "sin", "sinh", "softshrink",
+    "softsign", "sqrt", "square", "tan", "tanh", "tanhshrink", "trunc",
 )  # fmt: skip
 GATES = ("sigmoid", "hardsigmoid", "softmax")
 # Bounded, but as often signals as they are gates: as in a GELU or a hard-swish written by hand.

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
 from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments, tensors_in
+from aopc_monitor.heatmaps.engine.marks import BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.rules.stabilizer import damping
 
 # A quotient by a number that is smaller than this may overflow.
 TINY = 1e-30
-# Ranks of gates: of two factors, the one of the higher rank weighs the other.
-BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
 
 
 def pass_through(call: Call, mode: BackwardRules) -> Tensor:
@@ -36,6 +35,10 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
 
     def backward(signal: Tensor) -> Tensor:
         tiny = before.value.abs() < TINY
+        if mode.audit is not None:
+            # A zero that became something else, as by exp(0) = 1, was made so by a constant.
+            taken = torch.where(tiny & (signal != 0), signal.conj() * after, 0.0)
+            mode.note_absorbed(taken.real)
         # The conjugate matters to complex numbers alone, whose relevance is Re(a conj(g)).
         return torch.where(tiny, 0.0, signal * (after / before.value).conj())
 
@@ -48,6 +51,7 @@ def gate(call: Call, mode: BackwardRules) -> Tensor:
     result = pass_through(call, mode)
     mode.mark_gate(result, GATE_RANK)
     if call.name == "softmax":
+        mode.mark_attention(result)
         mode.mark_logits(result, inputs)
     return result
 

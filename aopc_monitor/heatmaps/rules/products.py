@@ -14,11 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
-from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.marks import NORMALIZER_RANK
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
-from aopc_monitor.heatmaps.rules.nonlinear import NORMALIZER_RANK
 
-TWO_FACTORS = ("mul", "matmul", "mm", "bmm", "mv", "dot", "inner", "outer", "tensordot")
+TWO_FACTORS = (
+    "mul", "matmul", "mm", "bmm", "mv", "dot", "inner", "outer", "ger", "tensordot", "vdot", "kron",
+    "bilinear", "cross", "linalg_cross", "linalg_matmul", "linalg_vecdot", "sparse_mm",
+)  # fmt: skip
+SEVERAL_FACTORS = ("chain_matmul", "linalg_multi_dot")
 PRODUCTS_PLUS = ("addmm", "baddbmm", "addbmm", "addcmul")
 
 
@@ -49,8 +53,15 @@ def factors_of(call: Call) -> Factors:
         return Factors(
             list(operands), lambda new: Call(call.operation, (call.args[0], *new), call.kwargs)
         )
+    if call.name in SEVERAL_FACTORS:
+        return Factors(
+            list(tensors_in(call.args)),
+            lambda new: Call(call.operation, (new,) if call.args[1:] == () else tuple(new), {}),
+        )
     offset = 1 if call.name in PRODUCTS_PLUS else 0
-    names = _NAMES.get(call.name, (("input", "self"), ("other", "mat2", "vec", "tensor")))
+    names = _NAMES.get(
+        call.name, (("input", "self", "a"), ("other", "mat2", "vec", "vec2", "tensor", "b"))
+    )
     places = [_place(call, offset + i, names[i]) for i in range(2)]
 
     def rebuild(new: list[Any]) -> Call:
@@ -74,6 +85,8 @@ def _place(call: Call, position: int, names: tuple[str, ...]) -> int | str:
 
 _NAMES = {
     "addmm": (("mat1",), ("mat2",)),
+    "bilinear": (("input1",), ("input2",)),
+    "linalg_vecdot": (("x",), ("y",)),
     "addcmul": (("tensor1",), ("tensor2",)),
     **dict.fromkeys(("baddbmm", "addbmm"), (("batch1",), ("batch2",))),
 }
@@ -120,7 +133,10 @@ def quotient(call: Call, mode: BackwardRules) -> Any:
         return call.run()
     if mode.is_signal(numerator):
         constant = denominator.detach()
-        return call.with_tensors(lambda value: constant if value is denominator else value).run()
+        result = call.with_tensors(lambda v: constant if v is denominator else v).run()
+        if mode.gate_rank(numerator) and mode.gate_rank(denominator):  # exp(z) / sum(exp(z))
+            mode.mark_attention(result)
+        return result
     # d(c / x)/dx = -c / x^2: the plain gradient with the sign turned is R / x.
     turned = scaled(denominator, -1)
     result = call.with_tensors(lambda value: turned if value is denominator else value).run()

@@ -22,6 +22,7 @@ from aopc_monitor.heatmaps.engine.operations import (
     NORMALIZATIONS,
     NORMALIZERS,
 )
+from aopc_monitor.heatmaps.rules.decompositions import DECOMPOSITIONS
 from aopc_monitor.heatmaps.rules.linear import alpha_beta_rule as alpha_beta_rule
 from aopc_monitor.heatmaps.rules.linear import epsilon_rule as epsilon_rule
 from aopc_monitor.heatmaps.rules.linear import flat_rule as flat_rule
@@ -44,6 +45,7 @@ from aopc_monitor.heatmaps.rules.nonlinear import (
 )
 from aopc_monitor.heatmaps.rules.products import (
     PRODUCTS_PLUS,
+    SEVERAL_FACTORS,
     TWO_FACTORS,
     attention,
     gated_linear_unit,
@@ -53,6 +55,13 @@ from aopc_monitor.heatmaps.rules.products import (
     shared_gated_linear_unit,
 )
 from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
+from aopc_monitor.heatmaps.rules.reductions import REDUCTIONS
+from aopc_monitor.heatmaps.rules.softmax_by_hand import (
+    exponential,
+    exponential_linear_unit,
+    shared_exponential,
+    shared_quotient,
+)
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 
 Rules = Mapping[str, Rule]
@@ -87,7 +96,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
     """
     rule = linear(epsilon_rule, epsilon=epsilon) if rule is None else rule
     return {
-        **dict.fromkeys(TWO_FACTORS, gated_product),
+        **dict.fromkeys((*TWO_FACTORS, *SEVERAL_FACTORS), gated_product),
         **dict.fromkeys(PRODUCTS_PLUS, gated_product),
         **dict.fromkeys(LINEAR, rule),
         **dict.fromkeys(ELEMENTWISE, pass_through),
@@ -96,7 +105,11 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(NORMALIZERS, normalizer),
         **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
         **RECURRENT,
+        **REDUCTIONS,
+        **DECOMPOSITIONS,
         **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
+        "exp": exponential,
+        "elu": exponential_linear_unit,
         "log_softmax": log_softmax,
         "local_response_norm": local_response_norm(epsilon),
         "scaled_dot_product_attention": attention,
@@ -118,6 +131,9 @@ def attnlrp_rules(epsilon: float = 0.01) -> dict[str, Rule]:
         "sigmoid": pass_through,
         "hardsigmoid": pass_through,
         "softmax": softmax_gradient,
+        "exp": shared_exponential,
+        "elu": pass_through,
+        "div": shared_quotient,
         "scaled_dot_product_attention": shared_attention,
         "glu": shared_gated_linear_unit,
     }
