@@ -45,6 +45,8 @@ def _profile(scale: Scale, idle: list[Cell], table: Table) -> float:
     # Kernels stand beside the operations that started them: one of both is counted.
     kind = DeviceType.CUDA if on_cuda else DeviceType.CPU
     kept = [e for e in averages if e.device_type == kind and not e.is_user_annotation]
+    if not kept:
+        raise RuntimeError("the profiler sees nothing of the device")
     total = sum(getattr(event, name) for event in kept)
     for event in kept[:MOST]:
         own = getattr(event, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,6 +29,7 @@ class Rows:
     budget: Budget
     device: torch.device
     save: Callable[[], None]
+    _longest: dict[str, float] = field(default_factory=dict, repr=False)
 
     def table(self, title: str, header: Sequence[str], note: str = "") -> Table:
         """Begin a table."""
@@ -50,19 +51,22 @@ class Rows:
             table: where to.
             names: the first cells.
             work: makes the others.
-            expected: seconds that it takes on a data-centre GPU, roughly.
+            expected: seconds that it takes on a data-centre GPU, roughly. It must also fit in if
+                it takes as long as the longest row of the table so far.
             needs_cuda: whether it is about something that only CUDA devices have.
 
         Returns:
             Whether it was measured.
         """
-        reason, cells = "", list[Cell]()
+        reason, cells, began = "", list[Cell](), time.monotonic()
         if needs_cuda and self.device.type != "cuda":
             reason = NOT_HERE
-        elif not self.budget.fits(expected):
+        elif not self.budget.fits(max(expected, self._longest.get(table.title, 0.0))):
             reason = NO_TIME
         else:
             cells, reason = _worked(work)
+        taken = max(self._longest.get(table.title, 0.0), time.monotonic() - began)
+        self._longest[table.title] = taken
         missing = len(table.header) - len(names) - len(cells)
         if reason:
             cells = [reason, *[""] * (missing - 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aopc_monitor import AOPCMonitor
+from benchmarks.on_gpu.rows import synchronize
 from benchmarks.on_gpu.subjects import Scale
 
 DIFFERENT_BATCHES = 4
@@ -68,8 +70,8 @@ class Training(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
 
 
-def watched_training(scale: Scale, steps: int) -> list[float]:
-    """Train, and return the seconds that each evaluation took."""
+def watched_training(scale: Scale, steps: int) -> tuple[float, list[float]]:
+    """Train, and return the seconds of the whole and of each evaluation."""
     batch_size = 8 if scale.quick else 64
     on_cuda = scale.device.type == "cuda"
     probe = scale.named("resnet18").some_images(16 if scale.quick else 128, torch.device("cpu"))
@@ -92,7 +94,7 @@ def watched_training(scale: Scale, steps: int) -> list[float]:
         train, validation = (
             DataLoader(Batches(scale, batch_size, count), batch_size=None) for count in (steps, 2)
         )
-        trainer.fit(Training(scale), train, validation)
-    if on_cuda:
-        torch.cuda.synchronize(scale.device)
-    return [record["aopc/seconds"] for record in monitor.history]
+        module, began = Training(scale), time.perf_counter()
+        trainer.fit(module, train, validation)
+        synchronize(scale.device)
+    return time.perf_counter() - began, [record["aopc/seconds"] for record in monitor.history]

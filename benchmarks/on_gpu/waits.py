@@ -15,19 +15,17 @@ ELSEWHERE = ("aten::_local_scalar_dense", "aten::nonzero")
 
 
 def waits_of(run: Callable[[], object], device: torch.device) -> int:
-    """Waits of a call; on a CPU the operations that would be some on a device."""
+    """Waits of a call; on a CPU the operations that would be some on a device.
+
+    Raises:
+        RuntimeError: if the profiler knows nothing of the CUDA device.
+    """
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     synchronize(device)
     with profile(activities=activities) as found:
         run()
-    names = ON_CUDA if on_cuda else ELSEWHERE
-    counted = sum(event.count for event in found.key_averages() if event.key in names)
-    # The profiler itself waits once when it ends.
-    return counted - _own_waits(device) if on_cuda else counted
-
-
-def _own_waits(device: torch.device) -> int:
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        torch.ones(1, device=device)
-    return sum(event.count for event in found.key_averages() if event.key in ON_CUDA)
+    counts = {event.key: event.count for event in found.key_averages()}
+    if on_cuda and not any(name.startswith("cuda") for name in counts):
+        raise RuntimeError("the profiler sees nothing of the device")
+    return sum(counts.get(name, 0) for name in (ON_CUDA if on_cuda else ELSEWHERE))

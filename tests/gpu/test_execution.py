@@ -116,7 +116,7 @@ def scarce_memory(model: nn.Module, run: Callable[[int], object]) -> Iterator[No
     run(16)
     needed = torch.cuda.max_memory_reserved()
     torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties().total_memory
+    total = torch.cuda.get_device_properties("cuda").total_memory
     torch.cuda.set_per_process_memory_fraction(2 * needed / total)
     try:
         yield

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopc_monitor.network import chunk_search
-from aopc_monitor.network.chunk_search import ChunkSearch, Stop, wall_clock
+from aopc_monitor.network.chunk_search import ChunkSearch, Stop, cuda_clock, wall_clock
 from aopc_monitor.network.chunks import ChunkSize, ChunkSizes, Timed, in_chunks
 
 SMALL = torch.empty(1, 3, 32, 32)
@@ -233,6 +233,34 @@ def test_what_is_left_to_read_is_read_at_the_end() -> None:
     for _ in range(200):
         in_chunks(chunk_size.size, chunk_size, device, timed=Timed(1024, device.start, behind=1))
     assert chunk_size == ChunkSize(1024, search=None)
+
+
+def test_events_enclose_a_chunk_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for CUDA: nothing is waited for before the time is read."""
+    done: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            done.append(f"recorded in {stream}")
+
+        def synchronize(self) -> None:
+            done.append("waited")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+    stop = cuda_clock(torch.device("cuda", 1))
+    done.append("worked")
+    read = stop()
+    recorded = "recorded in the stream of cuda:1"
+    assert done == [recorded, "worked", recorded]
+    assert read() == 0.25
+    assert done[3:] == ["waited"]
 
 
 def test_without_a_search_no_clock_is_started() -> None:

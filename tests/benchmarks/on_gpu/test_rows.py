@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,20 @@ def test_rows_that_no_longer_fit_are_left_out() -> None:
     assert rows.add(table, ("short",), lambda: [1], expected=1.0)
     assert not rows.add(table, ("long",), lambda: [2], expected=30.0)
     assert table.rows == [["short", 1], ["long", "left out: no time"]]
+
+
+def slowly(seconds: float) -> Sequence[Cell]:
+    time.sleep(seconds)
+    return [1]
+
+
+def test_rows_as_long_as_the_one_before_must_fit() -> None:
+    """On a slower device than was thought of."""
+    rows, _ = rows_with(0.3)
+    table, other = (rows.table(title, ("name", "value")) for title in ("a table", "another"))
+    assert rows.add(table, ("first",), partial(slowly, 0.2))
+    assert not rows.add(table, ("second",), lambda: [2])
+    assert rows.add(other, ("third",), lambda: [3])
 
 
 def test_rows_for_cuda_are_not_tried_elsewhere() -> None:
