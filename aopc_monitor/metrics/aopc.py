@@ -16,10 +16,10 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, refuse_moved
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order, check_order
 from aopc_monitor.perturbation.replacements import Replacement
-from aopc_monitor.utilities.checks import checked_images
 from aopc_monitor.utilities.statistics import standard_error
 
 
@@ -166,7 +166,7 @@ class AOPC(MeanOverImages):
     def _evaluate(
         self, model: nn.Module, images: Tensor, heatmaps: Tensor | None
     ) -> list[AOPCResult]:
-        images = checked_images(images)
+        images = checked_inputs(images)
         if not self._is_warned:  # at the first batch, and not at each
             self.protocol.warn_outside(images)
             self._is_warned = True

@@ -18,6 +18,7 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.perturbation.protocol import (
     SUGGESTED_SAMPLED_STEPS,
     PerturbationProtocol,
@@ -26,7 +27,7 @@ from aopc_monitor.perturbation.protocol import (
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.batches import images_of
-from aopc_monitor.utilities.checks import checked_images, checked_seed
+from aopc_monitor.utilities.checks import checked_seed
 from aopc_monitor.utilities.setting_text import setting_text
 from aopc_monitor.utilities.statistics import MeanAndError
 
@@ -243,7 +244,7 @@ def _images(
 ) -> Iterator[Tensor]:
     for number, batch in enumerate(batches):
         images = images_of(batch, "give batches of one of these kinds")
-        images = checked_images(images)
+        images = checked_inputs(images)
         if number == 0:
             protocol.warn_outside(images)
         yield images.to(device, non_blocking=True)

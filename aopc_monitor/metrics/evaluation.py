@@ -18,6 +18,7 @@ from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import score_function
 from aopc_monitor.perturbation.data_range import rounded
+from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.utilities.randomness import generator_for
@@ -207,14 +208,16 @@ def plan(
         >>> print(line)  # doctest: +ELLIPSIS
         8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
     """
+    kind = kind_of(images)
+    of_region, of_input = kind.sizes_text(protocol.grid(images))
     forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
     sampled = protocol.strata.count
     steps = f"{protocol.steps} steps"
     if sampled < protocol.steps:
         steps = f"{sampled} sampled of {steps}"
     line = (
-        f"{len(images)} images of {images.shape[2]} x {images.shape[3]}, regions of "
-        f"{protocol.region_size} x {protocol.region_size}, {steps}, "
+        f"{len(images)} {kind.name} of {of_input}, regions of "
+        f"{of_region}, {steps}, "
         f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
         f"{forwards:,} forwards an evaluation"
     )

@@ -18,7 +18,7 @@ from aopc_monitor.network.execution import Execution, refuse_moved
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.utilities.checks import checked_images
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -97,7 +97,7 @@ class SensitivityN(MeanOverImages):
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
-        images = checked_images(images)
+        images = checked_inputs(images)
         with network_of(model, images) as (network, images), untouched(network, self.seed):
             choices, chunks = self._choices, self._chunks.of(network, images)
             clean = CleanBatch.of(network, images, choices.score, choices.execution, chunks)

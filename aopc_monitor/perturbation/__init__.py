@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from aopc_monitor.perturbation.data_range import DataRange as DataRange
 from aopc_monitor.perturbation.data_range import normalized_data_range as normalized_data_range
 from aopc_monitor.perturbation.data_range import observed_data_range as observed_data_range
+from aopc_monitor.perturbation.input_kinds import INPUT_KINDS as INPUT_KINDS
+from aopc_monitor.perturbation.input_kinds import InputKind as InputKind
+from aopc_monitor.perturbation.input_kinds import kind_of as kind_of
 from aopc_monitor.perturbation.noisy_linear import Imputation as Imputation
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear as NoisyLinear
 from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS as SUGGESTED_SAMPLED_STEPS
@@ -32,6 +35,7 @@ from aopc_monitor.utilities.randomness import generator_for as generator_for
 if not TYPE_CHECKING:
     __all__ = sorted({
         *("DataRange", "normalized_data_range", "observed_data_range"),
+        *("INPUT_KINDS", "InputKind", "kind_of"),
         *("Grid", "Order", "suggested_region_size", "Strata"),
         *("Imputation", "REPLACEMENTS", "Replacement", "content_of", "generator_for"),
         *("PerturbationProtocol", "ProtocolChoices", "SUGGESTED_SAMPLED_STEPS"),

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, in_chunks, proceed, timed_on
 from aopc_monitor.network.execution import Room
+from aopc_monitor.perturbation.input_kinds import rank_maps_of
 from aopc_monitor.perturbation.noisy_linear import Imputation
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import Order, rank_maps_of
+from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.randomness import seed_from
@@ -169,7 +170,7 @@ class Block:
 
     def _steps(self, rank_map: Tensor) -> Tensor:
         # Of the same type: a wider one would make a wider copy of all ranks.
-        return self.step[:, None, None, None].to(rank_map.dtype)
+        return self.step.view(-1, *[1] * (rank_map.ndim - 1)).to(rank_map.dtype)
 
     def _write(self, perturbed: Tensor, out: Tensor) -> None:
         of, replaced = self.perturber, self.replaced

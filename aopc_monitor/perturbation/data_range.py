@@ -11,6 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from aopc_monitor.perturbation.input_kinds import kind_of
+
 Bound: TypeAlias = "float | Sequence[float] | Tensor"
 DataRange: TypeAlias = "tuple[Bound, Bound]"
 
@@ -94,8 +96,9 @@ def observed_data_range(*images: Tensor) -> tuple[list[float], list[float]]:
             f"data_range cannot be read off images of {' and '.join(map(str, sorted(channels)))} "
             "channels: give data_range=(low, high)"
         )
-    low = torch.stack([batch.float().amin(dim=(0, 2, 3)) for batch in images]).amin(dim=0)
-    high = torch.stack([batch.float().amax(dim=(0, 2, 3)) for batch in images]).amax(dim=0)
+    values = [kind_of(batch).over_channels(batch.float()) for batch in images]
+    low = torch.stack([of_batch.amin(dim=1) for of_batch in values]).amin(dim=0)
+    high = torch.stack([of_batch.amax(dim=1) for of_batch in values]).amax(dim=0)
     if not (low < high).all():
         raise ValueError(
             f"data_range cannot be read off images in which a channel is constant (from "

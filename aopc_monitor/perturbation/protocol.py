@@ -11,7 +11,8 @@ from torch import Tensor
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score, check_score
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors, observed_data_range
-from aopc_monitor.perturbation.regions import Grid, suggested_region_size
+from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive
@@ -70,13 +71,14 @@ class PerturbationProtocol:
         Raises:
             ValueError: if a region is larger than the image, or the steps are more than regions.
         """
-        grid = Grid(images.shape[2], images.shape[3], self.region_size)
+        kind = kind_of(images)
+        grid = kind.regions(images, self.region_size)
         if self.steps > grid.num_regions:
+            of_region, of_input = kind.sizes_text(grid)
             raise ValueError(
-                f"steps={self.steps} is more than the {grid.num_regions} regions of "
-                f"{self.region_size} x {self.region_size} pixels that images of "
-                f"{grid.height} x {grid.width} have: use at most that many steps, or smaller "
-                "regions"
+                f"steps={self.steps} is more than the {grid.num_regions} regions of {of_region} "
+                f"{kind.unit} that {kind.name} of {of_input} have: use at most that many steps, or "
+                "smaller regions"
             )
         return grid
 
@@ -166,9 +168,9 @@ class ProtocolChoices:
         Raises:
             ValueError: for a choice that does not fit the images.
         """
-        height, width = images.shape[2:]
-        region_size = self.region_size or suggested_region_size(height, width)
-        regions = Grid(height, width, region_size).num_regions
+        kind = kind_of(images)
+        region_size = self.region_size or kind.suggested_region_size(images)
+        regions = kind.regions(images, region_size).num_regions
         steps = self.steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS)
         protocol = self._protocol(
             region_size=region_size,

@@ -6,7 +6,6 @@ here the cells of a non-overlapping grid. Pure tensor functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.utilities.checks import check_heatmaps
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Order = Literal["morf", "lerf", "random"]
@@ -183,30 +181,3 @@ def rank_map(order: Tensor, grid: Grid) -> Tensor:
     rows, columns = grid.inside()
     full[:, :, rows, columns] = pixels
     return full
-
-
-def rank_maps_of(
-    images: Tensor,
-    orders: Sequence[tuple[Tensor, Order]],
-    grid: Grid,
-    generator: torch.Generator,
-) -> list[Tensor]:
-    """One (N, 1, H, W) rank map per order, all of which break ties alike.
-
-    Args:
-        images: (N, C, H, W).
-        orders: heatmaps (N, H, W) and which of their regions go first.
-        grid: the regions of the images.
-        generator: source of the tie breakers.
-
-    Raises:
-        ValueError: for heatmaps that do not fit the images.
-    """
-    shape, dtype = (len(images), grid.num_regions), accumulator_dtype(generator.device)
-    ties = torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
-    ties, maps = ties.to(images.device), []
-    for heatmaps, order in orders:
-        check_heatmaps(heatmaps, images)
-        relevance = region_relevance(heatmaps, grid)
-        maps.append(rank_map(perturbation_order(relevance, order, ties), grid))
-    return maps

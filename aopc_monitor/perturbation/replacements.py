@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
 from aopc_monitor.utilities.randomness import uniform_numbers
 
@@ -126,7 +127,7 @@ class Mean:
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Spread each image's channel means over (M, C, H, W)."""
-        return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+        return kind_of(images).channel_means(images)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.perturbation.steps import Strata
-from aopc_monitor.utilities.checks import checked_images
 from aopc_monitor.utilities.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def area_over_perturbation_curve(
     protocol = PerturbationProtocol(
         region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
     )
-    images = checked_images(images)
+    images = checked_inputs(images)
     protocol.warn_outside(images)
     with network_of(model, images) as (network, images), untouched(network):
         chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)

@@ -16,10 +16,11 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import Grid, rank_map
+from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
-from aopc_monitor.utilities.checks import check_positive, checked_images
+from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -103,7 +104,7 @@ def aopc_bounds(
         True
     """
     refuse_unknown("aopc_bounds", unknown)
-    images = checked_images(images)
+    images = checked_inputs(images)
     check_positive("beam_size", beam_size)
     execution = execution or Execution()
     protocol = PerturbationProtocol(region_size, steps, data_range, replacement, score=score)
@@ -135,7 +136,7 @@ def _scores_of_sets(
     """A function from (S, R + 1) sets of perturbed regions to (S,) scores of one image."""
     regions = torch.arange(grid.num_regions, device=replaced.device)
     # Pixels of no region have the number R, which no set holds.
-    region_of = rank_map(regions[None], grid)[0, 0].long()
+    region_of = kind_of(clean.images).rank_map(regions[None], grid)[0, 0].long()
 
     def scores(sets: Tensor) -> Tensor:
         sets = sets.to(replaced.device)

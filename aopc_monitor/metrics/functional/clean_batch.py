@@ -14,7 +14,8 @@ from aopc_monitor.network.chunks import ChunkSizes, in_chunks, keep_freed_memory
 from aopc_monitor.network.execution import Execution, Forward, TargetScore
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores, score_function
-from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, check_target
+from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.utilities.checks import NotFiniteError, check_target
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
@@ -101,7 +102,7 @@ class CleanBatch:
             shielded = nullcontext() if getattr(make, "isolates", False) else untouched(model)
             with shielded:
                 relevance = make(model, images, self.target[start:end].clone())
-            check_heatmaps(relevance, images)
+            kind_of(images).check_heatmaps(relevance, images)
             parts.append(relevance)
 
         in_chunks(len(self.images), chunks.backward, work, before_each)

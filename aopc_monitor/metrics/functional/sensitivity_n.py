@@ -22,7 +22,8 @@ from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.utilities.checks import NotFiniteError, check_heatmaps, checked_images
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
+from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -141,7 +142,7 @@ def sensitivity_n(
     refuse_unknown("sensitivity_n", unknown)
     execution = execution or Execution()
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
-    images = checked_images(images)
+    images = checked_inputs(images)
     chunks = ChunkSizes.of(execution.chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanBatch.of(network, images, score, execution, chunks, target)
@@ -165,7 +166,7 @@ def correlate(
         generator: source of the subsets.
         chunks: images per forward.
     """
-    check_heatmaps(heatmaps, clean.images)
+    kind_of(clean.images).check_heatmaps(heatmaps, clean.images)
     remover = SubsetRemover.of(clean.images, heatmaps, choices, generator)
     sums, scores, changes = _removals(clean, remover, chunks)
     rounding = ROUNDING_STEPS * torch.finfo(clean.outputs.dtype).eps

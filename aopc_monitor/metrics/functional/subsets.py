@@ -16,7 +16,8 @@ from torch import Tensor
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score, check_score
-from aopc_monitor.perturbation.regions import Grid, region_relevance
+from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -127,19 +128,21 @@ class SubsetChoices:
         Raises:
             ValueError: if there are fewer features than are to be removed.
         """
-        grid = Grid(images.shape[2], images.shape[3], self.region_size)
+        kind = kind_of(images)
+        grid = kind.regions(images, self.region_size)
         if max(self.sizes) > grid.num_regions:
+            of_feature, of_input = kind.sizes_text(grid)
             raise ValueError(
-                f"n={max(self.sizes)} is more than the {grid.num_regions} features of "
-                f"{grid.region_size} x {grid.region_size} pixels that images of {grid.height} x "
-                f"{grid.width} have: use at most that many, or a smaller region_size"
+                f"n={max(self.sizes)} is more than the {grid.num_regions} features of {of_feature} "
+                f"{kind.unit} that {kind.name} of {of_input} have: use at most that many, or a "
+                "smaller region_size"
             )
         return grid
 
     def removed(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images of which all features are removed."""
         if isinstance(self.baseline, str):
-            return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+            return kind_of(images).channel_means(images)
         return baseline_images(self.baseline, images)
 
 
@@ -179,7 +182,7 @@ class SubsetRemover:
         return cls(
             images,
             choices.removed(images),
-            _relative_relevance(heatmaps, grid),
+            _relative_relevance(kind_of(images).relevance(heatmaps, grid)),
             grid,
             sizes,
             choices.subsets,
@@ -199,27 +202,15 @@ class SubsetRemover:
         subset = random_subsets(size, self.grid.num_regions, self.generator)
         subset = subset.to(self.images.device)
         sums = (self.relevance[image] * subset).sum(dim=1)
-        mask = self._pixels(subset)
+        mask = kind_of(self.images).mask(subset, self.grid)
         return image, sums, torch.where(mask, self.removed[image], self.images[image])
 
-    def _pixels(self, subset: Tensor) -> Tensor:
-        """(M, 1, H, W) the pixels of (M, R) features; those outside the grid belong to none."""
-        grid = self.grid
-        cells = subset.view(-1, 1, grid.rows, grid.columns)
-        full = cells.new_zeros(len(cells), 1, grid.height, grid.width)
-        rows, columns = grid.inside()
-        full[:, :, rows, columns] = cells.repeat_interleave(
-            grid.region_size, dim=2
-        ).repeat_interleave(grid.region_size, dim=3)
-        return full
 
-
-def _relative_relevance(heatmaps: Tensor, grid: Grid) -> Tensor:
+def _relative_relevance(relevance: Tensor) -> Tensor:
     """(N, R) relevance as a share of its largest magnitude, on which no correlation depends.
 
     That of a constant heatmap is 1 or -1, and its sums are whole numbers, exactly equal.
     """
-    relevance = region_relevance(heatmaps, grid)
     largest = relevance.abs().amax(dim=1, keepdim=True)
     return relevance / torch.where(largest > 0, largest, 1)
 
