@@ -8,7 +8,7 @@ from typing import Any, cast
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.cost import Estimate, check_max_overhead, measured
+from aopc_monitor.monitor.cost import Cost, measured
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
@@ -19,7 +19,7 @@ from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
-from aopc_monitor.utilities.checks import check_positive, checked_images, checked_seed
+from aopc_monitor.utilities.checks import checked_images, checked_seed
 
 
 class AOPCMonitor(Hooks):
@@ -46,17 +46,31 @@ class AOPCMonitor(Hooks):
     - `aopc/overhead`: share of the wall time of this run that evaluations and figures took so far;
     - `aopc/failures`: evaluations that failed so far, once one has.
 
+    All arguments but the first are given by name. They tell, in this order, what is looked at
+    (`heatmap` to `model_fn`), when (`every_n_steps` to `max_overhead`), how images are perturbed
+    (`region_size` to `seed`), what is shown (`prefix` to `custom_scalars`), and how the training is
+    kept safe (`on_error`, `chunk_size`).
+
     Args:
         heatmap: a name from `heatmaps.names()`, a callable (model, images, target) -> (N, H, W),
             several of these in a list, or a dict from names to callables.
-        every_n_steps: evaluate every so many optimizer steps (`trainer.global_step`), or at the
-            steps of an increasing sequence.
-        at_validation: evaluate whenever the trainer validates or tests.
-        num_images: size of the probe.
         dataloader: loader of the probe (labels not needed), or its images (N, C, H, W) as the
             network sees them; the trainer's first validation loader if not given. The probe is
             `num_images` items of the loader's data set, drawn at random but always the same. A
             dict of named loaders gives several probes, with the keys `aopc/PROBE/HEATMAP`.
+        num_images: size of the probe.
+        images_fn: from a batch to its images (N, C, H, W), where they are not the batch itself, the
+            first of a tuple or list, or under a usual key of a dict.
+        labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
+            under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
+            or rows of independent labels; what lies outside the network's classes has no label.
+        model_fn: from the LightningModule to the network to look at, if that is not the module
+            itself: `lambda module: module.student`.
+        every_n_steps: evaluate every so many optimizer steps (`trainer.global_step`), or at the
+            steps of an increasing sequence.
+        at_validation: evaluate whenever the trainer validates or tests.
+        max_overhead: leave out evaluations and figures that would make all of them take more than
+            this share of the wall time, such as 0.05; the first and the last are always made.
         region_size: side of the square regions in pixels; one that fits the images if not given.
         steps: how many regions are perturbed; half of them, at most 50, if not given.
         sampled_steps: how many of the steps are evaluated for each image, drawn so that the AOPC is
@@ -67,23 +81,10 @@ class AOPCMonitor(Hooks):
         replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
-        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
-            224) and where memory is short.
-        seed: seed of the probe, of ties and of noise.
-        images_fn: from a batch to its images (N, C, H, W), where they are not the batch itself, the
-            first of a tuple or list, or under a usual key of a dict.
-        labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
-            under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
-            or rows of independent labels; what lies outside the network's classes has no label.
-        model_fn: from the LightningModule to the network to look at, if that is not the module
-            itself: `lambda module: module.student`.
-        max_overhead: leave out evaluations and figures that would make all of them take more than
-            this share of the wall time, such as 0.05; the first and the last are always made.
-        prefix: first part of the log keys; give each of several monitors one of its own.
-        on_error: "warn" to go on training after a failed evaluation, without the monitor after
-            three in a row; "raise" to stop. Settings that cannot work raise when training starts.
         lerf: also perturb the least relevant regions first, at half as many forwards again or
             more; the other numbers stay what they are.
+        seed: seed of the probe, of ties and of noise.
+        prefix: first part of the log keys; give each of several monitors one of its own.
         figures: draw pictures, at the first and last look and at those of validations: AOPC and
             accuracy so far, perturbation curves (for which this look also perturbs the least
             relevant regions first), and a few images of the probe with their heatmaps. They go to
@@ -92,6 +93,10 @@ class AOPCMonitor(Hooks):
         figures_every_n_steps: draw every so many optimizer steps instead, or at the steps of an
             increasing sequence; each such step is also evaluated.
         custom_scalars: write a layout to TensorBoard that has AOPC and accuracy in one chart.
+        on_error: "warn" to go on training after a failed evaluation, without the monitor after
+            three in a row; "raise" to stop. Settings that cannot work raise when training starts.
+        chunk_size: images per forward; 64 if not given, fewer of large ones on a CPU (16 of 224 x
+            224) and where memory is short.
 
     Attributes:
         history: one dict per evaluation of this training: "step", the keys above, and the standard
@@ -111,10 +116,18 @@ class AOPCMonitor(Hooks):
     def __init__(
         self,
         heatmap: str | Sequence[Any] | Mapping[str, Any] | Callable[..., Any] = "lrp",
+        *,
+        # What is looked at.
+        dataloader: Any = None,
+        num_images: int = 128,
+        images_fn: Callable[..., Any] | None = None,
+        labels_fn: Callable[..., Any] | None = None,
+        model_fn: Callable[..., Any] | None = None,
+        # When.
         every_n_steps: int | Sequence[int] | None = None,
         at_validation: bool = True,
-        num_images: int = 128,
-        dataloader: Any = None,
+        max_overhead: float | None = None,
+        # How images are perturbed.
         region_size: int | None = None,
         steps: int | None = None,
         sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS,
@@ -122,38 +135,19 @@ class AOPCMonitor(Hooks):
         replacement: str | Any = "uniform",
         repeats: int = 1,
         score: str | Callable[..., Any] = "probability",
-        chunk_size: int | None = None,
-        seed: int = 0,
-        images_fn: Callable[..., Any] | None = None,
-        labels_fn: Callable[..., Any] | None = None,
-        model_fn: Callable[..., Any] | None = None,
-        max_overhead: float | None = None,
-        prefix: str = "aopc",
-        on_error: str = "warn",
         lerf: bool = False,
+        seed: int = 0,
+        # What is shown.
+        prefix: str = "aopc",
         figures: bool = False,
         figures_every_n_steps: int | Sequence[int] | None = None,
         custom_scalars: bool = False,
+        # Safety.
+        on_error: str = "warn",
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if every_n_steps is not None:
-            check_schedule(every_n_steps)
-        _check_figures(figures, figures_every_n_steps)
-        check_positive("num_images", num_images)
-        check_max_overhead(max_overhead)
-        seed = checked_seed(seed)
-        if on_error not in ("warn", "raise"):
-            raise ValueError(f'on_error={on_error!r} is unknown: choose "warn" or "raise"')
-        choices = ProtocolChoices(
-            region_size=region_size,
-            steps=steps,
-            sampled_steps=sampled_steps,
-            data_range=cast("DataRange | None", data_range),
-            replacement=replacement,
-            repeats=repeats,
-            score=cast("Score", score),
-            execution=Execution(chunk_size),
-        )
+        _check(every_n_steps, figures, figures_every_n_steps)
         self.every_n_steps = every_n_steps
         self.at_validation = at_validation
         self.figures_every_n_steps = figures_every_n_steps
@@ -161,8 +155,17 @@ class AOPCMonitor(Hooks):
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
             sources=named_sources(dataloader),
-            choices=choices,
-            seed=seed,
+            choices=ProtocolChoices(
+                region_size=region_size,
+                steps=steps,
+                sampled_steps=sampled_steps,
+                data_range=cast("DataRange | None", data_range),
+                replacement=replacement,
+                repeats=repeats,
+                score=cast("Score", score),
+                execution=Execution(chunk_size),
+            ),
+            seed=checked_seed(seed),
             reading=BatchReading(images_fn, labels_fn),
             model_fn=model_fn,
             max_overhead=max_overhead,
@@ -213,7 +216,7 @@ class AOPCMonitor(Hooks):
         """Go on with the history, under the same data range."""
         self._watch.restore(state_dict)
 
-    def estimate(self, model: Any, batch: Any) -> Estimate:
+    def cost(self, model: Any, batch: Any) -> Cost:
         """What an evaluation will cost, measured on a training batch; the model is left as it was.
 
         Args:
@@ -223,8 +226,8 @@ class AOPCMonitor(Hooks):
         Example:
             >>> import torch
             >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
-            >>> estimate = AOPCMonitor().estimate(model, torch.rand(8, 3, 16, 16))
-            >>> estimate.forwards
+            >>> cost = AOPCMonitor().cost(model, torch.rand(8, 3, 16, 16))
+            >>> cost.forwards
             1152
         """
         settings = self.settings
@@ -236,13 +239,15 @@ class AOPCMonitor(Hooks):
         return measured(network, images, part, settings.num_images, every)
 
 
-def _check_figures(figures: bool, every_n_steps: Any) -> None:
+def _check(every_n_steps: Any, figures: bool, figures_every_n_steps: Any) -> None:
     if every_n_steps is not None:
-        check_schedule(every_n_steps, "figures_every_n_steps")
+        check_schedule(every_n_steps)
+    if figures_every_n_steps is not None:
+        check_schedule(figures_every_n_steps, "figures_every_n_steps")
         if not figures:
             raise ValueError(
-                f"figures_every_n_steps={every_n_steps!r} draws nothing without figures=True: give "
-                "that, too, or leave it out"
+                f"figures_every_n_steps={figures_every_n_steps!r} draws nothing without "
+                "figures=True: give that, too, or leave it out"
             )
     if figures:
         check_installed()

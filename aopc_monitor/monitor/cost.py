@@ -40,7 +40,7 @@ def plan_of(
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Cost:
     """What an evaluation costs, measured on this machine.
 
     Attributes:
@@ -51,10 +51,10 @@ class Estimate:
         every_n_steps: steps from one evaluation to the next, if they are a fixed number.
 
     Example:
-        >>> estimate = Estimate(1152, seconds=2.0, step_seconds=0.1, every_n_steps=500)
-        >>> round(estimate.share(), 3), estimate.interval(max_overhead=0.05)
+        >>> cost = Cost(1152, seconds=2.0, step_seconds=0.1, every_n_steps=500)
+        >>> round(cost.share(), 3), cost.interval(max_overhead=0.05)
         (0.038, 380)
-        >>> print(estimate)
+        >>> print(cost)
         1,152 forwards, 2 s an evaluation, the time of 20 training steps.
         Every 500 steps: 3.8% of the training time; 5% would be every 380 steps
     """
@@ -95,7 +95,7 @@ def measured(
     measurement: Measurement,
     total: int,
     every_n_steps: int | None = None,
-) -> Estimate:
+) -> Cost:
     """Time an evaluation of a few images and a step of the batch; the model is left as it was.
 
     Args:
@@ -120,7 +120,7 @@ def measured(
     with untouched(model):
         seconds, step_seconds = _seconds(look, images), _seconds(step, images)
     forwards = protocol.forwards(total, num_orders(len(heatmaps), measurement.lerf))
-    return Estimate(forwards, seconds * total / len(part), step_seconds, every_n_steps)
+    return Cost(forwards, seconds * total / len(part), step_seconds, every_n_steps)
 
 
 def _seconds(work: Callable[[], None], images: Tensor) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.monitor.cost import check_max_overhead
 from aopc_monitor.monitor.errors import ConfigurationError
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
@@ -16,6 +17,7 @@ from aopc_monitor.monitor.probe import BatchReading, Probe
 from aopc_monitor.monitor.trainers import check_model, is_dry_run, probe_on_all_processes
 from aopc_monitor.perturbation.data_range import observed_data_range
 from aopc_monitor.perturbation.protocol import ProtocolChoices
+from aopc_monitor.utilities.checks import check_positive
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -48,6 +50,12 @@ class MonitorSettings:
     lerf: bool
     figures: bool
     custom_scalars: bool
+
+    def __post_init__(self) -> None:
+        check_positive("num_images", self.num_images)
+        check_max_overhead(self.max_overhead)
+        if self.on_error not in ("warn", "raise"):
+            raise ValueError(f'on_error={self.on_error!r} is unknown: choose "warn" or "raise"')
 
     def network(self, pl_module: LightningModule) -> nn.Module:
         """The network to look at."""

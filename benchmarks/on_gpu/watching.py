@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aopc_monitor import AOPC, Execution, heatmaps
 from aopc_monitor.metrics import evaluate
-from aopc_monitor.monitor.loaders import BLOCK_SIZE
+from aopc_monitor.monitor import BLOCK_SIZE
 from aopc_monitor.network import ChunkSizesByNetwork, unwritten
 from aopc_monitor.perturbation import ProtocolChoices, content_of
 from benchmarks.memory_use import peak_of

@@ -14,9 +14,12 @@ from torch.utils.data import DataLoader
 from aopc_monitor import normalized_data_range
 from aopc_monitor.heatmaps import named_heatmaps
 from aopc_monitor.metrics import Evaluation
-from aopc_monitor.monitor.loggers import record_of
-from aopc_monitor.monitor.measurement import Measurement, evaluate_on_all_processes
-from aopc_monitor.monitor.probe import collect_probe
+from aopc_monitor.monitor import (
+    Measurement,
+    collect_probe,
+    evaluate_on_all_processes,
+    record_of,
+)
 from aopc_monitor.network import ChunkSizesByNetwork
 from aopc_monitor.perturbation import ProtocolChoices
 from recipes.label_free_limits.normalized import normalized_on

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aopc_monitor.monitor.schedule import log_spaced_steps
+from aopc_monitor.monitor import log_spaced_steps
 from recipes.shared.data.labelled_images import ImageData, LabelledImages, hold_out
 from recipes.shared.training.fitting import FIRST_STEP
 

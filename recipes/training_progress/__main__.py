@@ -26,7 +26,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
-from aopc_monitor.monitor.schedule import log_spaced_steps
+from aopc_monitor.monitor import log_spaced_steps
 from recipes.shared.arguments import (
     add_data_arguments,
     add_trainer_arguments,

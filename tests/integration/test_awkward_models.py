@@ -240,8 +240,6 @@ def test_images_go_to_the_device_of_the_part(tmp_path: Path) -> None:
 def test_an_estimate_of_a_network_that_has_nothing_to_train() -> None:
     frozen = small_network().requires_grad_(False)
     for network in (frozen, Classifier(frozen), nn.Sequential(nn.AvgPool2d(8), nn.Flatten())):
-        estimate = AOPCMonitor("occlusion", num_images=4).estimate(
-            network, torch.rand(4, 3, 16, 16)
-        )
+        estimate = AOPCMonitor("occlusion", num_images=4).cost(network, torch.rand(4, 3, 16, 16))
         assert estimate.step_seconds > 0
         assert not any(parameter.requires_grad for parameter in network.parameters())

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.cost import Estimate, Overhead, expected_share
+from aopc_monitor.monitor.cost import Cost, Overhead, expected_share
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
 
@@ -19,11 +19,11 @@ def test_estimate_counts_measures_and_leaves_the_model_alone() -> None:
     module, batch = Classifier().train(), next(iter(loaders()[0]))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()
-    estimate = monitor.estimate(module, batch)
-    assert estimate.forwards == 100 * (1 + 2 * 4)
-    assert estimate.seconds > 0
-    assert estimate.step_seconds > 0
-    assert estimate.share(estimate.interval(0.05)) == pytest.approx(0.05, rel=0.1)
+    cost = monitor.cost(module, batch)
+    assert cost.forwards == 100 * (1 + 2 * 4)
+    assert cost.seconds > 0
+    assert cost.step_seconds > 0
+    assert cost.share(cost.interval(0.05)) == pytest.approx(0.05, rel=0.1)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert module.training
@@ -40,24 +40,24 @@ def test_estimate_uses_images_fn_and_model_fn() -> None:
         images_fn=lambda batch: batch["deep"]["x"], model_fn=lambda module: module.student
     )
     batch = {"deep": {"x": torch.rand(4, 3, 16, 16)}}
-    assert monitor.estimate(Wrapped(), batch).forwards == 128 * 9
+    assert monitor.cost(Wrapped(), batch).forwards == 128 * 9
     with pytest.raises(TypeError, match="no images were found"):
-        AOPCMonitor().estimate(Classifier(), {"deep": 1})
+        AOPCMonitor().cost(Classifier(), {"deep": 1})
 
 
 def test_estimate_reads_as_a_sentence() -> None:
-    estimate = Estimate(forwards=8320, seconds=1.9, step_seconds=0.1)
-    first, second = str(estimate).splitlines()
+    cost = Cost(forwards=8320, seconds=1.9, step_seconds=0.1)
+    first, second = str(cost).splitlines()
     assert first == "8,320 forwards, 1.9 s an evaluation, the time of 19 training steps."
     assert second == "5% would be every 361 steps"
     with pytest.raises(ValueError, match="every_n_steps is missing"):
-        estimate.share()
+        cost.share()
 
 
 def test_estimate_knows_the_schedule_of_the_monitor() -> None:
-    estimate = AOPCMonitor(every_n_steps=100).estimate(Classifier(), torch.rand(8, 3, 16, 16))
-    assert estimate.share() == estimate.share(100)
-    assert "Every 100 steps: " in str(estimate)
+    cost = AOPCMonitor(every_n_steps=100).cost(Classifier(), torch.rand(8, 3, 16, 16))
+    assert cost.share() == cost.share(100)
+    assert "Every 100 steps: " in str(cost)
 
 
 class Asks(pl.Callback):

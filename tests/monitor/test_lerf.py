@@ -56,7 +56,7 @@ def test_what_it_costs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     # 20 images, clean and in three orders of 4 steps.
     assert "lrp (also least relevant first) and a random order: 260 f" in capsys.readouterr().out
     assert watch.measurements[""].forwards == watch.evaluations[""].forwards == 260
-    assert watch.estimate(Classifier(), torch.rand(8, 3, 16, 16)).forwards == 260
+    assert watch.cost(Classifier(), torch.rand(8, 3, 16, 16)).forwards == 260
 
 
 def test_a_run_that_is_resumed_with_it_has_its_values_at_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.loggers import publish
+from aopc_monitor.monitor import publish
 from aopc_monitor.network import untouched
 from recipes.shared.training.label_free import (
     average_thresholded_confidence,
