@@ -13,13 +13,16 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recipes.shared.data.datasets import digits
+from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.classifier import ImageClassifier
 from recipes.training_progress.__main__ import main, parse_arguments
+from recipes.training_progress.report import Run
 
 ROOT = Path(__file__).parents[3]
 QUICK = ["--max-epochs", "1", "--evaluations", "4", "--num-images", "16", "--steps", "3",
-         "--heatmaps", "lrp", "--accelerator", "cpu", "--devices", "1"]  # fmt: skip
+         "--heatmaps", "lrp", "--source-images", "50",
+         "--accelerator", "cpu", "--devices", "1"]  # fmt: skip
 
 
 def check_outputs(folder: Path) -> None:
@@ -33,10 +36,24 @@ def check_outputs(folder: Path) -> None:
     assert [event.step for event in events.Scalars("accuracy/test")] == steps
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of dark and of bright noise."""
+    root, generator = tmp_path_factory.mktemp("data") / "images", np.random.default_rng(0)
+    for split, count in (("train", 128 * 5), ("test", 20)):
+        for label in (0, 1):
+            folder = root / split / str(label)
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 128, (32, 32, 3)) + 120 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return root
+
+
 def test_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = digits(train_size=64 * 30 + 500, test_size=100)
+    few = digits(train_size=64 * 30 + 50, test_size=100)
     monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
     (run,) = main([*QUICK, "--output", str(tmp_path)]).runs
     # 30 batches in one epoch, less the images held out: half of them is the first step.
@@ -48,40 +65,33 @@ def test_digits(
     assert "correlation with test accuracy over 4 evaluations" in printed
 
 
-def test_image_folder(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 128 * 11), ("test", 20)):
-        for label in (0, 1):
-            folder = tmp_path / "images" / split / str(label)
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 128, (32, 32, 3)) + 120 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
-    study = main([*QUICK, "--image-folder", str(tmp_path / "images"), "--output", str(tmp_path)])
+def test_image_folder(images: Path, tmp_path: Path) -> None:
+    study = main([*QUICK, "--image-folder", str(images), "--output", str(tmp_path)])
     assert study.title == "images"
     check_outputs(tmp_path / "training_progress" / "images")
 
 
 @pytest.mark.full
-def test_two_processes_write_one_report(tmp_path: Path) -> None:
+def test_two_processes_write_one_report(images: Path, tmp_path: Path) -> None:
     """In a process of its own, since DDP starts the whole command once more."""
     command = [
         sys.executable, "-m", "recipes.training_progress", *QUICK[:-4], "--accelerator", "cpu",
         "--devices", "2", "--strategy", "ddp", "--output", str(tmp_path),
+        "--image-folder", str(images),
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    check_outputs(tmp_path / "training_progress" / "digits-on-clutter")
+    check_outputs(tmp_path / "training_progress" / "images")
     assert done.stdout.count("correlation with test accuracy over 4 evaluations") == 1
 
 
 def test_finished_runs_are_read_and_others_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = digits(train_size=64 * 6 + 500, test_size=20)
+    few = digits(train_size=64 * 6 + 50, test_size=20)
     monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
     arguments = [*QUICK, "--output", str(tmp_path), "--networks", "small_cnn", "small_resnet"]
     first = main([*arguments, "--seeds", "1"])
@@ -104,11 +114,23 @@ def test_finished_runs_are_read_and_others_made(
         main([*arguments, "--seeds", "1", "--num-images", "8"])
 
 
-def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = digits(train_size=64 * 10 + 500, test_size=20)
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageData, Run]:
+    """Few images, and a training of two epochs on them that nothing cuts."""
+    few = digits(train_size=64 * 10 + 50, test_size=20)
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
+        (run,) = main([*QUICK, "--max-epochs", "2", "--output", str(folder)]).runs
+    return few, run
+
+
+def test_an_interrupted_training_goes_on(
+    uncut: tuple[ImageData, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, whole = uncut
     monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
     arguments = [*QUICK, "--max-epochs", "2", "--output"]
-    (whole,) = main([*arguments, str(tmp_path / "whole")]).runs
 
     def unplugged(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -123,13 +145,12 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_training_cut_between_epochs_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uncut: tuple[ImageData, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second epoch takes the images in the order in which it would have taken them."""
-    few = digits(train_size=64 * 10 + 500, test_size=20)
+    few, whole = uncut
     monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
     arguments = [*QUICK, "--max-epochs", "2", "--output"]
-    (whole,) = main([*arguments, str(tmp_path / "whole")]).runs
 
     def unplugged(module: ImageClassifier) -> None:
         if module.current_epoch == 1:
