@@ -135,7 +135,7 @@ def measured(
             return CleanBatch.of(model, images, few.score, few.execution, chunks)
 
         def explain(heatmap: Heatmap) -> object:
-            return clean.heatmaps(heatmap, model, chunks)
+            return clean.heatmaps(heatmap, chunks)
 
         def perturb() -> object:
             generator = torch.Generator(images.device).manual_seed(0)

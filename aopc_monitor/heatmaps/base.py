@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
-from aopc_monitor.heatmaps.engine.explained_network import Network, OutputFunction
+from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.layouts import OrderedSingleImages
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.utilities.checks import check_target, checked_images, plain_tensor
 
@@ -118,6 +119,9 @@ def _predictions(network: Network, images: Tensor) -> Tensor:
 
 class BackwardHeatmap(NetworkHeatmap):
     """A heatmap of one forward and one backward pass: its rules, and how channels are pooled."""
+
+    # Tells callers that the model is asked for the images themselves, in their order.
+    keeps_rows: ClassVar[bool] = True
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The backward pass, pooled."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,9 @@ class GradCAM(NetworkHeatmap):
         >>> GradCAM(layer="1")(model, torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 8, 8])
     """
+
+    # Tells callers that the model is asked for the images themselves, in their order.
+    keeps_rows: ClassVar[bool] = True
 
     layer: str | None = None
 

@@ -74,7 +74,10 @@ if not TYPE_CHECKING:
         *(kind.__name__ for kind in heatmap_classes()),
     ]
 
-RESERVED_NAMES = ("confidence", "accuracy", "seconds", "overhead", "failures", "figures_seconds")
+RESERVED_NAMES = (
+    *("confidence", "accuracy", "label_accuracy"),
+    *("seconds", "overhead", "failures", "figures_seconds"),
+)
 RESERVED_ENDINGS = ("_gain", "_sem", "_curve", "_lerf", "_srg")
 
 

@@ -14,6 +14,7 @@ from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, refuse_moved
+from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
@@ -46,7 +47,10 @@ class AOPC(MeanOverImages):
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
-        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or (outputs, target) -> (N,).
+        output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
+            tensor in it.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
         seed: seed of ties and noise.
@@ -83,6 +87,7 @@ class AOPC(MeanOverImages):
         repeats: int = 1,
         sampled_steps: int | None = None,
         score: Score = "probability",
+        output_fn: OutputFunction | None = None,
         execution: Execution | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -90,7 +95,15 @@ class AOPC(MeanOverImages):
         refuse_moved(type(self).__name__, kwargs)
         execution = execution or Execution()
         protocol = PerturbationProtocol(
-            region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
+            region_size,
+            steps,
+            data_range,
+            replacement,
+            repeats,
+            sampled_steps,
+            score,
+            execution,
+            output_fn,
         )
         check_order(order)
         made = with_data_range(get_seeded(heatmap, seed), data_range)

@@ -16,6 +16,7 @@ from aopc_monitor.metrics.collected_areas import BatchKey, CollectedAreas, Quant
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
@@ -149,6 +150,7 @@ def estimate_aopc(
     replacement: str | Replacement = "uniform",
     repeats: int = 1,
     score: Score = "probability",
+    output_fn: OutputFunction | None = None,
     execution: Execution | None = None,
     **unknown: NoReturn,
 ) -> AOPCEstimate:
@@ -180,7 +182,10 @@ def estimate_aopc(
         seed: seed of ties, sampled steps and noise.
         replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
         repeats: independent draws of a random replacement.
-        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or (outputs, target) -> (N,).
+        output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
+            tensor in it.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
         unknown: none; an error tells where an argument of an earlier version has gone.
@@ -213,6 +218,7 @@ def estimate_aopc(
         at_most(steps, sampled_steps),
         score,
         execution,
+        output_fn,
     )
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     sizes = ChunkSizesByNetwork(execution.chunk_size)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.metrics.functional.aopc import AOPCResult, results_of_orders
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.network.asked import Inputs
 from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import score_function
+from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.perturbation.data_range import rounded
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
@@ -120,6 +121,7 @@ def evaluate(
     chunks: ChunkSizes | None = None,
     before_each: Callable[[], None] = proceed,
     lerf: bool = False,
+    inputs: Inputs = (),
 ) -> Evaluation:
     """Look at one batch.
 
@@ -130,31 +132,39 @@ def evaluate(
         model: network that returns (N, classes); left as it was.
         images: (N, C, H, W).
         labels: (N,) classes, only to tell the accuracy, and anything outside 0 ... classes - 1 for
-            an image without a label; or None.
+            an image without a label; (N, classes) truth values of independent labels; or None.
         heatmaps: the heatmaps by name.
         protocol: how to perturb.
         seed: seed of ties, sampled steps and noise.
         chunks: images at once; smaller afterwards where memory was short. Those of the protocol if
             not given.
         before_each: called before each chunk; raises to stop.
+        inputs: what the network's forward takes after the images, one row for each image.
         lerf: also perturb the least relevant regions first. All other numbers stay what they are.
 
     Returns:
         An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
         random order), "NAME_curve"; of "random", "random_curve"; of "confidence" (probability of
-        the predicted class) and, given labels, "accuracy". With `lerf` also, for each heatmap,
-        "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus that, image
-        by image: the symmetric relevance gain of Bluecher et al. 2024) and "NAME_lerf_curve".
+        the predicted class) and, given labels, "accuracy" (of independent labels: that all are
+        right) and "label_accuracy" (the share of these that is right). With `lerf` also, for each
+        heatmap, "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus
+        that, image by image: the symmetric relevance gain of Bluecher et al. 2024) and
+        "NAME_lerf_curve".
     """
     chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
     with untouched(model, seed):
         clean = CleanBatch.of(
-            model, images, protocol.score, protocol.execution, chunks, before_each=before_each
+            model,
+            images,
+            protocol.score,
+            protocol.execution,
+            chunks,
+            before_each=before_each,
+            output_fn=protocol.output_fn,
+            inputs=inputs,
         )
         maps = {
-            name: clean.heatmaps(
-                with_data_range(make, protocol.data_range), model, chunks, before_each
-            )
+            name: clean.heatmaps(with_data_range(make, protocol.data_range), chunks, before_each)
             for name, make in heatmaps.items()
         }
         nothing = torch.zeros_like(clean.images[:, 0])
@@ -164,7 +174,7 @@ def evaluate(
             orders += [(relevance, "lerf") for relevance in maps.values()]
         generator = generator_for(images, seed)
         results = results_of_orders(clean, protocol, orders, generator, chunks, before_each)
-    values = _of_clean_images(clean, labels) | _of_orders(list(maps), results)
+    values = _of_clean_images(clean, labels, protocol.score) | _of_orders(list(maps), results)
     return Evaluation.of(values, results[0].forwards)
 
 
@@ -227,16 +237,35 @@ def plan(
     return f"{line}; data range read off the images: {low} to {high}"
 
 
-def _of_clean_images(clean: CleanBatch, labels: Tensor | None) -> dict[str, Tensor]:
+def _of_clean_images(clean: CleanBatch, labels: Tensor | None, score: Score) -> dict[str, Tensor]:
     if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
         return {}
-    confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
+    if score == "sigmoid":
+        confidence = clean.scores
+    else:
+        confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
     if labels is None:
         return {"confidence": confidence}
-    if labels.ndim > 1:  # independent labels have no single class to be right about
-        return {"confidence": confidence}
     labels = labels.to(clean.target.device)
-    correct = (clean.target == labels).to(confidence)
+    if labels.ndim == 1:
+        return {"confidence": confidence, "accuracy": _accuracy(clean, labels).to(confidence)}
+    if score != "sigmoid" or labels.shape != clean.outputs.shape:
+        return {"confidence": confidence}
+    right = (_predicted_labels(clean) == labels).to(confidence)
+    accuracies = {"accuracy": right.amin(dim=1), "label_accuracy": right.mean(dim=1)}
+    return {"confidence": confidence, **accuracies}
+
+
+def _accuracy(clean: CleanBatch, labels: Tensor) -> Tensor:
+    """(N,) 1 where the prediction is the label, else 0; NaN where there is none."""
     # Data sets mark what has no label by -1, -100 or 255.
     unlabelled = (labels < 0) | (labels >= clean.outputs.shape[1])
-    return {"confidence": confidence, "accuracy": correct.masked_fill(unlabelled, torch.nan)}
+    correct = (clean.target == labels).to(clean.scores)
+    return correct.masked_fill(unlabelled, torch.nan)
+
+
+def _predicted_labels(clean: CleanBatch) -> Tensor:
+    """(N, classes) which of independent labels the network thinks are there."""
+    classes = torch.arange(clean.outputs.shape[1], device=clean.target.device)
+    columns = [clean.score(clean.outputs, k.expand_as(clean.target)) for k in classes]
+    return torch.stack(columns, dim=1) > 0.5

@@ -36,7 +36,7 @@ class SensitivityN(MeanOverImages):
         region_size: side of a feature in pixels.
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
-        score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
+        score: "logit", "probability", "log_probability", "sigmoid", or (outputs, target) -> (N,).
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         seed: seed of the subsets.
@@ -102,7 +102,7 @@ class SensitivityN(MeanOverImages):
             choices, chunks = self._choices, self._chunks.of(network, images)
             clean = CleanBatch.of(network, images, choices.score, choices.execution, chunks)
             if heatmaps is None:
-                heatmaps = clean.heatmaps(self.heatmap, network, chunks)
+                heatmaps = clean.heatmaps(self.heatmap, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")
             result = correlate(clean, heatmaps, choices, generator, chunks)
         self._add(result.per_image[~result.per_image.isnan()])

@@ -40,14 +40,16 @@ class AOPCMonitor(Hooks):
     - `aopc/HEATMAP_srg`: `aopc/HEATMAP` minus that, the symmetric relevance gain (Bluecher et al.
       2024), only with `lerf`;
     - `aopc/confidence`: mean probability of the predicted class on the clean images;
-    - `aopc/accuracy`: share of correct predictions on the probe, only if it has labels;
+    - `aopc/accuracy`: share of correct predictions on the probe, only if it has labels; of
+      independent labels (`score="sigmoid"`) the share of images whose labels are all right;
+    - `aopc/label_accuracy`: share of independent labels that are right, only if there are any;
     - `aopc/seconds`: wall time of the evaluation;
     - `aopc/figures_seconds`: wall time of its figures, if there are any;
     - `aopc/overhead`: share of the wall time of this run that evaluations and figures took so far;
     - `aopc/failures`: evaluations that failed so far, once one has.
 
     All arguments but the first are given by name. They tell, in this order, what is looked at
-    (`heatmap` to `model_fn`), when (`every_n_steps` to `max_overhead`), how images are perturbed
+    (`heatmap` to `output_fn`), when (`every_n_steps` to `max_overhead`), how images are perturbed
     (`region_size` to `seed`), what is shown (`prefix` to `custom_scalars`), and how the training is
     kept safe (`on_error`, `chunk_size`).
 
@@ -66,6 +68,8 @@ class AOPCMonitor(Hooks):
             or rows of independent labels; what lies outside the network's classes has no label.
         model_fn: from the LightningModule to the network to look at, if that is not the module
             itself: `lambda module: module.student`.
+        output_fn: from what the network returns to (N, classes), where that is not its answer, the
+            entry of a usual name (`logits`, ...) or the first tensor of that shape.
         every_n_steps: evaluate every so many optimizer steps (`trainer.global_step`), or at the
             steps of an increasing sequence.
         at_validation: evaluate whenever the trainer validates or tests.
@@ -80,7 +84,8 @@ class AOPCMonitor(Hooks):
             printed once and kept in the checkpoint.
         replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
         repeats: independent draws of a random replacement.
-        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or (outputs, target) -> (N,).
         lerf: also perturb the least relevant regions first, at half as many forwards again or
             more; the other numbers stay what they are.
         seed: seed of the probe, of ties and of noise.
@@ -123,6 +128,7 @@ class AOPCMonitor(Hooks):
         images_fn: Callable[..., Any] | None = None,
         labels_fn: Callable[..., Any] | None = None,
         model_fn: Callable[..., Any] | None = None,
+        output_fn: Callable[..., Any] | None = None,
         # When.
         every_n_steps: int | Sequence[int] | None = None,
         at_validation: bool = True,
@@ -164,6 +170,7 @@ class AOPCMonitor(Hooks):
                 repeats=repeats,
                 score=cast("Score", score),
                 execution=Execution(chunk_size),
+                output_fn=output_fn,
             ),
             seed=checked_seed(seed),
             reading=BatchReading(images_fn, labels_fn),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aopc_monitor.metrics.evaluation import evaluate, num_orders, plan
 from aopc_monitor.monitor.measurement import FORWARDS_PER_BACKWARD_PASS, Measurement
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import class_outputs
+from aopc_monitor.network.outputs import class_outputs
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer

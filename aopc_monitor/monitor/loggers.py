@@ -64,7 +64,7 @@ class Keys:
         """
         endings = ("", "_gain", "_sem", *(LERF_ENDINGS if self.lerf else ()))
         kinds = [f"{name}{ending}" for name in self.heatmaps for ending in endings]
-        kinds += ["random", "confidence", "accuracy"]
+        kinds += ["random", "confidence", "accuracy", "label_accuracy"]
         keys = [key(self.prefix, probe, kind) for probe in self.probes for kind in kinds]
         keys += [key(self.prefix, "", kind) for kind in OWN_KINDS]
         return {name: record[name] for name in keys if name in record}

@@ -7,7 +7,8 @@ at once, what of an answer is the score, and the guard around a network that is 
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, is_out_of_memory
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
-from aopc_monitor.network.scores import SCORES, Score, ScoreFunction, class_outputs
+from aopc_monitor.network.outputs import class_outputs
+from aopc_monitor.network.scores import SCORES, Score, ScoreFunction
 
 __all__ = [
     "SCORES",

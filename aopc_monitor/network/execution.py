@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.layout import suits_channels_last
-from aopc_monitor.network.scores import ScoreFunction, checked_scores, class_outputs
+from aopc_monitor.network.outputs import class_outputs
+from aopc_monitor.network.scores import ScoreFunction, checked_scores
 from aopc_monitor.utilities.checks import check_positive
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
@@ -117,12 +119,19 @@ class Forward:
         layout = torch.channels_last if wanted else torch.contiguous_format
         return cls(model, execution, layout)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Outputs (M, classes) of images (M, C, H, W)."""
+    def __call__(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Outputs (M, classes) of images (M, C, H, W).
+
+        Args:
+            images: the images.
+            rows: (M,) which image of the batch each one is of, where further inputs depend on it.
+        """
         images = images.contiguous(memory_format=self.memory_format)
+        call = self._compiled if self.execution.compiled else network_in(self.model)
         with self._autocast(images.device.type):
-            answer = self._compiled(images) if self.execution.compiled else self.model(images)
-        return class_outputs(answer, len(images))
+            if isinstance(self.model, AskedNetwork):
+                return self.model(images, rows, call)
+            return class_outputs(call(images), len(images))
 
     def new_images(self, count: int, like: Tensor) -> Tensor:
         """Room for images (count, C, H, W) of the kind of `like`, laid out for the network."""
@@ -138,25 +147,26 @@ class Forward:
             return nullcontext()
         return torch.autocast(device_type, dtype=self.execution.autocast)
 
-    def _compiled(self, images: Tensor) -> Any:
-        if self.model in _NOT_COMPILED:
-            return self.model(images)
+    def _compiled(self, *inputs: Any, **named: Any) -> Any:
+        model = network_in(self.model)
+        if model in _NOT_COMPILED:
+            return model(*inputs, **named)
         try:
-            if _has_compiled_parts(self.model):
+            if _has_compiled_parts(model):
                 raise RuntimeError("the network is compiled already, for its training")
             # Where a model is only looked at, everything else runs eagerly: see `untouched`.
             with torch.compiler.set_stance("default"):
-                return _compiled_call(self.model)(self.model, images)
+                return _compiled_call(model)(model, *inputs, **named)
         except Exception as error:  # the compiler has many of its own
             if is_out_of_memory(error):  # a smaller chunk may do
                 raise
-            _NOT_COMPILED[self.model] = True
+            _NOT_COMPILED[model] = True
             warnings.warn(
                 "compiled=True: the network could not be compiled and is called as it is. "
                 f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
                 stacklevel=2,
             )
-            return self.model(images)
+            return model(*inputs, **named)
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ class TargetScore:
 
     def __call__(self, images: Tensor, image: Tensor) -> Tensor:
         """(M,) scores of images (M, C, H, W), made of the clean ones with these indices (M,)."""
-        return checked_scores(self.function, self.forward(images), self.target[image])
+        return checked_scores(self.function, self.forward(images, image), self.target[image])
 
 
 class Room:
@@ -215,8 +225,8 @@ def _compiled_call(model: nn.Module) -> Any:
     return _COMPILED[model]
 
 
-def _call(model: nn.Module, images: Tensor) -> Any:
-    return model(images)
+def _call(model: nn.Module, *inputs: Any, **named: Any) -> Any:
+    return model(*inputs, **named)
 
 
 def _has_compiled_parts(model: nn.Module) -> bool:

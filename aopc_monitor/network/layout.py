@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
+from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import class_outputs
+from aopc_monitor.network.outputs import class_outputs
 
 # What another order of summation may change in float32, amply.
 LAYOUT_TOLERANCE = 1e-3
@@ -50,10 +51,10 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
     is asked again: at the start of a training outputs may say little.
     """
     weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
-    known_weights, known = _LAYOUTS.get(model, (None, {}))
+    known_weights, known = _LAYOUTS.get(network_in(model), (None, {}))
     if known_weights != weights:
         known = {}
-        _LAYOUTS[model] = (weights, known)
+        _LAYOUTS[network_in(model)] = (weights, known)
     kind = (images.shape[1:], images.dtype, images.device)
     if kind not in known:
         known[kind] = _answers_alike(model, images[:1])
@@ -62,6 +63,8 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
 
 def _answers_alike(model: nn.Module, image: Tensor) -> bool:
     few = torch.cat([image, image.flip(-1)])  # two that differ
+    if isinstance(model, AskedNetwork):
+        model = model.of(0, 1)
     laid_out = few.to(memory_format=torch.channels_last)
     try:
         with torch.no_grad():

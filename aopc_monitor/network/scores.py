@@ -6,8 +6,8 @@ the explained class unless asked otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ from torch import Tensor
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 ScoreFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-ScoreName = Literal["probability", "logit", "log_probability"]
+ScoreName = Literal["probability", "logit", "log_probability", "sigmoid"]
 Score: TypeAlias = "ScoreName | ScoreFunction"
-SCORES = ("probability", "logit", "log_probability")
+SCORES = ("probability", "logit", "log_probability", "sigmoid")
 
 
 # Also what was half precision before somebody cast it: not the type tells, but the sum.
@@ -33,53 +33,6 @@ def check_score(score: object) -> None:
         )
 
 
-def class_outputs(outputs: Any, num_images: int) -> Tensor:
-    """The (N, classes) tensor of a network's answer.
-
-    That is the answer itself, its `.logits`, or the first tensor of that shape among several, as
-    networks with auxiliary outputs return them.
-
-    Args:
-        outputs: what the network returned.
-        num_images: N, the number of images it was given.
-
-    Raises:
-        TypeError: if there is no such tensor.
-
-    Example:
-        >>> class_outputs(torch.zeros(2, 10), num_images=2).shape
-        torch.Size([2, 10])
-    """
-    found = list(_tensors_of(outputs))
-    for tensor in found:
-        if tensor.ndim == 2 and len(tensor) == num_images:
-            if not tensor.is_floating_point():
-                raise TypeError(
-                    f"the model returned {tensor.dtype} numbers; class scores are floats"
-                )
-            return tensor
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
-    what = "tensors of shape" if len(found) > 1 else "a tensor of shape"
-    came_in = f"{what} {shapes}" if found else f"a {type(outputs).__name__}"
-    raise TypeError(
-        f"the model returned {came_in} for {num_images} images; wanted is a tensor of shape "
-        f"({num_images}, classes), or an object with one as `.logits`. Wrap the model in a module "
-        "that returns it; AOPCMonitor takes one by model_fn=, heatmaps a function by output_fn="
-    )
-
-
-def _tensors_of(outputs: Any) -> Iterator[Tensor]:
-    """The tensors of a network's answer, the likeliest first."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(getattr(outputs, "logits", None), Tensor):
-        yield outputs.logits
-    elif isinstance(outputs, (tuple, list)):
-        yield from (value for value in outputs if isinstance(value, Tensor))
-    elif isinstance(outputs, Mapping):
-        yield from (value for value in outputs.values() if isinstance(value, Tensor))
-
-
 def are_probabilities(outputs: Tensor) -> bool:
     """Whether (N, classes) outputs are probabilities already: none negative, each row summing to 1.
 
@@ -91,14 +44,18 @@ def are_probabilities(outputs: Tensor) -> bool:
     return bool((outputs >= 0).all() and ((sums - 1).abs() <= PROBABILITY_SLACK).all())
 
 
-def score_function(score: Score, clean_outputs: Tensor) -> ScoreFunction:
+def score_function(
+    score: Score, clean_outputs: Tensor, are_bounded: bool | None = None
+) -> ScoreFunction:
     """The score as a function (outputs (M, classes), target (M,)) -> (M,), for one network.
 
     Args:
-        score: "probability" (softmax over classes), "logit", "log_probability", or a function of
-            the same kind; a network that ends in sigmoids needs one.
+        score: "probability" (softmax over classes), "logit", "log_probability", "sigmoid" (of each
+            output, for independent labels), or a function of the same kind.
         clean_outputs: (N, classes) answer to unperturbed images. Where it already consists of
             probabilities, no softmax is applied again.
+        are_bounded: whether these are probabilities of independent labels already, so that no
+            sigmoid is applied again; if not given, whether all lie between 0 and 1.
 
     Raises:
         ValueError: where the score would mean something else than its name says: the logit of a
@@ -107,6 +64,10 @@ def score_function(score: Score, clean_outputs: Tensor) -> ScoreFunction:
     if not isinstance(score, str):
         return score
     check_score(score)
+    if score == "sigmoid":
+        if are_bounded is None:
+            are_bounded = bool(((clean_outputs >= 0) & (clean_outputs <= 1)).all())
+        return _of_target if are_bounded else _sigmoid_of_target
     if score == "logit":
         if are_probabilities(clean_outputs):
             raise ValueError(
@@ -117,7 +78,7 @@ def score_function(score: Score, clean_outputs: Tensor) -> ScoreFunction:
     if clean_outputs.shape[1] == 1:
         raise ValueError(
             f"score={score!r}, but the model returns one number per image, whose softmax is always "
-            "1: give score=lambda outputs, target: outputs[:, 0].sigmoid(), or similar"
+            '1: give score="sigmoid", the probability of the predicted one of two sides'
         )
     if are_probabilities(clean_outputs):
         return _of_target if score == "probability" else _log_of_target
@@ -144,6 +105,10 @@ def _of_target(outputs: Tensor, target: Tensor) -> Tensor:
 def _log_of_target(outputs: Tensor, target: Tensor) -> Tensor:
     probabilities = _of_target(outputs, target)
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def _sigmoid_of_target(outputs: Tensor, target: Tensor) -> Tensor:
+    return _of_target(outputs, target).sigmoid()
 
 
 def _softmax_of_target(outputs: Tensor, target: Tensor) -> Tensor:

@@ -192,6 +192,7 @@ def curves_of_orders(
     chunk_size: ChunkSize,
     before_each: Callable[[], None] = proceed,
     new_images: Callable[[int, Tensor], Tensor] | None = None,
+    scores_of: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The perturbation curves of a batch: f(x^(k)) of eq. 11, at the steps that are evaluated.
 
@@ -206,6 +207,7 @@ def curves_of_orders(
         chunk_size: images per forward.
         before_each: called before each chunk; raises to stop.
         new_images: makes room for images; see `perturbed_scores`.
+        scores_of: what finds the scores, `perturbed_scores` if not given.
 
     Returns:
         f(x^(k)), (orders, N, repeats, J), and k, (N, repeats, J).
@@ -220,7 +222,7 @@ def curves_of_orders(
     replacement, repeats = get_replacement(protocol.replacement), protocol.draws
     perturber = Perturber(images, replacement, low, high, steps, repeats, generator)
     with torch.no_grad():
-        scores = perturbed_scores(
+        scores = (scores_of or perturbed_scores)(
             score, perturber, rank_maps, chunk_size, before_each, new_images=new_images
         )
     if not torch.isfinite(scores).all():

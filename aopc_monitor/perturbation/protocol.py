@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score, check_score
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors, observed_data_range
 from aopc_monitor.perturbation.input_kinds import kind_of
@@ -34,8 +35,10 @@ class PerturbationProtocol:
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
-        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or (outputs, target) -> (N,).
         execution: how forwards are carried out.
+        output_fn: from what the network returns to (N, classes), where it is something else.
 
     Raises:
         ValueError: for a value that no images could fit.
@@ -49,6 +52,7 @@ class PerturbationProtocol:
     sampled_steps: int | None = None
     score: Score = "probability"
     execution: Execution = field(default_factory=Execution)
+    output_fn: OutputFunction | None = None
 
     def __post_init__(self) -> None:
         check_positive("region_size", self.region_size)
@@ -152,6 +156,7 @@ class ProtocolChoices:
     repeats: int = 1
     score: Score = "probability"
     execution: Execution = field(default_factory=Execution)
+    output_fn: OutputFunction | None = None
 
     def __post_init__(self) -> None:
         # What is not given is anything that passes: only what is given is checked.
@@ -189,6 +194,7 @@ class ProtocolChoices:
             repeats=self.repeats,
             score=self.score,
             execution=self.execution,
+            output_fn=self.output_fn,
         )
 
 

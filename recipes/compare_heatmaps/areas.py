@@ -67,7 +67,7 @@ class Comparison:
             any_of_them = next(iter(wanted.values()))
             clean = CleanBatch.of(network, images, any_of_them.score, any_of_them.execution, chunks)
             orders: list[tuple[Tensor, Order]] = [
-                (clean.heatmaps(make, network, chunks), "morf") for make in self.heatmaps.values()
+                (clean.heatmaps(make, chunks), "morf") for make in self.heatmaps.values()
             ]
             orders.append((torch.zeros_like(images[:, 0]), "random"))
             return {

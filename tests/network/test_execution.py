@@ -110,8 +110,10 @@ class Logged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.network(x)
-        self.log.layouts.append(x.is_contiguous(memory_format=torch.channels_last))
-        self.log.dtypes.append(outputs.dtype)
+        # What a network is asked to know its traits is followed by a mode, and not meant here.
+        if torch._C._len_torch_function_stack() == 0:
+            self.log.layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+            self.log.dtypes.append(outputs.dtype)
         return outputs
 
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from aopc_monitor.network.scores import are_probabilities, class_outputs, score_function
+from aopc_monitor.network.scores import are_probabilities, score_function
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 5.0]])
 TARGET = torch.tensor([0, 1])
@@ -60,33 +59,15 @@ def test_scores_that_would_mean_something_else_are_refused() -> None:
         score_function("probability", torch.zeros(4, 1))
 
 
-def test_logits_attribute_is_found() -> None:
-    assert class_outputs(SimpleNamespace(logits=LOGITS), 2) is LOGITS
-
-
-@pytest.mark.parametrize(
-    "outputs",
-    [
-        (LOGITS, LOGITS + 1),
-        [torch.zeros(2, 5, 4, 4), LOGITS],
-        {"loss": torch.tensor(1.0), "a": LOGITS},
-    ],
-)
-def test_first_tensor_of_the_right_shape_among_several_is_found(outputs: Any) -> None:
-    assert class_outputs(outputs, 2) is LOGITS
-
-
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        (torch.zeros(2, 3, 4), r"returned a tensor of shape \(2, 3, 4\) for 2 images"),
-        (torch.zeros(2), r"shape \(2,\)"),
-        (torch.zeros(5, 3), r"shape \(5, 3\) for 2 images"),
-        ((LOGITS[None], LOGITS[0]), r"returned tensors of shape \(1, 2, 3\), \(3,\)"),
-        ("logits", "returned a str"),
-        (torch.zeros(2, 3, dtype=torch.long), "torch.int64"),
-    ],
-)
-def test_other_answers_are_named(outputs: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        class_outputs(outputs, 2)
+def test_independent_labels_are_scored_by_their_sigmoids() -> None:
+    values = score_function("sigmoid", LOGITS)(LOGITS, TARGET)
+    torch.testing.assert_close(values.float(), torch.tensor([2.0, 0.2]).sigmoid())
+    probabilities = LOGITS.sigmoid()
+    # A softmax of several columns that do not sum to 1, and no sigmoid of what is one already.
+    same = score_function("sigmoid", probabilities)(probabilities, TARGET)
+    torch.testing.assert_close(same, values)
+    # Small logits may lie between 0 and 1, too: whoever knows says so.
+    small = torch.full((2, 3), 0.5)
+    assert score_function("sigmoid", small, False)(small, TARGET).tolist() == pytest.approx(
+        [0.6224593] * 2
+    )

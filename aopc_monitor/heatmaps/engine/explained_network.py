@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.network.scores import class_outputs
+from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
+from aopc_monitor.network.outputs import OutputFunction, class_outputs
 
-OutputFunction: TypeAlias = Callable[[Any], Tensor]
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -19,22 +18,23 @@ class Network:
     """From images to (N, classes) outputs.
 
     Args:
-        model: network that returns (N, classes), an object with that as `.logits`, or several
-            tensors, of which the first of that shape counts.
+        model: network that returns (N, classes), or something that holds it (`chosen_output`).
         output_fn: from what the model returns to (N, classes), if it is something else.
         widen: computes a model whose parameters are in half precision with copies of them in
             float32, since signals of a backward pass underflow in float16.
 
     Attributes:
-        model: the model.
+        model: the model, whose layers have the names that users know.
         dtype: precision of the images it is given, None for that of the images themselves.
     """
 
     def __init__(
         self, model: nn.Module, output_fn: OutputFunction | None = None, *, widen: bool = True
     ) -> None:
-        self.model = model
-        self.output_fn = output_fn
+        if output_fn is not None:  # of the heatmap, in place of another one
+            inputs = model.inputs if isinstance(model, AskedNetwork) else ()
+            model = AskedNetwork(network_in(model), Reading(output_fn), inputs)
+        self.model, self._called = network_in(model), model
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         halves = {name for name, tensor in tensors.items() if tensor.dtype in HALF}
         self.dtype = torch.float32 if halves and widen else None
@@ -46,11 +46,9 @@ class Network:
         """(N, classes) outputs, on the graph of the images."""
         if self._wide:
             with _default_dtype(torch.float32):
-                answer = torch.func.functional_call(self.model, self._wide, (images,))
+                answer = torch.func.functional_call(self._called, self._wide, (images,))
         else:
-            answer = self.model(images)
-        if self.output_fn is not None:
-            answer = self.output_fn(answer)
+            answer = self._called(images)
         return class_outputs(answer, len(images))
 
     def prepared(self, images: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
+from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
@@ -80,6 +82,7 @@ def area_over_perturbation_curve(
     repeats: int = 1,
     sampled_steps: int | None = None,
     score: Score = "probability",
+    output_fn: OutputFunction | None = None,
     target: Tensor | None = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
@@ -105,8 +108,10 @@ def area_over_perturbation_curve(
         sampled_steps: J, how many of the steps are evaluated for each image: one drawn from each of
             J parts of 1 ... L, so that the area is unbiased at L / J times fewer forwards; all if
             not given.
-        score: f: "probability", "logit", "log_probability", or a callable
-            (outputs (M, classes), target (M,)) -> (M,).
+        score: f: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or a callable (outputs (M, classes), target (M,)) -> (M,).
+        output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
+            tensor in it.
         target: (N,) explained class; the prediction on the clean image if not given.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
@@ -133,13 +138,23 @@ def area_over_perturbation_curve(
     refuse_unknown("area_over_perturbation_curve", unknown)
     execution = execution or Execution()
     protocol = PerturbationProtocol(
-        region_size, steps, data_range, replacement, repeats, sampled_steps, score, execution
+        region_size,
+        steps,
+        data_range,
+        replacement,
+        repeats,
+        sampled_steps,
+        score,
+        execution,
+        output_fn,
     )
     images = checked_inputs(images)
     protocol.warn_outside(images)
     with network_of(model, images) as (network, images), untouched(network):
         chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
-        clean = CleanBatch.of(network, images, protocol.score, execution, chunks, target)
+        clean = CleanBatch.of(
+            network, images, protocol.score, execution, chunks, target, output_fn=output_fn
+        )
         generator = generator or generator_for(images, seed=0)
         (result,) = results_of_orders(clean, protocol, [(heatmaps, order)], generator, chunks)
     return result
@@ -170,9 +185,16 @@ def batch_results(
     """
     with network_of(model, images) as (network, images), untouched(network, seed):
         chunks = sizes.of(network, images)
-        clean = CleanBatch.of(network, images, protocol.score, protocol.execution, chunks)
+        clean = CleanBatch.of(
+            network,
+            images,
+            protocol.score,
+            protocol.execution,
+            chunks,
+            output_fn=protocol.output_fn,
+        )
         if not isinstance(heatmap, Tensor):
-            heatmap = clean.heatmaps(heatmap, network, chunks)
+            heatmap = clean.heatmaps(heatmap, chunks)
         generator = generator_for(images, seed)
         return results_of_orders(
             clean, protocol, [(heatmap, order) for order in orders], generator, chunks
@@ -206,9 +228,10 @@ def results_of_orders(
         orders,
         protocol,
         generator,
-        chunks.forward,
+        clean.chunk_size(chunks),
         before_each,
         clean.forward.new_images,
+        scores_in_company if clean.company else None,
     )
     forwards = protocol.forwards(len(clean.images), len(orders))
     return [

@@ -84,7 +84,8 @@ def aopc_bounds(
         data_range: (low, high) of valid inputs, numbers or one per channel.
         replacement: what regions become: "mean", "blur", "constant", or a `Replacement`. A random
             one is drawn once per image: a search would else find the luckiest noise.
-        score: "probability", "logit", "log_probability", or (outputs, target) -> (N,).
+        score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
+            number per image), or (outputs, target) -> (N,).
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64

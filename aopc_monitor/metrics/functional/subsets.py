@@ -80,7 +80,7 @@ class SubsetChoices:
         region_size: side of a feature in pixels.
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
-        score: "logit", "probability", "log_probability", or (outputs, target) -> (N,).
+        score: "logit", "probability", "log_probability", "sigmoid", or (outputs, target) -> (N,).
         execution: how forwards are carried out.
 
     Raises:

@@ -82,11 +82,17 @@ def sample_of(
         precision.forward_context(),
         untouched(network, measurement.seed),
     ):
-        clean = CleanBatch.of(network, on_device, protocol.score, protocol.execution, sizes)
+        clean = CleanBatch.of(
+            network,
+            on_device,
+            protocol.score,
+            protocol.execution,
+            sizes,
+            output_fn=protocol.output_fn,
+        )
         maps = {
             name: clean.heatmaps(
                 with_data_range(heatmap, protocol.data_range),
-                network,
                 sizes,
                 lambda: stop_if_asked(trainer),
             )

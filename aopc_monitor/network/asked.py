@@ -1,0 +1,265 @@
+"""A network as it is asked: from images alone to (N, classes) outputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.network.chunks import is_out_of_memory
+from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs
+from aopc_monitor.network.scores import Score, score_function
+from aopc_monitor.network.traits import Traits, traits_of
+
+# What a forward takes after the images: one row for each image, by position or by name.
+Inputs: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the answers of a network are read.
+
+    Attributes:
+        output_fn: from what it returns to (N, classes); the usual choice if not given.
+        sides: for one number per image, "logit" or "probability": it becomes a column for each
+            side, 0 and 1, of which the larger one is the prediction.
+    """
+
+    output_fn: OutputFunction | None = None
+    sides: Literal["logit", "probability"] | None = None
+
+    def outputs(self, answer: Any, num_images: int) -> Tensor:
+        """(N, classes) outputs, on the graph of the answer.
+
+        Example:
+            >>> Reading(sides="logit").outputs(torch.tensor([3.0, -1.0]), num_images=2)
+            tensor([[-1.5000,  1.5000],
+                    [ 0.5000, -0.5000]])
+        """
+        outputs = class_outputs(self.chosen(answer), num_images)
+        if self.sides == "logit":  # the softmax over both columns is the sigmoid
+            return torch.cat([-outputs / 2, outputs / 2], dim=1)
+        if self.sides == "probability":
+            return torch.cat([1 - outputs, outputs], dim=1)
+        return outputs
+
+    def chosen(self, answer: Any) -> Any:
+        """The part of an answer that the user's function chooses."""
+        return answer if self.output_fn is None else self.output_fn(answer)
+
+
+class AskedNetwork(nn.Module):
+    """A network that is given images alone and returns (N, classes), whatever it is inside.
+
+    Args:
+        network: the network.
+        reading: how its answers are read.
+        inputs: what its forward takes after the images: tensors of one row for each image of a
+            batch, in a tuple, or by name. What is no tensor goes with all images.
+    """
+
+    def __init__(
+        self, network: nn.Module, reading: Reading | None = None, inputs: Inputs = ()
+    ) -> None:
+        super().__init__()
+        self.network, self.reading, self.inputs = network, reading or Reading(), inputs
+        self.training = network.training
+
+    def forward(
+        self,
+        images: Tensor,
+        rows: Tensor | None = None,
+        call: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """(M, classes) outputs of images (M, C, H, W).
+
+        Args:
+            images: the images.
+            rows: (M,) of which image of the batch each one is; of all in turn if not given, or of
+                the only one.
+            call: what is called in place of the network.
+        """
+        return self.reading.outputs(self.answer(images, rows, call), len(images))
+
+    def answer(
+        self,
+        images: Tensor,
+        rows: Tensor | None = None,
+        call: Callable[..., Any] | None = None,
+    ) -> Any:
+        """What the network returns."""
+        call = call or self.network
+        if not self.inputs:
+            return call(images)
+        inputs = selected(self.inputs, len(images), rows)
+        if isinstance(inputs, Mapping):
+            return call(images, **inputs)
+        return call(images, *inputs)
+
+    def of(self, start: int, end: int) -> AskedNetwork:
+        """The same for the images of the batch from a start to an end."""
+        rows = torch.arange(start, end)
+        return AskedNetwork(self.network, self.reading, selected(self.inputs, end - start, rows))
+
+
+def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
+    """The rows of further inputs that go with so many images.
+
+    Raises:
+        ValueError: for inputs of another number of images, where nothing tells which goes where.
+
+    Example:
+        >>> ages = torch.tensor([[40.0], [7.0]])
+        >>> selected((ages, "both"), 3, rows=torch.tensor([1, 1, 0]))[0].flatten().tolist()
+        [7.0, 7.0, 40.0]
+    """
+    if isinstance(inputs, Mapping):
+        return {name: _selected(entry, count, rows) for name, entry in inputs.items()}
+    return tuple(_selected(entry, count, rows) for entry in inputs)
+
+
+def _selected(entry: Any, count: int, rows: Tensor | None) -> Any:
+    if not isinstance(entry, Tensor) or entry.ndim == 0:
+        return entry
+    if rows is not None:
+        return entry.index_select(0, rows.to(entry.device))
+    if len(entry) == count:
+        return entry
+    if len(entry) == 1:
+        return entry.expand(count, *entry.shape[1:])
+    raise ValueError(
+        f"inputs_fn gave {len(entry)} rows, and the network is asked for {count} images: a heatmap "
+        "that asks for others than its images is given them one by one"
+    )
+
+
+def network_in(model: nn.Module) -> nn.Module:
+    """The network itself, which what is found out about it is kept for."""
+    return model.network if isinstance(model, AskedNetwork) else model
+
+
+class ForwardError(RuntimeError):
+    """A network cannot be asked with what it was given."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a network is asked for a score.
+
+    Attributes:
+        network: what is asked; the network itself where that returns (N, classes) for images alone.
+        score: what the score is for it.
+        images_meet: whether its answer to an image depends on the others of the batch.
+        refused: what it raised when it was first asked, if it did.
+    """
+
+    network: nn.Module
+    score: Score
+    images_meet: bool = False
+    refused: Exception | None = None
+
+    @contextmanager
+    def explaining_errors(self, images: Tensor) -> Iterator[None]:
+        """Say what a network was given that raises whenever it is asked.
+
+        Raises:
+            ForwardError: in place of an error of the network's own forward.
+        """
+        try:
+            yield
+        except Exception as error:  # whatever a forward may raise
+            is_known = isinstance(error, OutputError) or is_out_of_memory(error)
+            if is_known or type(error) is not type(self.refused):
+                raise
+            what = "its further inputs" if has_inputs(self.network) else "the images alone"
+            text = shortened(str(error))
+            raise ForwardError(
+                f"forward was given {what}, {tuple(images.shape)}, and raised "
+                f"{type(error).__name__}: {text}. If it takes a whole batch or more than images, "
+                "give model_fn=, which wraps the network in one that takes images, or inputs_fn= "
+                "for what it takes after them (both of AOPCMonitor; elsewhere wrap it yourself)"
+            ) from error
+
+
+def shortened(text: str, most: int = 300) -> str:
+    r"""The first line of a text, or of that what fits: errors may print a whole network.
+
+    Example:
+        >>> shortened("wrong shape\nNet(\n  (0): Linear)")
+        'wrong shape'
+    """
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def has_inputs(model: nn.Module) -> bool:
+    """Whether a network is given more than images."""
+    return isinstance(model, AskedNetwork) and bool(model.inputs)
+
+
+def asked_for(
+    network: nn.Module,
+    images: Tensor,
+    score: Score,
+    output_fn: OutputFunction | None = None,
+    inputs: Inputs = (),
+) -> Asked:
+    """How a network is to be asked for a score; warns where it does not look like it, once.
+
+    Args:
+        network: the network, inside `untouched`.
+        images: (N, C, H, W).
+        score: what f is to be.
+        output_fn: from what the network returns to (N, classes).
+        inputs: what its forward takes after the images, one row for each image.
+    """
+    reading = Reading(output_fn)
+    plain = network
+    if output_fn is not None or inputs:
+        plain = AskedNetwork(network, reading, inputs)
+    try:
+        traits = traits_of_asked(network, images, output_fn, inputs)
+    except Exception as error:  # what is wrong with the network comes again where it counts
+        return Asked(plain, score, refused=error)
+    for doubt in new_doubts(network, traits.doubts(score)):
+        warnings.warn(doubt, stacklevel=2)
+    if score == "sigmoid" and traits.output.num_classes == 1:
+        reading = Reading(output_fn, "probability" if traits.is_bounded else "logit")
+        sided = AskedNetwork(network, reading, inputs)
+        return Asked(sided, "probability", traits.images_meet)
+    if score == "sigmoid":
+        score = score_function("sigmoid", traits.output.outputs, traits.is_bounded)
+    return Asked(plain, score, traits.images_meet)
+
+
+def traits_of_asked(
+    network: nn.Module,
+    images: Tensor,
+    output_fn: OutputFunction | None = None,
+    inputs: Inputs = (),
+) -> Traits:
+    """The traits of a network that is read and given inputs so."""
+    plain = AskedNetwork(network, Reading(output_fn), inputs)
+
+    def answer(few: Tensor, rows: Tensor) -> Any:
+        return plain.reading.chosen(plain.answer(few, rows))
+
+    return traits_of(network, images, answer, kind=output_fn)
+
+
+# As long as the networks exist.
+_TOLD = WeakIdKeyDictionary()
+
+
+def new_doubts(network: nn.Module, doubts: Sequence[str]) -> list[str]:
+    """Those of these doubts that were not told of this network before; they count as told now."""
+    told = _TOLD.setdefault(network, set())
+    new = [doubt for doubt in doubts if doubt not in told]
+    told.update(new)
+    return new

@@ -1,0 +1,139 @@
+"""Which tensor of a network's answer is explained: its (N, classes) outputs.
+
+What a network returns may be a tensor, an object, a tuple or a dict with several of them. The
+choice is made by name first and then by shape; it is always the same for the same kind of answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+OutputFunction: TypeAlias = Callable[[Any], Any]
+# What class scores are usually called, the likeliest first.
+OUTPUT_NAMES = ("logits", "out", "output", "preds", "prediction", "scores")
+
+
+class OutputError(TypeError):
+    """What a network returned holds no class scores."""
+
+
+@dataclass(frozen=True)
+class ChosenOutput:
+    """The tensor that is explained, and what else might have been.
+
+    Attributes:
+        outputs: (N, classes).
+        place: how people would write where it was, such as "['logits']"; "" for the whole answer.
+        by_name: whether a usual name told which one is meant.
+        others: the other tensors of N rows by their place, with their columns.
+    """
+
+    outputs: Tensor
+    place: str
+    by_name: bool
+    others: Mapping[str, int]
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of columns."""
+        return self.outputs.shape[1]
+
+    def told(self) -> str:
+        """Which one it is, for people; "" where there is nothing to choose.
+
+        Example:
+            >>> import torch
+            >>> chosen_output((torch.zeros(2, 64), torch.zeros(2, 10)), num_images=2).told()
+            'answer[0] of 64 columns is explained, not answer[1] of 10'
+        """
+        if not self.place:
+            return ""
+        told = f"answer{self.place} of {self.num_classes} columns is explained"
+        others = [f"answer{place} of {columns}" for place, columns in self.others.items()]
+        return f"{told}, not {' or '.join(others)}" if others else told
+
+
+def class_outputs(outputs: Any, num_images: int) -> Tensor:
+    """The (N, classes) tensor of a network's answer: see `chosen_output`.
+
+    Example:
+        >>> import torch
+        >>> class_outputs({"loss": torch.zeros(()), "logits": torch.zeros(2, 10)}, 2).shape
+        torch.Size([2, 10])
+    """
+    return chosen_output(outputs, num_images).outputs
+
+
+def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
+    """Choose what is explained.
+
+    That is the answer itself; in an object or a dict what has a usual name; else the first tensor
+    of shape (N, classes) among several, as networks with auxiliary outputs return them; else the
+    first of shape (N,), which is taken for (N, 1).
+
+    Args:
+        outputs: what the network returned.
+        num_images: N, the number of images it was given.
+
+    Raises:
+        OutputError: if there is no such tensor.
+    """
+    found = dict(_tensors_of(outputs))
+    fitting = {
+        place: tensor
+        for place, tensor in found.items()
+        if tensor.ndim in (1, 2) and len(tensor) == num_images
+    }
+    named = [place for place in _usual_places(outputs) if place in fitting]
+    by_shape = sorted(fitting, key=lambda place: fitting[place].ndim == 1)  # a stable sort
+    if not by_shape:
+        raise OutputError(_not_found(outputs, list(found.values()), num_images))
+    place = (named or by_shape)[0]
+    columns = {p: t.shape[1] for p, t in fitting.items() if t.ndim == 2 and p != place}
+    chosen = fitting[place]
+    if not chosen.is_floating_point():
+        raise OutputError(f"the model returned {chosen.dtype} numbers; class scores are floats")
+    if chosen.ndim == 1:
+        chosen = chosen[:, None]
+    return ChosenOutput(chosen, place, bool(named), columns)
+
+
+def _tensors_of(outputs: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a network's answer by their places."""
+    entries: Any
+    if isinstance(outputs, Tensor):
+        entries = [("", outputs)]
+    elif isinstance(outputs, Mapping):
+        entries = [(f"[{key!r}]", value) for key, value in outputs.items()]
+    elif isinstance(outputs, (tuple, list)):
+        names = getattr(outputs, "_fields", range(len(outputs)))
+        entries = zip(map(_place_in_tuple, names), outputs, strict=True)
+    else:
+        entries = [(f".{name}", getattr(outputs, name, None)) for name in OUTPUT_NAMES]
+    yield from ((place, value) for place, value in entries if isinstance(value, Tensor))
+
+
+def _place_in_tuple(name: Any) -> str:
+    return f".{name}" if isinstance(name, str) else f"[{name}]"
+
+
+def _usual_places(outputs: Any) -> list[str]:
+    """Where usual names would stand."""
+    if isinstance(outputs, Mapping):
+        return [f"[{name!r}]" for name in OUTPUT_NAMES]
+    return [f".{name}" for name in OUTPUT_NAMES]
+
+
+def _not_found(outputs: Any, found: list[Tensor], num_images: int) -> str:
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
+    what = "tensors of shape" if len(found) > 1 else "a tensor of shape"
+    came_in = f"{what} {shapes}" if found else f"a {type(outputs).__name__}"
+    return (
+        f"the model returned {came_in} for {num_images} images; wanted is a tensor of shape "
+        f"({num_images}, classes), or an object with one as `.logits`. Give output_fn=, a function "
+        "from what the model returns to that; AOPCMonitor also takes another network by model_fn="
+    )

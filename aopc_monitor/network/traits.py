@@ -1,0 +1,190 @@
+"""What a few images tell of a network: what it returns, and whether images see each other.
+
+Asked once for each state of its weights, before anything is measured; nothing of the network or of
+the random generators changes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.outputs import ChosenOutput, chosen_output
+from aopc_monitor.network.scores import PROBABILITY_SLACK, are_probabilities
+
+ASKED_IMAGES = 4
+# What another number of images at once may change in float32, amply, of what images change.
+COMPANY_TOLERANCE = 1e-3
+# An embedding of unit length.
+UNIT_LENGTH_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of a network.
+
+    Attributes:
+        output: its answer to a few images.
+        is_bounded: whether these are probabilities already, by a sigmoid or a softmax of its own.
+        images_meet: whether the answer to an image depends on the others of its batch.
+    """
+
+    output: ChosenOutput
+    is_bounded: bool
+    images_meet: bool
+
+    def doubts(self, score: object) -> list[str]:
+        """What the score takes for granted and the answers do not look like, for people."""
+        return [
+            *_doubts_about_choice(self.output),
+            *_doubts_about_kind(self.output.outputs, self.is_bounded, score),
+            *([_ABOUT_COMPANY] if self.images_meet else []),
+        ]
+
+
+_ABOUT_COMPANY = (
+    "the model's answer to an image depends on the other images of the batch (normalisation "
+    "without running statistics, attention over the batch, ...): an image is then scored and "
+    "explained among the same others, whatever the chunk size, and the numbers belong to these "
+    "batches of images"
+)
+
+
+def _doubts_about_choice(output: ChosenOutput) -> list[str]:
+    found = []
+    columns = {output.num_classes, *output.others.values()}
+    if not output.by_name and len(columns) > 1:
+        found.append(
+            f"the model returns several tensors: {output.told()}, and nothing tells which one is "
+            f"meant: give output_fn=, such as lambda answer: answer{output.place}"
+        )
+    lengths = output.outputs.detach().double().norm(dim=1)
+    have_length_1 = bool(((lengths - 1).abs() < UNIT_LENGTH_TOLERANCE).all())
+    # A class that is certain is a row of length one, too.
+    if output.num_classes > 1 and have_length_1 and not are_probabilities(output.outputs):
+        found.append(
+            f"the model's rows of {output.num_classes} outputs have length 1, as embeddings have, "
+            "and not class scores: give output_fn="
+        )
+    return found
+
+
+def _doubts_about_kind(outputs: Tensor, is_bounded: bool, score: object) -> list[str]:
+    by_softmax = score in ("probability", "log_probability")
+    if not by_softmax or not is_bounded or outputs.shape[1] == 1:
+        return []
+    if are_probabilities(outputs):
+        return []
+    return [
+        f"the model returns numbers from 0 to 1 whose rows do not sum to 1, and score={score!r} "
+        'is a softmax over them: for independent labels give score="sigmoid"'
+    ]
+
+
+def traits_of(
+    network: nn.Module, images: Tensor, answer: Callable[[Tensor, Tensor], Any], kind: object = None
+) -> Traits:
+    """Ask a network, unless that was done under the same weights.
+
+    Args:
+        network: what its answers are kept for.
+        images: (N, C, H, W) of the kind that it will be given; a few are made of a single one.
+        answer: from images, and of which of these each one is, to what the network returns, by way
+            of `output_fn` if there is one.
+        kind: what else its answer depends on, such as that function.
+
+    Raises:
+        TypeError: if no outputs are found in the answer.
+    """
+    weights = sum(0 if p.is_inference() else p._version for p in network.parameters())
+    key = (weights, kind, images.shape[1:], images.dtype, images.device)
+    known = _TRAITS.get(network)
+    if known is None or known[0] != key:
+        known = (key, _asked(network, images, answer))
+        _TRAITS[network] = known
+    traits: Traits = known[1]
+    return traits
+
+
+# As long as the networks exist; these are facts, not settings.
+_TRAITS = WeakIdKeyDictionary()
+
+
+def _asked(network: nn.Module, images: Tensor, answer: Callable[[Tensor, Tensor], Any]) -> Traits:
+    few, rows = _few(images)
+    watch = _BoundedWatch()
+
+    def outputs(count: int) -> ChosenOutput:
+        # Each time from the same random numbers, and with images that it may write into.
+        asked = few[:count].clone()
+        with torch.no_grad(), untouched(network), watch:
+            return chosen_output(answer(asked, rows[:count]), count)
+
+    together = outputs(ASKED_IMAGES)
+    return Traits(
+        together,
+        _are_bounded(together.outputs, watch),
+        _differs(outputs(2).outputs, together.outputs),
+    )
+
+
+def _few(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Four images that differ, also by their means, and which ones they are made of."""
+    few = images[:ASKED_IMAGES].detach()
+    made = torch.cat([few, 0.5 * few.flip(-1), 0.75 * few.flip(-2), 0.25 * few])
+    return made[:ASKED_IMAGES], torch.arange(len(few)).repeat(4)[:ASKED_IMAGES]
+
+
+def _differs(alone: Tensor, together: Tensor) -> bool:
+    """Whether the answer to two images depends on two more, by more than rounding."""
+    spread = (together.amax(dim=0) - together.amin(dim=0)).max()
+    # Half precision has an epsilon of its own.
+    tolerance = max(COMPANY_TOLERANCE, 8 * torch.finfo(together.dtype).eps)
+    difference = (alone - together[: len(alone)]).abs().max()
+    rounding = 64 * torch.finfo(together.dtype).eps * together.abs().max()
+    return bool(difference > tolerance * spread + rounding)
+
+
+def _are_bounded(outputs: Tensor, watch: _BoundedWatch) -> bool:
+    if bool((outputs < -PROBABILITY_SLACK).any() | (outputs > 1 + PROBABILITY_SLACK).any()):
+        return False
+    # A scripted or exported network hides its operations; its values alone must tell.
+    return outputs in watch.bounded if watch.has_seen_any else True
+
+
+_BOUNDED = frozenset({"sigmoid", "sigmoid_", "expit", "hardsigmoid", "softmax"})
+_REARRANGING = frozenset(
+    {"__getitem__", "cat", "concat", "contiguous", "double", "flatten", "float", "mean", "reshape"}
+    | {"select", "squeeze", "stack", "t", "to", "transpose", "unbind", "unsqueeze", "view"}
+)
+
+
+class _BoundedWatch(TorchFunctionMode):
+    """Follows what comes out of sigmoids and softmaxes as long as it is only rearranged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_seen_any = False
+        self.bounded: Any = WeakIdKeyDictionary()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if isinstance(result, Tensor) and result.is_floating_point() and name not in _REARRANGING:
+            self.has_seen_any = True
+        if name in _BOUNDED or (name in _REARRANGING and self._holds_bounded(args)):
+            made = result if isinstance(result, (tuple, list)) else [result]
+            self.bounded.update({tensor: True for tensor in made if isinstance(tensor, Tensor)})
+        return result
+
+    def _holds_bounded(self, args: Any) -> bool:
+        first = args[0] if args else None
+        several = first if isinstance(first, (tuple, list)) else [first]
+        return any(isinstance(tensor, Tensor) and tensor in self.bounded for tensor in several)
