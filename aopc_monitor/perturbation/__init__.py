@@ -23,10 +23,14 @@ from aopc_monitor.perturbation.protocol import PerturbationProtocol as Perturbat
 from aopc_monitor.perturbation.protocol import ProtocolChoices as ProtocolChoices
 from aopc_monitor.perturbation.regions import Grid as Grid
 from aopc_monitor.perturbation.regions import Order as Order
+from aopc_monitor.perturbation.regions import perturbation_order as perturbation_order
+from aopc_monitor.perturbation.regions import rank_map as rank_map
+from aopc_monitor.perturbation.regions import region_relevance as region_relevance
 from aopc_monitor.perturbation.regions import suggested_region_size as suggested_region_size
 from aopc_monitor.perturbation.replacements import *  # noqa: F403  (the rows of its table)
 from aopc_monitor.perturbation.replacements import REPLACEMENTS as REPLACEMENTS
 from aopc_monitor.perturbation.replacements import Replacement as Replacement
+from aopc_monitor.perturbation.replacements import get_replacement as get_replacement
 from aopc_monitor.perturbation.steps import Strata as Strata
 from aopc_monitor.utilities.randomness import content_of as content_of
 from aopc_monitor.utilities.randomness import generator_for as generator_for
@@ -37,6 +41,7 @@ if not TYPE_CHECKING:
         *("DataRange", "normalized_data_range", "observed_data_range"),
         *("INPUT_KINDS", "InputKind", "kind_of"),
         *("Grid", "Order", "suggested_region_size", "Strata"),
+        *("perturbation_order", "rank_map", "region_relevance", "get_replacement"),
         *("Imputation", "REPLACEMENTS", "Replacement", "content_of", "generator_for"),
         *("PerturbationProtocol", "ProtocolChoices", "SUGGESTED_SAMPLED_STEPS"),
         *(replacement.__name__ for replacement in REPLACEMENTS.values()),

@@ -185,6 +185,6 @@ def get_replacement(replacement: str | Replacement) -> Replacement:
     if not isinstance(replacement, Replacement):
         raise TypeError(
             f"replacement={replacement!r} is neither a name nor a callable with is_random and "
-            "fresh_each_step: see aopc_monitor.perturbation.replacements.Replacement"
+            "fresh_each_step: see aopc_monitor.perturbation.Replacement"
         )
     return replacement
