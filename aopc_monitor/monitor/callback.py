@@ -207,7 +207,7 @@ class AOPCMonitor(Hooks):
     # State
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what Lightning hangs on callbacks: methods of the module, and so all of it."""
+        """Leave out what Lightning hangs on callbacks: methods of the module, and so all of it."""
         return {k: value for k, value in vars(self).items() if k not in ("log", "log_dict")}
 
     @property

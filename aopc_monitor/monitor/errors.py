@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from enum import IntEnum
@@ -50,6 +51,32 @@ def text_of(error: Exception) -> str:
     except Exception:  # a user's own exception class
         text = "(an error whose text cannot be made)"
     return text if known else f"{type(error).__name__}: {text}"
+
+
+class _Terminal(logging.Handler):
+    """Prints, unless a handler of the program itself writes to the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        terminals = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        if not any(getattr(h, "stream", self) in terminals for h in logging.root.handlers):
+            print(self.format(record))
+
+
+_LOGGER = logging.getLogger("aopc_monitor")
+if not _LOGGER.handlers:  # a module that is imported once more must not print twice
+    _LOGGER.addHandler(_Terminal())
+if _LOGGER.level == logging.NOTSET:
+    _LOGGER.setLevel(logging.INFO)
+
+
+def tell(text: str) -> None:
+    """Log a line for people under the name `aopc_monitor`; a bare terminal shows it, too.
+
+    Example:
+        >>> tell("no images")
+        AOPCMonitor: no images
+    """
+    _LOGGER.info("AOPCMonitor: %s", text)
 
 
 def warn(text: str) -> None:

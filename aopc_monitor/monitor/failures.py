@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aopc_monitor.monitor.errors import EvaluationError, Outcome, text_of, warn
+from aopc_monitor.monitor.errors import EvaluationError, Outcome, tell, text_of, warn
 from aopc_monitor.monitor.loggers import publish
 from aopc_monitor.monitor.trainers import callbacks_watching
 
@@ -24,6 +24,7 @@ class Failures:
         total: of this training, runs before a resume included.
         in_a_row: since the last success.
         last_step: where the last one was.
+        last_reason: why it was.
         is_off: whether what fails has been given up.
         task: what fails, for people.
         without: what it then goes on without.
@@ -32,6 +33,7 @@ class Failures:
     total: int = 0
     in_a_row: int = 0
     last_step: int = -1
+    last_reason: str = ""
     is_off: bool = False
     task: str = "evaluate"
     without: str = "the monitor"
@@ -49,6 +51,7 @@ class Failures:
         self.total += 1
         self.in_a_row += 1
         self.last_step = step
+        self.last_reason = reason
         # Once is enough: each further look would change the training again.
         modified = outcome is Outcome.MODEL_MODIFIED
         self.is_off = modified or self.in_a_row >= MOST_IN_A_ROW
@@ -71,7 +74,7 @@ class Attempts:
         self.failures = Failures()
 
     def begin_anew(self, total: int | None = None) -> None:
-        """For another run of the same training, which had so many failures before."""
+        """Begin another run of the same training, which had so many failures before."""
         self.failures = Failures(total=self.failures.total if total is None else total)
 
     def make(
@@ -103,8 +106,20 @@ class Attempts:
         text = self.failures.failed(trainer.global_step, reason, outcome)
         if trainer.is_global_zero:
             warn(text)
+            if self.failures.is_off:
+                tell(f"switched off at step {trainer.global_step}")
         if trainer.state.fn == "fit":
             publish(trainer, {self.key: float(self.failures.total)})
+
+    def conclude(self, trainer: Trainer) -> None:
+        """Tell at the end of a training whether evaluations failed: warnings may be ignored."""
+        failures = self.failures
+        if failures.total and trainer.is_global_zero:
+            last = f", the last at step {failures.last_step}: {failures.last_reason}"
+            tell(
+                f"{failures.total} evaluations failed in this training"
+                f"{last if failures.last_reason else ''}"
+            )
 
     def refuse_if_awaited(self, trainer: Trainer, prefix: str, history: Sequence[Any]) -> None:
         """Raise if callbacks wait for a value: they would end the training later, at a validation.

@@ -86,6 +86,7 @@ class Hooks(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network as training leaves it."""
         self._watch.look(trainer, pl_module, figures=True, is_last=True)
+        self._look.attempts.conclude(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe of a validation outside training."""
@@ -128,7 +129,7 @@ class Hooks(Callback):
             publish(trainer, self._look.evaluate_alone(trainer, pl_module))
 
     def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Into what `trainer.validate` and `trainer.test` return."""
+        """Add to what `trainer.validate` and `trainer.test` return."""
         metrics = self._look.evaluate_alone(trainer, pl_module)
         # The same on every process already, but for the wall time.
         pl_module.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.cost import Overhead, plan_of
-from aopc_monitor.monitor.errors import EvaluationError, Outcome
+from aopc_monitor.monitor.errors import EvaluationError, Outcome, tell
 from aopc_monitor.monitor.failures import Attempts
 from aopc_monitor.monitor.loggers import Keys, key, record_of
 from aopc_monitor.monitor.measurement import Measurement, evaluate_on_all_processes
@@ -116,7 +116,7 @@ class Look:
     def say(self, trainer: Trainer, line: str) -> None:
         """Tell people a line, once."""
         if trainer.is_global_zero and line not in self._said:
-            print(f"AOPCMonitor: {line}")
+            tell(line)
         self._said.add(line)
 
     def key(self, kind: str) -> str:

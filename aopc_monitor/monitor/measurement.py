@@ -16,7 +16,7 @@ from torch import nn
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.monitor.consensus import stop_if_asked, together
-from aopc_monitor.monitor.errors import text_of, warn
+from aopc_monitor.monitor.errors import tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
@@ -161,7 +161,7 @@ def _own_share(
 
 
 def device_of(network: nn.Module, pl_module: LightningModule) -> torch.device:
-    """Of a part that `model_fn` chose; of the whole for one that hides what it is made of."""
+    """Where a part that `model_fn` chose is; one that hides its tensors is where the whole is."""
     tensors = chain(network.parameters(), network.buffers())
     device: torch.device = pl_module.device
     return next((tensor.device for tensor in tensors), device)
@@ -192,7 +192,7 @@ def report_heatmaps(
 
     line, is_fine = together(trainer, work)
     if trainer.is_global_zero and is_fine:
-        print(f"AOPCMonitor: {line}")
+        tell(line)
     elif trainer.is_global_zero:
         warn(line)
 

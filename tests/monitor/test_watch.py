@@ -185,6 +185,27 @@ def test_data_that_is_no_good_warns_and_training_goes_on(tmp_path: Path) -> None
     assert float(made.callback_metrics["aopc/failures"]) == 3
 
 
+def test_a_monitor_that_is_off_is_seen_to_be_off_where_warnings_are_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(tmp_path, monitor(dataloader=[]))
+    printed = capsys.readouterr().out
+    assert printed.count("AOPCMonitor: switched off at step 6") == 1
+    assert printed.count("3 evaluations failed in this training, the last at step 6: ") == 1
+    assert "gave no batch" in printed
+    logged = [r.getMessage() for r in caplog.records if r.name == "aopc_monitor"]
+    assert "AOPCMonitor: switched off at step 6" in logged
+
+
+def test_a_training_without_failures_ends_without_a_word_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, monitor())
+    assert "failed" not in capsys.readouterr().out
+
+
 def test_data_that_gets_better_is_taken_later(tmp_path: Path) -> None:
     calls: list[int] = []
 

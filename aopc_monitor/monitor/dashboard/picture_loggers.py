@@ -89,7 +89,7 @@ def _to_tensorboard(logger: Any, tag: str, picture: Picture, step: int) -> None:
 
 
 def _to_wandb(logger: Any, tag: str, picture: Picture, step: int) -> None:
-    # Which puts the prefix of the logger before the tag.
+    # This call puts the prefix of the logger before the tag.
     logger.log_image(tag, [picture], step=step)
 
 
@@ -109,7 +109,7 @@ def _to_file(folder: str, tag: str, picture: Picture, step: int) -> None:
             f"the folder {folder!r} is not on this machine: give the trainer a first logger that "
             "writes here, or only loggers that take pictures"
         )
-    # Of one length, so that files stand in the order of the training.
+    # Steps have one length, so that files stand in the order of the training.
     name = re.sub(r"[^\w.-]+", "_", tag)
     write_png(picture, Path(folder) / FOLDER / f"{name}-{step:08d}.png")
 

@@ -112,7 +112,7 @@ def sample_of(
 
 
 def shown_rows(num_images: int) -> list[int]:
-    """Which images of a probe are shown.
+    """Rows of the images of a probe that are shown.
 
     Example:
         >>> shown_rows(128), shown_rows(2)
