@@ -30,6 +30,7 @@ from aopc_monitor.heatmaps.engine.operations import (
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.rules.products import factors_of
+from aopc_monitor.heatmaps.rules.quantized import FAKE_QUANTIZERS
 from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
 
 POOLS = tuple(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1, 2, 3))
@@ -118,7 +119,13 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
         mode.note_without_rule(call.name, [result])
         return result
 
-    rescaled = (*ELEMENTWISE, *POSITIVELY_HOMOGENEOUS_ACTIVATIONS, "sigmoid", "hardsigmoid")
+    rescaled = (
+        *ELEMENTWISE,
+        *POSITIVELY_HOMOGENEOUS_ACTIVATIONS,
+        "sigmoid",
+        "hardsigmoid",
+        *FAKE_QUANTIZERS,
+    )
     return {
         **dict.fromkeys(rescaled, rescale),
         **dict.fromkeys(POOLS, pool),

@@ -149,6 +149,22 @@ def convolution(call: Call) -> LinearMap:
     return _weighted(call, lambda scale, weight: scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
+def deformable_convolution(call: Call) -> LinearMap:
+    """`torchvision.ops.deform_conv2d`: offsets and masks are constants, as gates are."""
+    activations, weight, offset, mask, bias, *settings = call.args
+    held = offset.detach(), mask.detach()
+
+    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        shift = w.new_zeros(len(w)) if b is None else b
+        result: Tensor = call.operation(a, w, *held, shift, *settings)
+        return result
+
+    output = apply(activations, weight, bias)
+    return LinearMap(
+        activations, weight, bias, output, apply, lambda scale: scale.view(-1, 1, 1, 1)
+    )
+
+
 def transposed_convolution(call: Call) -> LinearMap:
     """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
     groups = call.argument(6, "groups", 1)

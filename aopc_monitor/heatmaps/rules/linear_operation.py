@@ -21,19 +21,21 @@ from aopc_monitor.heatmaps.rules.linear_layer import (
     LinearRule,
     batch_norm,
     convolution,
+    deformable_convolution,
     fully_connected,
     matrix_product_plus,
     of_outputs,
     transposed_convolution,
 )
 from aopc_monitor.heatmaps.rules.nonlinear import normalization
+from aopc_monitor.heatmaps.rules.positions import without_rule
 from aopc_monitor.heatmaps.rules.products import factors_of, gated_product
 from aopc_monitor.heatmaps.rules.stabilizer import damping, relative_to_scale
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "mv", "einsum")
-CONVOLUTIONAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)
+CONVOLUTIONAL = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, "deform_conv2d")
 DENSE = ("linear", "addmm", *MATRIX_PRODUCTS)
 LINEAR = (*CONVOLUTIONAL, *DENSE, "batch_norm")
 
@@ -79,6 +81,10 @@ class LinearOperation:
                 f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
                 f"these are {', '.join(LINEAR)}"
             )
+        if call.name == "deform_conv2d" and not mode.is_signal(call.first):
+            return without_rule(
+                "deform_conv2d of constants, at places made of the images", call, mode
+            )
         linear_map = _READERS[call.name](call)
         if mode.is_signal(linear_map.weight):
             return _dynamic(linear_map, mode)
@@ -109,6 +115,7 @@ class LinearOperation:
 _READERS = {
     **dict.fromkeys(CONVOLUTIONS, convolution),
     **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, transposed_convolution),
+    "deform_conv2d": deformable_convolution,
     "linear": fully_connected,
     "addmm": matrix_product_plus,
 }

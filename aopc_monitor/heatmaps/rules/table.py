@@ -43,6 +43,7 @@ from aopc_monitor.heatmaps.rules.nonlinear import (
     pass_through,
     softmax_gradient,
 )
+from aopc_monitor.heatmaps.rules.positions import POSITIONS
 from aopc_monitor.heatmaps.rules.products import (
     PRODUCTS_PLUS,
     SEVERAL_FACTORS,
@@ -54,6 +55,7 @@ from aopc_monitor.heatmaps.rules.products import (
     shared_attention,
     shared_gated_linear_unit,
 )
+from aopc_monitor.heatmaps.rules.quantized import QUANTIZED
 from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
 from aopc_monitor.heatmaps.rules.reductions import REDUCTIONS
 from aopc_monitor.heatmaps.rules.softmax_by_hand import (
@@ -105,6 +107,8 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(NORMALIZERS, normalizer),
         **dict.fromkeys(NORMALIZATIONS, normalization(epsilon)),
         **RECURRENT,
+        **QUANTIZED,
+        **POSITIONS,
         **REDUCTIONS,
         **DECOMPOSITIONS,
         **dict.fromkeys(("div", "rdiv", "rtruediv"), quotient),
