@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -153,5 +154,8 @@ def _cells_of_way(subject: Subject, way: str, scale: Scale) -> list[Cell]:
         choices["compiled"] = True
     elif way == "CUDA graph":
         model = Graphed(case.model, case.images(size), case.precision)
-    full = case.rate(None, model, **choices)
+    with warnings.catch_warnings():
+        # Then the network is called as it is, which is another row.
+        warnings.filterwarnings("error", message="compiled=True")
+        full = case.rate(None, model, **choices)
     return [bare, full, full / bare]

@@ -37,10 +37,14 @@ def decided(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def images(name: str = "cnn", count: int = 6) -> Tensor:
-    """Coarse patterns of colours, which differ more than noise does."""
+    """Coarse patterns of colours, which differ more than noise does, with a little noise.
+
+    Without it pooled values would be equal, and each device would take another one of them.
+    """
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(count, 3, 4, 4, generator=generator)
-    return F.interpolate(coarse, size=SIDES[name], mode="nearest")
+    patterns = F.interpolate(coarse, size=SIDES[name], mode="nearest")
+    return 0.8 * patterns + 0.2 * torch.rand(patterns.shape, generator=generator)
 
 
 def curves(

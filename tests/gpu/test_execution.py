@@ -75,7 +75,8 @@ def test_autocast_around_it_is_that_of_the_argument(device: torch.device, within
     model, x = network("cnn", device), images()
     with torch.autocast(device.type, dtype=torch.bfloat16):
         around = curves(model, x)
-    within(largest_error(around, curves(model, x, autocast=torch.bfloat16)), 1e-3)
+    # Which may choose the other layout, and so another order of summation.
+    within(largest_error(around, curves(model, x, autocast=torch.bfloat16)), 3e-2)
     assert largest_error(around, curves(model, x)) > 0
 
 
@@ -200,6 +201,7 @@ def test_nothing_of_the_training_is_touched(flag: bool, device: torch.device) ->
 
 def curves_of_itself(model: nn.Module, x: Tensor) -> Tensor:
     """By the metric, of the very model and with its own heatmap."""
-    metric = AOPC("lrp", region_size=4, steps=8, data_range=(0.0, 1.0))
+    # Enough for a full chunk, whose time the search for the chunk size takes.
+    metric = AOPC("lrp", region_size=4, steps=16, data_range=(0.0, 1.0))
     metric.update(model, x.to(next(model.parameters()).device))
     return metric.curve()
