@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.engine.dependence import warn_of_cuts
+from aopc_monitor.heatmaps.engine.explained_forward import without_backward_hooks
 from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.layouts import OrderedSingleImages
 from aopc_monitor.network.isolation import untouched
@@ -85,6 +87,7 @@ class NetworkHeatmap(ABC):
                 check_target(target, len(images))
                 targets = list(plain_tensor(target).long().clone().split(IMAGES_PER_BACKWARD))
             relevance = [self.relevance(network, x, t) for x, t in zip(parts, targets, strict=True)]
+            warn_of_cuts(network, parts[-1], targets[-1])
             return torch.cat(relevance).detach()
 
     @abstractmethod
@@ -103,7 +106,7 @@ def network_in_isolation(
     output_fn = None if heatmap is None else heatmap.output_fn
     widen = heatmap is None or not heatmap.keep_precision
     device = next((p.device.type for p in model.parameters()), "cpu")
-    with untouched(model), torch.autocast(device, enabled=False):
+    with untouched(model), without_backward_hooks(model), torch.autocast(device, enabled=False):
         # Without gradients of parameters, only what depends on the images has one, which is faster,
         # and how rules tell what they are for. `untouched` gives the parameters back as they were.
         for parameter in model.parameters():

@@ -15,6 +15,7 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isol
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
+from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
@@ -129,10 +130,12 @@ def check(
         relevance = _relevance(model, images, heatmap, target)
     problems = [*found.problems, *_problems_of(relevance, images)]
     for warning in caught:
-        if not isinstance(warning.message, NoRuleWarning):
-            warnings.warn(warning.message, stacklevel=2)
-        elif not found.without_rule:
+        if isinstance(warning.message, NoRuleWarning):
+            problems += [] if found.without_rule else [str(warning.message)]
+        elif isinstance(warning.message, CutOffWarning):
             problems.append(str(warning.message))
+        else:
+            warnings.warn(warning.message, stacklevel=2)
     problems = list(dict.fromkeys(problems))
     return replace(found, heatmap=name, problems=tuple(problems))
 

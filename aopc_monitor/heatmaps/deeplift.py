@@ -119,13 +119,8 @@ def _rules(memory: _Reference) -> dict[str, Rule]:
         mode.note_without_rule(call.name, [result])
         return result
 
-    rescaled = (
-        *ELEMENTWISE,
-        *POSITIVELY_HOMOGENEOUS_ACTIVATIONS,
-        "sigmoid",
-        "hardsigmoid",
-        *FAKE_QUANTIZERS,
-    )
+    others = ("sigmoid", "hardsigmoid", "straight_through", *FAKE_QUANTIZERS)
+    rescaled = (*ELEMENTWISE, *POSITIVELY_HOMOGENEOUS_ACTIVATIONS, *others)
     return {
         **dict.fromkeys(rescaled, rescale),
         **dict.fromkeys(POOLS, pool),

@@ -1,7 +1,8 @@
-"""The operation at which a network stops depending on its images, for the message that says so."""
+"""Where a network, or a part of it, stops depending on its images differentiably."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -31,6 +32,53 @@ def reaches(tensor: Tensor, start: Any) -> bool:
             seen.add(node)
             nodes.extend(following for following, _ in node.next_functions)
     return False
+
+
+WAY_OUT = (
+    "freeze layers by requires_grad_(False) instead of cutting their activations off, or use the "
+    'heatmap "occlusion", which needs no gradient'
+)
+# A gradient that changes by less, in units of its largest value, was cut off without effect.
+CUT_TOLERANCE = 1e-3
+
+
+class CutOffWarning(UserWarning):
+    """A part of the network hands no gradient on, so that a heatmap leaves it out."""
+
+
+def warn_of_cuts(network: Network, images: Tensor, target: Tensor) -> None:
+    """Warn if the network's last forward pass cut off what its scores depend on."""
+    names = network.cut_offs
+    if names and _cuts_matter(network, images, target):
+        message = (
+            f"a part of the network hands no gradient on: its forward cuts values off by "
+            f"{', '.join(names)}, so the heatmap leaves out what they depend on. If that is not "
+            f"meant, {WAY_OUT}"
+        )
+        warnings.warn(CutOffWarning(message), stacklevel=3)
+
+
+def _cuts_matter(network: Network, images: Tensor, target: Tensor) -> bool:
+    """Whether scores or their gradient are others where cuts are undone.
+
+    They are not where a cut only shields a constant (a maximum subtracted before a softmax, values
+    kept for a log).
+    """
+    plain, undone = (_scores_and_gradient(network, images, target, undo) for undo in (False, True))
+    pairs = zip(plain, undone, strict=True)
+    return any((a - b).abs().max() > CUT_TOLERANCE * b.abs().max() for a, b in pairs)
+
+
+def _scores_and_gradient(
+    network: Network, images: Tensor, target: Tensor, undo: bool
+) -> tuple[Tensor, Tensor]:
+    images = images.detach().requires_grad_()
+    outputs = network.outputs(images.clone(), undo_cuts=undo)
+    scores = outputs.gather(1, target.to(outputs.device)[:, None])
+    if not scores.requires_grad:
+        return scores, torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, allow_unused=True)
+    return scores.detach(), torch.zeros_like(images) if gradient is None else gradient
 
 
 class _LastLoss(TorchFunctionMode):
@@ -67,5 +115,5 @@ def where_it_ends(network: Network, images: Tensor) -> str:
     names = {"data": ".data", "detach": ".detach()"}
     if follower.name:
         found = names.get(follower.name, follower.name)
-        return f": the last operation that cut the dependence off is {found}"
-    return ": look for .detach(), .data, torch.no_grad or rounding in forward"
+        return f": the last operation that cut the dependence off is {found}; {WAY_OUT}"
+    return f": look for .detach(), .data, numpy or rounding in forward; {WAY_OUT}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
 from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
 
@@ -26,6 +27,7 @@ class Network:
     Attributes:
         model: the model, whose layers have the names that users know.
         dtype: precision of the images it is given, None for that of the images themselves.
+        cut_offs: calls of the last forward pass that cut off what the outputs may depend on.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Network:
             inputs = model.inputs if isinstance(model, AskedNetwork) else ()
             model = AskedNetwork(network_in(model), Reading(output_fn), inputs)
         self.model, self._called = network_in(model), model
+        self.cut_offs: list[str] = []
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         halves = {name for name, tensor in tensors.items() if tensor.dtype in HALF}
         self.dtype = torch.float32 if halves and widen else None
@@ -42,8 +45,21 @@ class Network:
         self._wide_dtype = None if halves else next(floats, None)
         self._wide = {n: tensors[n].detach().float() for n in halves} if widen else {}
 
-    def outputs(self, images: Tensor) -> Tensor:
-        """(N, classes) outputs, on the graph of the images."""
+    def outputs(self, images: Tensor, *, undo_cuts: bool = False) -> Tensor:
+        """(N, classes) outputs, on the graph of the images unless gradients are off.
+
+        Args:
+            images: (N, C, H, W).
+            undo_cuts: undo what cuts off (see `CutOffs`), to see whether it matters.
+        """
+        if not torch.is_grad_enabled():
+            return self._outputs(images)
+        with ExplainedForward(self.model, undo=undo_cuts) as forward:
+            outputs = self._outputs(images)
+        self.cut_offs = forward.cut_offs.causes_for(outputs)
+        return outputs
+
+    def _outputs(self, images: Tensor) -> Tensor:
         if self._wide:
             with _default_dtype(torch.float32):
                 answer = torch.func.functional_call(self._called, self._wide, (images,))

@@ -102,6 +102,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys(PRODUCTS_PLUS, gated_product),
         **dict.fromkeys(LINEAR, rule),
         **dict.fromkeys(ELEMENTWISE, pass_through),
+        "straight_through": pass_through,
         **dict.fromkeys(BOUNDED, bounded),
         **dict.fromkeys(GATES, gate),
         **dict.fromkeys(NORMALIZERS, normalizer),

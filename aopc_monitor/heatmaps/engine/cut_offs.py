@@ -1,0 +1,144 @@
+"""Values that a forward pass cuts off from its images by `.detach()`, `.data` or numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+
+DETACHING = {"detach": ".detach()", "data": ".data"}
+LEAVING_TORCH = {
+    "numpy": ".numpy()", "__array__": "numpy", "tolist": ".tolist()", "item": ".item()",
+    "__float__": "float()",
+}  # fmt: skip
+
+
+class CutOffs:
+    """Follows values that were cut off, to where they are used.
+
+    Args:
+        undo: hand gradients through `.detach()` and `.data`, and change values that leave torch, so
+            that outputs show whether they depend on them.
+    """
+
+    def __init__(self, *, undo: bool = False) -> None:
+        self.undo = undo
+        self._causes: Any = WeakIdKeyDictionary()
+        self._outside: frozenset[str] = frozenset()
+        # Parts of x + (q - x).detach(): copies of x, differences to x, and these cut off.
+        self._copies: Any = WeakIdKeyDictionary()
+        self._differences: Any = WeakIdKeyDictionary()
+        self._offsets: Any = WeakIdKeyDictionary()
+
+    def causes_for(self, outputs: Tensor) -> list[str]:
+        """The calls that cut off what outputs were made of, or may have been made of."""
+        return sorted(self.causes_of(outputs) | self._outside)
+
+    def causes_of(self, value: object) -> frozenset[str]:
+        """How a value, or a part of what it was made of, was cut off; empty if it was not."""
+        found = [self._causes.get(tensor, frozenset()) for tensor in tensors_in(value)]
+        return frozenset().union(*found)
+
+    def follow(self, call: Call) -> Any:
+        """Run a call, and note what it cuts off or makes of what was cut off."""
+        if call.name in DETACHING:
+            return self._detached(call)
+        if call.operation.__name__ in LEAVING_TORCH:
+            return self._left(call)
+        estimated = self._straight_through(call) if call.name in ("add", "sub") else None
+        if estimated is not None:
+            return estimated
+        # The call may write over its arguments, so they are asked before.
+        arguments = (call.args, call.kwargs)
+        causes = self.causes_of(arguments) if len(self._causes) and _uses_values(call) else None
+        result = call.operation(*call.args, **call.kwargs)
+        if call.name == "sub":
+            self._note_difference(call, result)
+        self._mark(call.args[:1] if call.name == "setitem" else result, causes)
+        return result
+
+    def _mark(self, result: Any, causes: frozenset[str] | None) -> None:
+        if causes:
+            for tensor in tensors_in(result):
+                if tensor.is_floating_point() or tensor.is_complex():
+                    self._causes[tensor] = causes
+
+    def _detached(self, call: Call) -> Any:
+        source = call.first
+        if not source.requires_grad or source.is_leaf:
+            result = call.operation(*call.args, **call.kwargs)
+            self._mark(result, self.causes_of(source))
+            return result
+        difference = self._differences.get(source)
+        if not self.undo:
+            result = call.operation(*call.args, **call.kwargs)
+        else:
+            result = source if call.in_place else source.view_as(source)
+        self._mark(result, frozenset({DETACHING[call.name]}))
+        if result is not source:
+            self._copies[result] = source
+        if difference is not None:
+            self._offsets[result] = difference
+        return result
+
+    def _left(self, call: Call) -> Any:
+        source = call.first
+        if source.is_floating_point() and (source.requires_grad or self.causes_of(source)):
+            self._outside |= {LEAVING_TORCH[call.operation.__name__]}
+            if self.undo:
+                call = call.with_first(1.5 * source.detach())
+        return call.operation(*call.args, **call.kwargs)
+
+    def _note_difference(self, call: Call, result: Any) -> None:
+        """Remember q - x and x - q, if x is a signal or a copy of one that was cut off."""
+        values = [call.argument(0, "input"), call.argument(1, "other")]
+        for value, other, sign in ((values[1], values[0], 1), (values[0], values[1], -1)):
+            if not isinstance(value, Tensor) or not isinstance(result, Tensor):
+                continue
+            signal = self._copies.get(value, value)
+            if not signal.requires_grad:
+                continue
+            is_constant = not isinstance(other, Tensor) or not other.requires_grad
+            kept = self._offsets if signal is not value and is_constant else self._differences
+            kept.setdefault(result, []).append((signal, sign))
+
+    def _straight_through(self, call: Call) -> Any:
+        """X + (q - x).detach() as one operation, which it is; None for any other sum."""
+        values = [call.argument(0, "input"), call.argument(1, "other")]
+        if call.in_place or call.kwargs.get("alpha", 1) != 1:
+            return None
+        wanted = 1 if call.name == "add" else -1
+        orders = [values, values[::-1]] if wanted == 1 else [values]
+        for signal, offset in orders:
+            if not isinstance(offset, Tensor) or not isinstance(signal, Tensor):
+                continue
+            for source, sign in self._offsets.get(offset, ()):
+                if source is signal and sign == wanted:
+                    with torch.no_grad():
+                        value = signal + wanted * offset
+                    return straight_through(signal, value.detach())
+        return None
+
+
+def straight_through(signal: Tensor, value: Tensor) -> Tensor:
+    """A value whose gradient goes to a signal as it is (Bengio et al. 2013).
+
+    Example:
+        >>> x = torch.tensor([0.2, 0.7], requires_grad=True)
+        >>> straight_through(x, x.round()).sum().backward()
+        >>> x.grad
+        tensor([1., 1.])
+    """
+    if has_torch_function((signal, value)):
+        return handle_torch_function(straight_through, (signal, value), signal, value)
+    return signal + (value - signal).detach()
+
+
+def _uses_values(call: Call) -> bool:
+    """Whether a call's result depends on the values that it is given, and not on shapes alone."""
+    return not (call.name.endswith("_like") or call.name.startswith("new_"))

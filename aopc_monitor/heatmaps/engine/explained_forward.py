@@ -1,0 +1,101 @@
+"""The forward pass of a network while it is explained: with gradients, whatever it says of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as _module
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, tensors_in
+from aopc_monitor.heatmaps.engine.cut_offs import CutOffs
+
+
+class ExplainedForward(TorchFunctionMode):
+    """Within this context, a forward pass is on the graph of its images wherever that can be.
+
+    `no_grad`, `set_grad_enabled(False)` and `inference_mode` inside of it save memory and change no
+    output, so they are not obeyed. Hooks that the forward puts on its tensors are not registered,
+    since what would come to them is no gradient of the training. What cuts values off all the same
+    (`.detach()`, `.data`, numpy) is followed.
+
+    Args:
+        model: the network, into whose buffers nothing is written that has a gradient.
+        undo: undoes what cuts off (see `CutOffs`), to see whether it matters.
+
+    Attributes:
+        cut_offs: what was cut off.
+    """
+
+    def __init__(self, model: nn.Module, *, undo: bool = False) -> None:
+        super().__init__()
+        self.cut_offs = CutOffs(undo=undo)
+        self._buffers = {id(buffer) for buffer in model.buffers()}
+        self._gradients_wanted = True
+
+    def __torch_function__(
+        self,
+        func: Operation,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one torch call, with gradients."""
+        kwargs = kwargs or {}
+        if func is torch._C._set_grad_enabled:
+            self._gradients_wanted = bool(args[0])
+            return func(True)
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.enable_grad():
+                return self._run(Call(func, args, kwargs), obeying=True)
+        return self._run(Call(func, args, kwargs), obeying=not self._gradients_wanted)
+
+    def _run(self, call: Call, *, obeying: bool) -> Any:
+        if call.name in ("register_hook", "register_post_accumulate_grad_hook"):
+            return RemovableHandle(OrderedDict())
+        if call.name == "requires_grad" and call.in_place and not call.first.is_leaf:
+            return call.first
+        if call.name == "cond" and not isinstance(call.operation, FunctionType):
+            condition, if_true, if_false, operands = call.args
+            with self:
+                return (if_true if condition else if_false)(*operands)
+        if obeying and call.in_place and self._is_buffer(call.args[:1]):
+            with torch.no_grad():
+                return call.operation(*call.args, **call.kwargs)
+        return self.cut_offs.follow(call)
+
+    def _is_buffer(self, targets: Iterable[Any]) -> bool:
+        """Whether a call writes into a buffer, which the graph of the images must not hold."""
+        owners = [base for t in tensors_in(tuple(targets)) for base in (t, t._base)]
+        return any(id(owner) in self._buffers for owner in owners)
+
+
+@contextmanager
+def without_backward_hooks(model: nn.Module) -> Iterator[None]:
+    """Set the backward hooks of modules aside, those of all modules (`wandb.watch`) included.
+
+    They are for gradients of the training, and not for relevance; and the identity that torch puts
+    on the graph for each of them would hide from rules where a tensor comes from.
+    """
+    hooks: list[dict[Any, Any]] = [
+        _module._global_backward_hooks,
+        _module._global_backward_pre_hooks,
+    ]
+    for module in model.modules():
+        hooks += [module._backward_hooks, module._backward_pre_hooks]
+    kept = [(registered, dict(registered)) for registered in hooks if registered]
+    for registered, _ in kept:
+        registered.clear()
+    try:
+        yield
+    finally:
+        for registered, before in kept:
+            registered.clear()
+            registered.update(before)
