@@ -29,6 +29,11 @@ SMALL = {
     # At the usual 0.02, narrow layers would make almost nothing of their inputs.
     "initializer_range": 0.1,
 }
+OF_MODELS: dict[str, dict[str, Any]] = {
+    # Its batch normalisation adds 1e-3 to variances, which must not be below that.
+    "efficientnet": {"initializer_range": 0.3},
+    "timm_wrapper": {"architecture": "resnet10t"},
+}
 DEEPEST_STAGE = 2
 SIZES = (64, 32, 224)
 NO_IMAGES = {
@@ -62,8 +67,7 @@ def make(family: str) -> Network:
 
 def _build(kind: Any, size: int) -> nn.Module:
     values = _small_values(kind.config_class(), size)
-    if kind.config_class is transformers.TimmWrapperConfig:
-        values = {"architecture": "resnet10t"}
+    values.update(OF_MODELS.get(kind.config_class.model_type, {}))
     configuration = kind.config_class(num_labels=CLASSES, **values)
     model: nn.Module = kind(configuration)
     if kind is transformers.Siglip2ForImageClassification:
