@@ -185,3 +185,33 @@ def test_attnlrp_agrees_with_lxt() -> None:
     expected = (x * gradient).sum(1).detach()
     result = AttnLRP(1e-12)(ours, x.detach(), target)
     assert float((result - expected).norm() / expected.norm()) < 1e-6
+
+
+class LookedUpPositions(Attention):
+    """A bias of the logits that depends on the queries, as in SAM (Kirillov et al. 2023)."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__(way)
+        self.positions = nn.Parameter(torch.randn(36, 3, dtype=torch.double))
+
+    def bias(self, q: Tensor) -> Tensor:
+        return q @ self.positions.T
+
+    def by_function(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(q))
+
+    def by_position(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, self.bias(q), 0.0)
+
+    def by_matmul(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q @ k.mT / math.sqrt(3) + self.bias(q)).softmax(dim=-1) @ v
+
+
+def test_a_bias_of_the_logits_that_depends_on_the_images_weighs_the_values() -> None:
+    conserved(METHODS[0], LookedUpPositions("by_function"))
+
+
+@pytest.mark.parametrize("way", ["by_position", "by_matmul"])
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_the_way_of_writing_such_a_bias_does_not_matter(method: Heatmap, way: str) -> None:
+    assert_same(method, LookedUpPositions("by_function"), LookedUpPositions(way))

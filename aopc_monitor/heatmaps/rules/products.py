@@ -147,36 +147,44 @@ def quotient(call: Call, mode: BackwardRules) -> Any:
 def attention(call: Call, mode: BackwardRules) -> Tensor:
     """Scaled dot-product attention: the weights are gates on the values (Ali et al. 2022).
 
-    R goes to the values in proportion to A_ij v_j, none to queries and keys.
+    R goes to the values in proportion to A_ij v_j, none to queries, keys and what is added to the
+    logits as a mask, such as relative positions that are looked up by the queries.
     """
-    query, key, value = _attended(call)
+    query, key, value, mask = _attended(call)
     if not mode.is_signal(value):  # the same values for all images: only the weights know them
         result: Tensor = call.run()
         mode.note_without_rule(f"{call.name} to constant values", [result])
         return result
-    return _attend(call, query.detach(), key.detach(), value)
+    mask = mask.detach() if mode.is_signal(mask) else mask
+    return _attend(call, [query.detach(), key.detach(), value, mask])
 
 
 def shared_attention(call: Call, mode: BackwardRules) -> Tensor:
     """Scaled dot-product attention of AttnLRP (Achtibat et al. 2024, eq. 7 and 13).
 
     Values and weights share equally; what the weights get passes the softmax by its gradient and
-    is shared by queries and keys.
+    is shared by the sum of mask and product, and by queries and keys.
     """
-    shares = [
-        scaled(tensor, share) if mode.is_signal(tensor) else tensor
-        for tensor, share in zip(_attended(call), (0.25, 0.25, 0.5), strict=True)
-    ]
-    return _attend(call, shares[0], shares[1], shares[2])
+    shares = (0.25, 0.25, 0.5, 0.5)
+    return _attend(
+        call,
+        [
+            scaled(tensor, share) if mode.is_signal(tensor) else tensor
+            for tensor, share in zip(_attended(call), shares, strict=True)
+        ],
+    )
+
+
+_ATTENDED = ("query", "key", "value", "attn_mask")
 
 
 def _attended(call: Call) -> list[Any]:
-    return [call.argument(i, name) for i, name in enumerate(("query", "key", "value"))]
+    return [call.argument(i, name) for i, name in enumerate(_ATTENDED)]
 
 
-def _attend(call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    kwargs = {k: v for k, v in call.kwargs.items() if k not in ("query", "key", "value")}
-    result: Tensor = call.operation(query, key, value, *call.args[3:], **kwargs)
+def _attend(call: Call, attended: list[Any]) -> Tensor:
+    kwargs = {k: v for k, v in call.kwargs.items() if k not in _ATTENDED}
+    result: Tensor = call.operation(*attended, *call.args[len(_ATTENDED) :], **kwargs)
     return result
 
 
