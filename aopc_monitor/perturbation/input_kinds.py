@@ -41,7 +41,7 @@ class InputKind(Protocol):
         """The inputs as a plain tensor; TypeError or ValueError tells what to do about others."""
 
     def check_heatmaps(self, heatmaps: Any, inputs: Tensor) -> None:
-        """Raise unless there is one finite relevance per location, (N, *space)."""
+        """Raise unless there is one finite relevance per location, `(N, *space)`."""
 
     def suggested_region_size(self, inputs: Tensor) -> int:
         """A region size that suits inputs of this extent."""
@@ -56,10 +56,10 @@ class InputKind(Protocol):
         """(N, R) relevance of each region."""
 
     def rank_map(self, order: Tensor, regions: Grid) -> Tensor:
-        """(N, 1, *space) rank of each location, from the order (N, R) of regions."""
+        """`(N, 1, *space)` rank of each location, from the order (N, R) of regions."""
 
     def mask(self, chosen: Tensor, regions: Grid) -> Tensor:
-        """(M, 1, *space) which locations are in the chosen regions (M, R)."""
+        """`(M, 1, *space)` which locations are in the chosen regions (M, R)."""
 
     def over_channels(self, inputs: Tensor) -> Tensor:
         """(C, numbers) all values of each channel."""
