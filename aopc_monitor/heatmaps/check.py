@@ -16,6 +16,7 @@ from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
 from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
+from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
@@ -132,7 +133,7 @@ def check(
     for warning in caught:
         if isinstance(warning.message, NoRuleWarning):
             problems += [] if found.without_rule else [str(warning.message)]
-        elif isinstance(warning.message, CutOffWarning):
+        elif isinstance(warning.message, (CutOffWarning, EarlyLayerWarning)):
             problems.append(str(warning.message))
         else:
             warnings.warn(warning.message, stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ class GradCAM(NetworkHeatmap):
     by the mean over places of the score's gradient; interpolated to the pixels bilinearly. Never
     negative, and as coarse as the layer.
 
+    Activations (N, h, w, C), as in Swin, are told apart by their places, which are in proportion to
+    the pixels, or by the operations that made them.
+
     Attributes:
         layer: name of a module as in `model.named_modules()`; the end of a name suffices if it is
             the end of one only, so that the name of a layer in a network also finds it where the
@@ -42,7 +46,8 @@ class GradCAM(NetworkHeatmap):
             choose another heatmap there.
 
     Raises:
-        ValueError: on calling, for a layer that does not exist, is not reached, or has no places.
+        ValueError: on calling, for a layer that does not exist, is not reached, has no places, or
+            whose channels cannot be told from its places.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -75,13 +80,40 @@ class GradCAM(NetworkHeatmap):
                 f"nothing to show{where_it_ends(network, images)}"
             )
         activations = self._checked(seen, len(images))
+        if self.layer is None and _is_patch_embedding(activations, seen):
+            message = (
+                "Grad-CAM's default layer, the last convolution, is the patch embedding of this "
+                "network, which knows nothing of classes: name a later layer, as in "
+                'GradCAM(layer="norm"), or choose another heatmap'
+            )
+            warnings.warn(EarlyLayerWarning(message), stacklevel=3)
         scores = outputs.gather(1, target[:, None])
         (gradient,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
         if gradient is None:
             raise ValueError(f"{self._name}: the class scores do not depend on its output")
+        if self.layer is not None and self._channel_axis(activations, images) == 3:
+            gradient, activations = (t.permute(0, 3, 1, 2) for t in (gradient, activations))
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         coarse = F.relu((weights * activations.detach()).sum(dim=1, keepdim=True))
         return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+    def _channel_axis(self, activations: Tensor, images: Tensor) -> int:
+        """1 for (N, C, h, w), 3 for (N, h, w, C): places are in proportion to the pixels."""
+        height, width = images.shape[2:]
+        _, *sizes = activations.shape
+        first, last = (
+            abs(h * width - w * height) < max(height, width) for h, w in (sizes[1:], sizes[:2])
+        )
+        if first and last:
+            known = _axis_by_origin(activations)
+            if known is None:
+                raise ValueError(
+                    f"{self._name} gave {tuple(activations.shape)}, of which either the second or "
+                    "the last dimension may be the channels: choose a layer where they differ, or "
+                    "the convolution or normalisation before it"
+                )
+            return known
+        return 3 if last else 1
 
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[list[Any]]:
@@ -124,6 +156,37 @@ class GradCAM(NetworkHeatmap):
         if not activations.requires_grad:
             raise ValueError(f"{self._name}: its output does not depend on the images")
         return activations
+
+
+class EarlyLayerWarning(UserWarning):
+    """Grad-CAM looks at a layer that comes before all that knows of classes."""
+
+
+# Backward passes of operations that tell where the channels of their results are.
+_CHANNELS_SECOND = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm", "Pool", "Upsample")
+_CHANNELS_LAST = ("LayerNorm", "Addmm", "MmBackward", "Linear")
+_CHANNELS_MOVED = ("Permute", "Transpose")
+
+
+def _axis_by_origin(activations: Tensor) -> int | None:
+    """The channel axis by the nearest operation that tells; None if that one moves axes."""
+    nodes: list[Any] = [activations.grad_fn]
+    for node in nodes:
+        name = "" if node is None else node.name()
+        if any(part in name for part in _CHANNELS_SECOND):
+            return 1
+        if any(part in name for part in _CHANNELS_LAST):
+            return 3
+        if any(part in name for part in _CHANNELS_MOVED) or len(nodes) > 100:
+            return None
+        nodes += [] if node is None else [following for following, _ in node.next_functions]
+    return None
+
+
+def _is_patch_embedding(activations: Tensor, seen: list[Any]) -> bool:
+    """Whether the only convolution cuts the images into patches, as in vision transformers."""
+    stride = getattr(activations.grad_fn, "_saved_stride", (1,))
+    return len(seen) == 1 and min(stride) >= 4
 
 
 def _followed(output: Any, seen: list[Any]) -> Any:
