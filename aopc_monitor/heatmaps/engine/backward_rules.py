@@ -22,13 +22,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
+from aopc_monitor.heatmaps.engine.custom_functions import CustomFunctions
 from aopc_monitor.heatmaps.engine.dependence import reaches
 from aopc_monitor.heatmaps.engine.marks import Marks
 from aopc_monitor.heatmaps.engine.operations import (
@@ -87,6 +89,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         self._start = images.grad_fn
         # What was made of parameters alone that no module registered: they require gradients.
         self._constants: Any = WeakIdKeyDictionary()
+        self._custom = CustomFunctions()
         self._opened: list[Operation] = []
 
     def is_signal(self, value: object) -> bool:
@@ -123,13 +126,12 @@ class BackwardRules(Marks, TorchFunctionMode):
     ) -> Any:
         """Run one torch call by its rule, or as it is."""
         kwargs = kwargs or {}
-        signals = [value for value in tensors_in((args, kwargs)) if self.is_signal(value)]
-        call = Call(func, args, kwargs)
+        call, signals = self._with_known_origin(Call(func, args, kwargs))
         if call.in_place and isinstance(call.first, Tensor):
             self.keeper.about_to_write(call.first)
-        signals = self._without_constants(signals)
         if not signals:
             return self._of_constants(func(*args, **kwargs))
+        args, kwargs = call.args, call.kwargs
         rule = self.rules.get(call.name)
         body = body_of(func) if rule is None and not self._is_known(call) else None
         # A method that Tensor takes over from its base class reports as itself: it is opened once.
@@ -138,10 +140,18 @@ class BackwardRules(Marks, TorchFunctionMode):
                 return body(*args, **kwargs)
         return self._run(call, signals, rule)
 
-    def _without_constants(self, signals: list[Tensor]) -> list[Tensor]:
-        """The signals, once it is known of all where they come from."""
-        self._check_origin(signals)
-        return [signal for signal in signals if signal not in self._constants]
+    def _with_known_origin(self, call: Call) -> tuple[Call, list[Tensor]]:
+        """The call, and the signals among its arguments, once it is known where they come from."""
+        self._check_origin(self._signals_of(call))
+        if self._custom:
+            call = call.with_tensors(self._custom.stand_in)
+        signals = self._signals_of(call)
+        if not torch.is_grad_enabled():
+            self._custom.note_inputs(signals)
+        return call, signals
+
+    def _signals_of(self, call: Call) -> list[Tensor]:
+        return [value for value in tensors_in((call.args, call.kwargs)) if self.is_signal(value)]
 
     def _of_constants(self, result: Any) -> Any:
         """What was made without any signal is none either, though it may require gradients."""
@@ -205,6 +215,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
             self._check_origin([outputs])
+            outputs = self._custom.stand_in(outputs)
         logits = self.logits_of(outputs)
         return outputs if logits is None else logits.reshape(outputs.shape)
 
@@ -236,10 +247,20 @@ class BackwardRules(Marks, TorchFunctionMode):
                 continue
             if not reaches(signal, self._start):
                 self._constants[signal] = True
-            else:
+                continue
+            self._seen[signal] = True
+            if not self._put_in_its_place(signal):
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
                 self.note_without_rule(f"a hidden operation ({maker})", [signal])
-                self._seen[signal] = True
+
+    def _put_in_its_place(self, result: Tensor) -> bool:
+        """Run what a custom function computed by its rule, if that can be found out."""
+        found = self._custom.recognised(result, list(self._seen))
+        if found is None or (self.exact is None and plain_name(found[0]) not in self.rules):
+            return False
+        with self:
+            self._custom.put(result, found[0](found[1]))
+        return True
 
     def _follow(
         self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, rank: int
