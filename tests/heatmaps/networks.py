@@ -22,6 +22,12 @@ class Apply(nn.Module):
         return self.function(x)
 
 
+def held(value: Tensor) -> Tensor:
+    """The value as a constant, for networks that others are compared with; nobody is warned."""
+    with torch._C.DisableTorchFunction():
+        return value.detach()
+
+
 def between_convolutions(middle: nn.Module, *, bias: bool = True) -> nn.Sequential:
     """A network on (N, 3, 8, 8) with 4 classes; the middle maps (N, 6, 6, 6) to its own shape."""
     torch.manual_seed(0)

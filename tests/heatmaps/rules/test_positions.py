@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from aopc_monitor import heatmaps
 from aopc_monitor.heatmaps import AttnLRP, Heatmap, LRPAlphaBeta, LRPEpsilon, LRPEpsilonPlus
 from tests.heatmaps.engine.test_engine import EXACT, assert_same, images
-from tests.heatmaps.networks import Apply, assert_conserved, between_convolutions, without_biases
+from tests.heatmaps.networks import (
+    Apply,
+    assert_conserved,
+    between_convolutions,
+    held,
+    without_biases,
+)
 
 Function = Callable[[Tensor], Tensor]
 OFFSETS = nn.Conv2d(6, 18, 3, padding=1).double().requires_grad_(False)
@@ -44,12 +50,12 @@ def deformed(x: Tensor, offsets: Tensor, mask: Tensor | None = None) -> Tensor:
 
 # What reads at places of the images' own, and at the same places as constants.
 READ: dict[str, tuple[Function, Function]] = {
-    "grid": (lambda x: warped(x, places(x)), lambda x: warped(x, places(x).detach())),
-    "boxes": (lambda x: in_boxes(x, x.mean()), lambda x: in_boxes(x, x.mean().detach())),
-    "offsets": (lambda x: deformed(x, OFFSETS(x)), lambda x: deformed(x, OFFSETS(x).detach())),
+    "grid": (lambda x: warped(x, places(x)), lambda x: warped(x, held(places(x)))),
+    "boxes": (lambda x: in_boxes(x, x.mean()), lambda x: in_boxes(x, held(x.mean()))),
+    "offsets": (lambda x: deformed(x, OFFSETS(x)), lambda x: deformed(x, held(OFFSETS(x)))),
     "offsets and mask": (
         lambda x: deformed(x, OFFSETS(x), OFFSETS(x)[:, :9].sigmoid()),
-        lambda x: deformed(x, OFFSETS(x).detach(), OFFSETS(x)[:, :9].sigmoid().detach()),
+        lambda x: deformed(x, held(OFFSETS(x)), held(OFFSETS(x)[:, :9].sigmoid())),
     ),
 }
 
@@ -57,8 +63,8 @@ READ: dict[str, tuple[Function, Function]] = {
 @pytest.mark.parametrize("heatmap", [EXACT, AttnLRP(1e-12)], ids=["LRP", "AttnLRP"])
 @pytest.mark.parametrize("name", READ)
 def test_relevance_goes_to_the_values_that_were_read(name: str, heatmap: Heatmap) -> None:
-    read, held = (without_biases(between_convolutions(Apply(f))) for f in READ[name])
-    assert_same(heatmap, read, held)
+    read, constant = (without_biases(between_convolutions(Apply(f))) for f in READ[name])
+    assert_same(heatmap, read, constant)
     if heatmap is EXACT:
         assert_conserved(heatmap, read, images())
 

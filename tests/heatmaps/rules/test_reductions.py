@@ -13,7 +13,13 @@ from aopc_monitor.heatmaps import LRP, AttnLRP, LRPEpsilon, linear
 from aopc_monitor.heatmaps.rules.linear import epsilon_rule
 from tests.heatmaps.engine.test_engine import EXACT
 from tests.heatmaps.engine.test_engine import images as small_images
-from tests.heatmaps.networks import Apply, assert_conserved, between_convolutions, without_biases
+from tests.heatmaps.networks import (
+    Apply,
+    assert_conserved,
+    between_convolutions,
+    held,
+    without_biases,
+)
 from tests.heatmaps.rules.test_nonlinear import images, relevance
 
 Function = Callable[[Tensor], Tensor]
@@ -152,11 +158,11 @@ def test_an_inverse_weighs_what_it_multiplies() -> None:
     def inverted(x: Tensor) -> Tensor:
         return torch.linalg.inv(x @ x.transpose(2, 3) + matrix) @ x
 
-    def held(x: Tensor) -> Tensor:
-        return torch.linalg.inv((x @ x.transpose(2, 3) + matrix).detach()) @ x
+    def by_constants(x: Tensor) -> Tensor:
+        return torch.linalg.inv(held(x @ x.transpose(2, 3) + matrix)) @ x
 
     ours, expected = (
         assert_conserved(EXACT, without_biases(between_convolutions(Apply(f))), small_images())
-        for f in (inverted, held)
+        for f in (inverted, by_constants)
     )
     torch.testing.assert_close(ours, expected)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from aopc_monitor import heatmaps
 from aopc_monitor.heatmaps import AttnLRP, Heatmap, LRPEpsilon
-from tests.heatmaps.networks import assert_conserved
+from tests.heatmaps.networks import assert_conserved, held
 
 Function = Callable[[Tensor], Tensor]
 EXACT = LRPEpsilon(1e-12)
@@ -156,9 +156,9 @@ def test_weights_get_no_relevance(name: str) -> None:
     """It is as if query and key were constants."""
     model = WEIGHING[name]
     ours = assert_conserved(EXACT, model, images())
-    attend, held = model.attend, Attending(model.attend)
-    held.attend = lambda q, k, v: attend(q.detach(), k.detach(), v)
-    torch.testing.assert_close(ours, relevance(EXACT, held))
+    attend, constant = model.attend, Attending(model.attend)
+    constant.attend = lambda q, k, v: attend(held(q), held(k), v)
+    torch.testing.assert_close(ours, relevance(EXACT, constant))
 
 
 def test_a_sum_over_groups_has_no_rule_where_nothing_is_a_gate() -> None:
@@ -171,5 +171,5 @@ def test_features_of_a_sigmoid_layer_are_no_gates() -> None:
     layer = nn.Linear(8, 8).double().requires_grad_(False)
     model = Attending(lambda q, k, v: layer(q.sigmoid()) * v)
     ours = LRPEpsilon()(model, images(), torch.tensor([0, 1]))
-    held = Attending(lambda q, k, v: layer(q.sigmoid()).detach() * v)
-    assert not torch.allclose(ours, relevance(LRPEpsilon(), held))
+    constant = Attending(lambda q, k, v: held(layer(q.sigmoid())) * v)
+    assert not torch.allclose(ours, relevance(LRPEpsilon(), constant))
