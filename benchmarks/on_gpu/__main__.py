@@ -68,10 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = {name: Part(title) for name, (title, _, _) in PARTS.items()}
     report = Report(options.output, facts(scale, arguments), parts)
     warnings.filterwarnings("ignore")  # of other packages; what fails is in the tables
-    for name, (_, work, share) in PARTS.items():
-        run_part(parts[name], work, scale, Budget(began, SECONDS).until(share), report)
-        print(f"{parts[name].title}: {parts[name].state}, {parts[name].seconds:.0f} s", flush=True)
-    print(f"written: {options.output / 'gpu.md'}, {options.output / 'gpu.json'}")
+    try:
+        for name, (_, work, share) in PARTS.items():
+            part = parts[name]
+            run_part(part, work, scale, Budget(began, SECONDS).until(share), report)
+            print(f"{part.title}: {part.state}, {part.seconds:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    finally:
+        print(f"written: {options.output / 'gpu.md'}, {options.output / 'gpu.json'}")
     return 0
 
 
@@ -82,11 +88,12 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    made.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cuda if not given")
     made.add_argument("--quick", action="store_true", help="tiny sizes: only to see that it runs")
     made.add_argument(
         "--output",
         type=Path,
+        metavar="DIR",
         default=Path("runs") / "on_gpu",
         help="folder of gpu.json and gpu.md, which are replaced; nothing else in it is touched",
     )

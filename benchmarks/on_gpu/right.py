@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.on_gpu.budget import NO_TIME
+from benchmarks.on_gpu.budget import NO_TIME, Budget
 from benchmarks.on_gpu.report import Cell, Table
 from benchmarks.on_gpu.rows import Rows
 from benchmarks.on_gpu.subjects import Scale
@@ -24,36 +25,56 @@ ALSO_MARKED = (
 QUICK = (
     "(test_curves and float32) or test_noise or test_short_memory or test_nothing or lrp-float32"
 )
+SECONDS_BETWEEN = 5.0
+NOTE = "Errors are largest differences, or shares of a norm."
 HEADER = ("test", "outcome", "error", "tolerance", "seconds", "reason")
 
 
 def right(rows: Rows, scale: Scale) -> None:
     """Run the tests in a process of their own, for as long as there is time."""
-    table = rows.table("Tests", HEADER, "Errors are largest differences, or shares of a norm.")
-    rows.save()
+    table = rows.table("Tests", HEADER)
     with tempfile.TemporaryDirectory() as folder:
-        file, ended = Path(folder) / "outcomes", "interrupted"
-        try:
-            ended = _run(command(scale, file), rows.budget.left)
-        finally:
-            fill(table, file.read_text().splitlines() if file.exists() else [], ended)
+        outcomes, printed = Path(folder) / "outcomes", Path(folder) / "printed"
+        outcomes.touch()
+
+        def tell(ended: str) -> None:
+            fill(table, outcomes.read_text().splitlines(), ended)
+            rows.save()
+
+        with printed.open("w") as output:
+            process = subprocess.Popen(
+                command(scale, outcomes),
+                cwd=ROOT,
+                env={**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        ended = wait_for(process, rows.budget, tell)
+        tell(ended or f"pytest ended with {process.returncode}: {printed.read_text()[-300:]}")
 
 
-def _run(arguments: list[str], seconds: float) -> str:
-    """Run the tests, and return how that ended."""
+def wait_for(process: subprocess.Popen[bytes], budget: Budget, tell: Callable[[str], None]) -> str:
+    """Wait for the tests, and stop them when time is over.
+
+    Args:
+        process: runs them.
+        budget: how long there is.
+        tell: keeps what is known so far, and why the others have no outcome.
+
+    Returns:
+        Why they were stopped; nothing if they were not.
+    """
     try:
-        done = subprocess.run(
-            arguments,
-            cwd=ROOT,
-            env={**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
-            capture_output=True,
-            text=True,
-            timeout=max(1.0, seconds),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        while budget.left > 0:
+            try:
+                process.wait(timeout=min(SECONDS_BETWEEN, max(budget.left, 0.1)))
+                return ""
+            except subprocess.TimeoutExpired:
+                tell("not yet")
         return NO_TIME
-    return f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def command(scale: Scale, file: Path) -> list[str]:
@@ -69,7 +90,7 @@ def command(scale: Scale, file: Path) -> list[str]:
 
 
 def fill(table: Table, lines: list[str], ended: str) -> None:
-    """Fill the table from what the tests have written.
+    """Fill the table anew from what the tests have written.
 
     Args:
         table: where to.
@@ -86,10 +107,11 @@ def fill(table: Table, lines: list[str], ended: str) -> None:
         wanted += content.get("tests", [])
         if "test" in content:
             found[content["test"]] = content
+    table.rows = []
     for test in dict.fromkeys([*wanted, *found]):
         known = found.get(test, {"outcome": "not run", "reason": ended})
         cells: list[Cell] = [known.get(key, "") for key in HEADER[1:]]
         table.rows.append([test.removeprefix("tests/"), *cells])
     outcomes = [row[1] for row in table.rows]
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
-    table.note = f"{counts or f'No test was run: {ended}'}. {table.note}"
+    table.note = f"{counts or f'No test was run: {ended}'}. {NOTE}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,10 +14,10 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from benchmarks.on_gpu.budget import Budget
+from benchmarks.on_gpu.budget import NO_TIME, Budget
 from benchmarks.on_gpu.profiling import busy_seconds
 from benchmarks.on_gpu.report import Cell, Part, Table
-from benchmarks.on_gpu.right import HEADER, fill
+from benchmarks.on_gpu.right import HEADER, fill, wait_for
 from benchmarks.on_gpu.rows import Rows, seconds_per_call
 from benchmarks.on_gpu.subjects import PRECISIONS, QUICK
 
@@ -93,6 +95,8 @@ def test_tests_without_an_outcome_are_told_too() -> None:
         '{"test": "tests/a.py::three", "outc',
     ]  # fmt: skip
     table = Table("Tests", HEADER)
+    fill(table, lines[:2], "not yet")
+    assert [row[1] for row in table.rows] == ["passed", "not run", "not run"]
     fill(table, lines, "left out: no time")
     assert table.rows == [
         ["a.py::one", "passed", "1e-07", "1e-05", 0.1, ""],
@@ -103,6 +107,17 @@ def test_tests_without_an_outcome_are_told_too() -> None:
     nothing = Table("Tests", HEADER)
     fill(nothing, [], "pytest ended with 4: no such file")
     assert nothing.note.startswith("No test was run: pytest ended with 4")
+
+
+def test_tests_are_stopped_when_time_is_over() -> None:
+    command, told = [sys.executable, "-c", "import time; time.sleep(60)"], list[str]()
+    with subprocess.Popen(command) as process:
+        assert wait_for(process, Budget(time.monotonic(), 0.5), told.append) == NO_TIME
+        assert process.poll() is not None
+    assert told == ["not yet"]
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        assert wait_for(process, Budget(time.monotonic(), 60.0), told.append) == ""
+        assert process.returncode == 0
 
 
 def test_a_call_is_timed_among_as_many_as_it_takes() -> None:
