@@ -83,8 +83,8 @@ class GradCAM(NetworkHeatmap):
         if self.layer is None and _is_patch_embedding(activations, seen):
             message = (
                 "Grad-CAM's default layer, the last convolution, is the patch embedding of this "
-                "network, which knows nothing of classes: name a later layer, as in "
-                'GradCAM(layer="norm"), or choose another heatmap'
+                "network, which knows nothing of classes: name a later layer that has places, as "
+                "in GradCAM(layer=...), or choose another heatmap"
             )
             warnings.warn(EarlyLayerWarning(message), stacklevel=3)
         scores = outputs.gather(1, target[:, None])
