@@ -16,7 +16,7 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER, GRADIENT_IS_LRP
-from aopc_monitor.heatmaps.rules.linear import alpha_beta_rule, epsilon_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule, epsilon_rule
 from aopc_monitor.heatmaps.rules.linear_operation import linear
 from aopc_monitor.heatmaps.rules.table import Rules, lrp_rules
 

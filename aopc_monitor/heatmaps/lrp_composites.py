@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from aopc_monitor.heatmaps.lrp import RelevancePropagation, check_epsilon
-from aopc_monitor.heatmaps.rules.linear import gamma_rule, z_plus_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import gamma_rule, z_plus_rule
 from aopc_monitor.heatmaps.rules.linear_operation import linear
 from aopc_monitor.heatmaps.rules.table import (
     Rules,

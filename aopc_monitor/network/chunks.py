@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from aopc_monitor.network.chunk_search import ChunkSearch, Stop, cuda_clock, wall_clock
+from aopc_monitor.network.fastest_chunk import ChunkSearch, Stop, cuda_clock, wall_clock
 from aopc_monitor.utilities.distributed import are_several
 
 MOST_AT_FIRST = 64

@@ -33,7 +33,7 @@ MOVED = {
     "heatmaps.kept": "heatmaps.engine.saved_values",
     "heatmaps.linear_calls": "heatmaps.rules.linear_layer",
     "heatmaps.linear_operations": "heatmaps.rules.linear_operation",
-    "heatmaps.linear_rules": "heatmaps.rules.linear",
+    "heatmaps.linear_rules": "heatmaps.rules.linear_formulas",
     "heatmaps.network": "heatmaps.engine.explained_network",
     "heatmaps.nonlinear": "heatmaps.rules.nonlinear",
     "heatmaps.operations": "heatmaps.engine.operations",

@@ -7,7 +7,7 @@ Four things are called linear here, each a step on the way from a call to its ru
 - `LinearLayer` is what a rule is told: the map, with activations and outputs as they were when the
   call was made, also if the network has written over them since;
 - `LinearRule` is a formula: a function from a layer and the relevance of its outputs to that of its
-  inputs (those of this library are in `linear.py`);
+  inputs (those of this library are in `linear_formulas.py`);
 - `LinearOperation` is an entry of a table of rules: a rule with its settings (`linear(...)` makes
   it, see `linear_operation.py`).
 """

@@ -14,7 +14,7 @@ from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
-from aopc_monitor.heatmaps.rules.linear import epsilon_rule, label_of
+from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule, label_of
 from aopc_monitor.heatmaps.rules.linear_layer import (
     LinearLayer,
     LinearMap,
@@ -45,7 +45,7 @@ def linear(rule: LinearRule, **settings: Any) -> LinearOperation:
 
     Args:
         rule: `(layer, relevance, **settings)`, from relevance at the outputs to relevance at the
-            inputs; one of those in `heatmaps.rules.linear`, or your own.
+            inputs; one of those in `heatmaps.rules.linear_formulas`, or your own.
         **settings: given to the rule.
 
     Example:

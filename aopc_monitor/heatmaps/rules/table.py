@@ -23,13 +23,13 @@ from aopc_monitor.heatmaps.engine.operations import (
     NORMALIZERS,
 )
 from aopc_monitor.heatmaps.rules.decompositions import DECOMPOSITIONS
-from aopc_monitor.heatmaps.rules.linear import alpha_beta_rule as alpha_beta_rule
-from aopc_monitor.heatmaps.rules.linear import epsilon_rule as epsilon_rule
-from aopc_monitor.heatmaps.rules.linear import flat_rule as flat_rule
-from aopc_monitor.heatmaps.rules.linear import gamma_rule as gamma_rule
-from aopc_monitor.heatmaps.rules.linear import w_square_rule as w_square_rule
-from aopc_monitor.heatmaps.rules.linear import z_box_rule as z_box_rule
-from aopc_monitor.heatmaps.rules.linear import z_plus_rule as z_plus_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule as alpha_beta_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule as epsilon_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import flat_rule as flat_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import gamma_rule as gamma_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import w_square_rule as w_square_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import z_box_rule as z_box_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import z_plus_rule as z_plus_rule
 from aopc_monitor.heatmaps.rules.linear_layer import LinearRule
 from aopc_monitor.heatmaps.rules.linear_operation import CONVOLUTIONAL, LINEAR, LinearOperation
 from aopc_monitor.heatmaps.rules.linear_operation import linear as linear

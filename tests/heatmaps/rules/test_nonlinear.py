@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from aopc_monitor.heatmaps import LRP, AttnLRP, Heatmap, LRPAlphaBeta, LRPEpsilon, linear
 from aopc_monitor.heatmaps.engine.operations import ELEMENTWISE
-from aopc_monitor.heatmaps.rules.linear import epsilon_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule
 from aopc_monitor.heatmaps.rules.nonlinear import local_response_norm, normalization
 from tests.heatmaps.networks import Apply
 from tests.heatmaps.rules.slow_rules import Dense, slow_epsilon

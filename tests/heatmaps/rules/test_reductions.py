@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aopc_monitor.heatmaps import LRP, AttnLRP, LRPEpsilon, linear
-from aopc_monitor.heatmaps.rules.linear import epsilon_rule
+from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule
 from tests.heatmaps.engine.test_engine import EXACT
 from tests.heatmaps.engine.test_engine import images as small_images
 from tests.heatmaps.networks import (

@@ -17,7 +17,7 @@ from aopc_monitor.heatmaps import LRP, linear
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.saved_values import Kept
-from aopc_monitor.heatmaps.rules import linear as rules
+from aopc_monitor.heatmaps.rules import linear_formulas as rules
 from aopc_monitor.heatmaps.rules.linear_layer import (
     LinearLayer,
     LinearMap,

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopc_monitor.network import chunk_search
-from aopc_monitor.network.chunk_search import ChunkSearch, Stop, cuda_clock, wall_clock
+from aopc_monitor.network import fastest_chunk
 from aopc_monitor.network.chunks import ChunkSize, ChunkSizes, Timed, in_chunks
+from aopc_monitor.network.fastest_chunk import ChunkSearch, Stop, cuda_clock, wall_clock
 
 SMALL = torch.empty(1, 3, 32, 32)
 Rate = Callable[[int], float]
@@ -116,7 +116,7 @@ def from_128() -> ChunkSize:
 
 def working(monkeypatch: pytest.MonkeyPatch, rate: Rate, limit: int = 10**9) -> Worker:
     worker = Worker(rate, limit)
-    monkeypatch.setattr(chunk_search, "time", SimpleNamespace(perf_counter=lambda: worker.seconds))
+    monkeypatch.setattr(fastest_chunk, "time", SimpleNamespace(perf_counter=lambda: worker.seconds))
     return worker
 
 
