@@ -66,8 +66,12 @@ class AOPCMonitor(Hooks):
         labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
             under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
             or rows of independent labels; what lies outside the network's classes has no label.
+        inputs_fn: from a batch to what the network's `forward` takes after the images: a tensor of
+            one row for each image, several in a tuple, or by name in a dict. They stay with their
+            image while it is perturbed.
         model_fn: from the LightningModule to the network to look at, if that is not the module
-            itself: `lambda module: module.student`.
+            itself: `lambda module: module.student`, or the name of the attribute, "student". It
+            may be any callable from images to outputs.
         output_fn: from what the network returns to (N, classes), where that is not its answer, the
             entry of a usual name (`logits`, ...) or the first tensor of that shape.
         every_n_steps: evaluate every so many optimizer steps (`trainer.global_step`), or at the
@@ -127,7 +131,8 @@ class AOPCMonitor(Hooks):
         num_images: int = 128,
         images_fn: Callable[..., Any] | None = None,
         labels_fn: Callable[..., Any] | None = None,
-        model_fn: Callable[..., Any] | None = None,
+        inputs_fn: Callable[..., Any] | None = None,
+        model_fn: str | Callable[..., Any] | None = None,
         output_fn: Callable[..., Any] | None = None,
         # When.
         every_n_steps: int | Sequence[int] | None = None,
@@ -173,7 +178,7 @@ class AOPCMonitor(Hooks):
                 output_fn=output_fn,
             ),
             seed=checked_seed(seed),
-            reading=BatchReading(images_fn, labels_fn),
+            reading=BatchReading(images_fn, labels_fn, inputs_fn),
             model_fn=model_fn,
             max_overhead=max_overhead,
             prefix=prefix,
@@ -241,9 +246,11 @@ class AOPCMonitor(Hooks):
         images = settings.reading.images(batch)
         images = checked_images(images)
         network = settings.network(model)
-        part = settings.measurement(Probe(images[:BLOCK_SIZE], None))
+        inputs = settings.reading.inputs(batch, len(images))
+        whole = Probe(images, None, inputs=inputs)
+        part = settings.measurement(whole.part(range(len(images))[:BLOCK_SIZE]))
         every = self.every_n_steps if isinstance(self.every_n_steps, int) else None
-        return measured(network, images, part, settings.num_images, every)
+        return measured(network, whole, part, settings.num_images, every)
 
 
 def _check(every_n_steps: Any, figures: bool, figures_every_n_steps: Any) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from aopc_monitor.metrics.evaluation import evaluate, num_orders, plan
 from aopc_monitor.monitor.measurement import FORWARDS_PER_BACKWARD_PASS, Measurement
+from aopc_monitor.monitor.probe import Probe
+from aopc_monitor.network.asked import AskedNetwork, Reading
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.outputs import class_outputs
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -91,7 +92,7 @@ class Cost:
 
 def measured(
     model: nn.Module,
-    images: Tensor,
+    batch: Probe,
     measurement: Measurement,
     total: int,
     every_n_steps: int | None = None,
@@ -100,27 +101,30 @@ def measured(
 
     Args:
         model: the network.
-        images: (N, C, H, W), a training batch on the model's device.
+        batch: a training batch on the model's device.
         measurement: of the first images of the batch.
         total: size of the probe.
         every_n_steps: steps from one evaluation to the next.
     """
-    part = measurement.probe.images
+    part, images = measurement.probe, batch.images
     heatmaps, protocol, seed = measurement.heatmaps, measurement.protocol, measurement.seed
 
     def look() -> None:
-        evaluate(model, part, None, heatmaps, protocol, seed, lerf=measurement.lerf).summary()
+        lerf, inputs = measurement.lerf, part.inputs
+        evaluate(
+            model, part.images, None, heatmaps, protocol, seed, lerf=lerf, inputs=inputs
+        ).summary()
 
     def step() -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]
-        outputs = class_outputs(model(images), len(images))
+        outputs = AskedNetwork(model, Reading(protocol.output_fn), batch.inputs)(images)
         if parameters:
             torch.autograd.grad(outputs.sum(), parameters, allow_unused=True)
 
     with untouched(model):
         seconds, step_seconds = _seconds(look, images), _seconds(step, images)
     forwards = protocol.forwards(total, num_orders(len(heatmaps), measurement.lerf))
-    return Cost(forwards, seconds * total / len(part), step_seconds, every_n_steps)
+    return Cost(forwards, seconds * total / len(part.images), step_seconds, every_n_steps)
 
 
 def _seconds(work: Callable[[], None], images: Tensor) -> float:

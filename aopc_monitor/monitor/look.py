@@ -12,6 +12,7 @@ from aopc_monitor.monitor.errors import EvaluationError, Outcome, tell
 from aopc_monitor.monitor.failures import Attempts
 from aopc_monitor.monitor.loggers import Keys, key, record_of
 from aopc_monitor.monitor.measurement import Measurement, evaluate_on_all_processes
+from aopc_monitor.monitor.returned import told_of_outputs
 from aopc_monitor.monitor.settings import MonitorSettings, Preparation
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 
@@ -70,7 +71,9 @@ class Look:
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe."""
         self.measurements = {}
-        self.measurements = self.preparation.measurements(trainer, pl_module)
+        measurements = self.preparation.measurements(trainer, pl_module)
+        network_of = self.settings.network
+        self.measurements = told_of_outputs(trainer, pl_module, network_of, measurements)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, lerf: bool = False) -> None:
         """Evaluate all probes, and keep what was found; see `measured`."""

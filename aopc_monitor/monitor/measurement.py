@@ -11,7 +11,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
@@ -19,8 +19,9 @@ from aopc_monitor.monitor.consensus import stop_if_asked, together
 from aopc_monitor.monitor.errors import tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
+from aopc_monitor.network.asked import AskedNetwork, asked_for, moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.isolation import ModelModifiedError, unwritten
+from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.utilities.setting_text import setting_text
 
@@ -140,20 +141,21 @@ def _own_share(
     rounds = math.ceil(len(list(probe.blocks())) / trainer.world_size)
     spare = [next(probe.blocks())] * (rounds - len(share))
     parts = []
-    for images, labels in share + spare:
-        on_device = precision.convert_input(images.to(device))
+    for block in share + spare:
+        on_device = precision.convert_input(block.images.to(device))
         with precision.forward_context():
             parts.append(
                 evaluate(
                     network,
                     on_device,
-                    labels,
+                    block.labels,
                     measurement.heatmaps,
                     measurement.protocol,
                     measurement.seed,
                     chunks.of(network, on_device),
                     before_each=lambda: stop_if_asked(trainer),
                     lerf=measurement.lerf,
+                    inputs=precision.convert_input(moved(block.inputs, device)),
                 )
             )
     counted = parts[: len(share)] or [parts[0].emptied()]
@@ -201,18 +203,28 @@ def _checked(
     trainer: Trainer, pl_module: LightningModule, network: nn.Module, measurement: Measurement
 ) -> tuple[str, bool]:
     precision, data_range = trainer.precision_plugin, measurement.protocol.data_range
-    images = measurement.probe.images[:CHECKED_IMAGES].to(device_of(network, pl_module))
+    few = measurement.probe.part(range(len(measurement.probe.images))[:CHECKED_IMAGES])
+    device = device_of(network, pl_module)
+    images = precision.convert_input(few.images.to(device))
+    inputs = precision.convert_input(moved(few.inputs, device))
+    protocol = measurement.protocol
     with without_logging(pl_module), precision.forward_context():
+        with untouched(network, measurement.seed):
+            asked = asked_for(network, images, protocol.score, protocol.output_fn, inputs).network
         reports = [
-            check(
-                network,
-                precision.convert_input(images),
-                with_data_range(heatmap, data_range),
-                name=name,
-            )
-            for name, heatmap in measurement.heatmaps.items()
+            check(*_for_check(asked, images, made), with_data_range(made, data_range), name=name)
+            for name, made in measurement.heatmaps.items()
         ]
     return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
+
+
+def _for_check(network: nn.Module, images: Tensor, heatmap: Heatmap) -> tuple[nn.Module, Tensor]:
+    """A single image where further inputs go with images, and a heatmap asks for others."""
+    if not isinstance(network, AskedNetwork) or not network.inputs:
+        return network, images
+    if getattr(heatmap, "keeps_rows", False):
+        return network, images
+    return network.of(0, 1), images[:1]
 
 
 def changes(before: Settings, now: Settings) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.monitor.loaders import BLOCK_SIZE, batches_of
+from aopc_monitor.network.asked import Inputs, joined, moved, selected
 from aopc_monitor.utilities.batches import (
     BatchFormError,
     class_labels,
@@ -34,11 +35,13 @@ class Probe:
         labels: (N,) class indices, (N, K) truth values of independent labels, or None. They are
             used for nothing but the accuracy.
         notes: what people should know of how it was taken.
+        inputs: what the network's forward takes after the images, one row for each image.
     """
 
     images: Tensor
     labels: Tensor | None
     notes: tuple[str, ...] = ()
+    inputs: Inputs = ()
 
     @property
     def fingerprint(self) -> str:
@@ -46,11 +49,17 @@ class Probe:
         content = self.images.contiguous().view(torch.uint8).numpy()
         return hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
 
-    def blocks(self, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """This process's share of images and labels, in blocks that all processes agree on."""
+    def blocks(self, rank: int = 0, world_size: int = 1) -> Iterator[Probe]:
+        """This process's share, in blocks that all processes agree on."""
         for start in range(rank * BLOCK_SIZE, len(self.images), world_size * BLOCK_SIZE):
-            chosen = slice(start, start + BLOCK_SIZE)
-            yield self.images[chosen], None if self.labels is None else self.labels[chosen]
+            yield self.part(range(len(self.images))[start : start + BLOCK_SIZE])
+
+    def part(self, rows: Sequence[int]) -> Probe:
+        """Some of its images."""
+        chosen = torch.tensor(list(rows))
+        labels = None if self.labels is None else self.labels[chosen]
+        inputs = selected(self.inputs, len(chosen), chosen)
+        return Probe(self.images[chosen], labels, self.notes, inputs)
 
 
 def named_sources(dataloader: Any) -> dict[str, Any]:
@@ -82,10 +91,27 @@ class BatchReading:
     Attributes:
         images_fn: from a batch to its images (N, C, H, W).
         labels_fn: from a batch to its labels, of any kind that `class_labels` knows.
+        inputs_fn: from a batch to what the network's forward takes after the images: a tensor of
+            one row for each image, several in a tuple, or by name in a dict.
     """
 
     images_fn: ImagesFunction | None = None
     labels_fn: Callable[[Any], Any] | None = None
+    inputs_fn: Callable[[Any], Any] | None = None
+
+    def inputs(self, batch: Any, num_images: int) -> Inputs:
+        """What the network's forward takes after the images."""
+        if self.inputs_fn is None:
+            return ()
+        found = _asked(self.inputs_fn, batch)
+        inputs = found if isinstance(found, (tuple, Mapping)) else (found,)
+        for entry in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            if isinstance(entry, Tensor) and entry.ndim and len(entry) != num_images:
+                raise BatchFormError(
+                    f"inputs_fn gave {told_of(entry)}; wanted is one row for each of the "
+                    f"{num_images} images"
+                )
+        return inputs
 
     def images(self, batch: Any) -> Any:
         """What is taken for the images."""
@@ -110,7 +136,7 @@ def _asked(function: Callable[[Any], Any], batch: Any) -> Any:
         return function(batch)
     except Exception as error:  # whatever a function of the user's may raise
         raise BatchFormError(
-            f"{getattr(function, '__name__', function)} (images_fn or labels_fn) raised "
+            f"{getattr(function, '__name__', function)} (images_fn, labels_fn or inputs_fn) raised "
             f"{type(error).__name__}: {error} for a batch that is {told_of(batch)}"
         ) from error
 
@@ -165,6 +191,7 @@ class _Collection:
         self._images: list[Tensor] = []
         self._valid: list[Tensor] = []
         self._labels: list[tuple[Any, str] | None] = []
+        self._inputs: list[Inputs] = []
 
     def add(self, batch: Any, check: Callable[[Tensor], object]) -> None:
         """Take a batch, as the network sees it."""
@@ -181,6 +208,7 @@ class _Collection:
         self._images.append(images)
         self._valid.append(torch.isfinite(images).flatten(1).all(dim=1))
         self._labels.append(self._reading.labels(batch, len(images)))
+        self._inputs.append(moved(self._reading.inputs(batch, len(images)), torch.device("cpu")))
         self.num_seen += len(images)
 
     def probe(self, num_images: int) -> Probe:
@@ -197,7 +225,9 @@ class _Collection:
         if not valid.all():
             notes.append(f"left out, with NaN or infinite values: {int((~valid).sum())} images")
         images = torch.cat(self._images)[:num_images]
-        return Probe(images[valid], None if labels is None else labels[valid], tuple(notes))
+        inputs = joined(self._inputs)
+        whole = Probe(images, labels, tuple(notes), inputs)
+        return whole.part(valid.nonzero()[:, 0].tolist())
 
     def _known_labels(self, num_images: int) -> tuple[Tensor | None, list[str]]:
         """The labels, if every batch has some, and what to tell of them."""

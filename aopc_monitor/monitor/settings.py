@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import BatchReading, Probe
 from aopc_monitor.monitor.trainers import check_model, is_dry_run, probe_on_all_processes
+from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range
 from aopc_monitor.perturbation.protocol import ProtocolChoices
 from aopc_monitor.utilities.checks import check_positive
@@ -43,7 +45,7 @@ class MonitorSettings:
     choices: ProtocolChoices
     seed: int
     reading: BatchReading
-    model_fn: ModelFunction | None
+    model_fn: str | ModelFunction | None
     max_overhead: float | None
     prefix: str
     on_error: str
@@ -59,13 +61,36 @@ class MonitorSettings:
 
     def network(self, pl_module: LightningModule) -> nn.Module:
         """The network to look at."""
-        network: nn.Module = pl_module if self.model_fn is None else self.model_fn(pl_module)
-        return network
+        if self.model_fn is None:
+            return pl_module
+        if isinstance(self.model_fn, str):
+            found = _attribute(pl_module, self.model_fn)
+        else:
+            found = self.model_fn(pl_module)
+        if isinstance(found, nn.Module):
+            return found
+        if not callable(found):
+            raise ConfigurationError(
+                f"model_fn={self.model_fn!r} gave a {type(found).__name__}; wanted is a network, "
+                "or a callable from images to outputs"
+            )
+        return CalledNetwork(found, pl_module)
 
     def measurement(self, probe: Probe, **changes: Any) -> Measurement:
         """The measurement of a probe, with what is not given chosen to fit its images."""
         protocol = replace(self.choices, **changes).for_images(probe.images)
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
+
+
+def _attribute(pl_module: LightningModule, name: str) -> Any:
+    try:
+        return attrgetter(name)(pl_module)
+    except AttributeError as error:
+        known = ", ".join(child for child, _ in pl_module.named_children())
+        raise ConfigurationError(
+            f"model_fn={name!r} is no attribute of the {type(pl_module).__name__}, which has "
+            f"{known or 'no networks'}"
+        ) from error
 
 
 class Preparation:

@@ -124,6 +124,38 @@ def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
     return tuple(_selected(entry, count, rows) for entry in inputs)
 
 
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """Further inputs on a device."""
+    return _each(inputs, lambda entry: entry.to(device, copy=True))
+
+
+def joined(parts: Sequence[Inputs]) -> Inputs:
+    """Further inputs of several batches, one after the other.
+
+    Example:
+        >>> joined([(torch.zeros(2, 1),), (torch.ones(1, 1),)])[0].flatten().tolist()
+        [0.0, 0.0, 1.0]
+    """
+    first = parts[0] if parts else ()
+    if isinstance(first, Mapping):
+        return {name: _joined([part[name] for part in parts]) for name in first}  # type: ignore[call-overload]
+    return tuple(_joined(list(entries)) for entries in zip(*parts, strict=True))
+
+
+def _joined(entries: list[Any]) -> Any:
+    is_row = isinstance(entries[0], Tensor) and entries[0].ndim > 0
+    return torch.cat(entries) if is_row else entries[0]
+
+
+def _each(inputs: Inputs, change: Callable[[Tensor], Any]) -> Inputs:
+    def changed(entry: Any) -> Any:
+        return change(entry) if isinstance(entry, Tensor) else entry
+
+    if isinstance(inputs, Mapping):
+        return {name: changed(entry) for name, entry in inputs.items()}
+    return tuple(changed(entry) for entry in inputs)
+
+
 def _selected(entry: Any, count: int, rows: Tensor | None) -> Any:
     if not isinstance(entry, Tensor) or entry.ndim == 0:
         return entry
@@ -259,7 +291,8 @@ _TOLD = WeakIdKeyDictionary()
 
 def new_doubts(network: nn.Module, doubts: Sequence[str]) -> list[str]:
     """Those of these doubts that were not told of this network before; they count as told now."""
-    told = _TOLD.setdefault(network, set())
+    # By what wrappers around it share, which may be made anew each time.
+    told = _TOLD.setdefault(next(network_in(network).parameters(), network), set())
     new = [doubt for doubt in doubts if doubt not in told]
     told.update(new)
     return new

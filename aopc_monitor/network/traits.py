@@ -40,6 +40,27 @@ class Traits:
     is_bounded: bool
     images_meet: bool
 
+    def num_sides(self, score: object) -> int:
+        """How many classes a label may name under a score: two sides of one number."""
+        columns = self.output.num_classes
+        return 2 if columns == 1 and score == "sigmoid" else columns
+
+    def told(self, score: object) -> str:
+        """What is explained, and what it is taken for, for people."""
+        columns = self.output.num_classes
+        if score == "sigmoid":
+            kind = "one number with two sides" if columns == 1 else f"{columns} independent labels"
+            ending = "probabilities already" if self.is_bounded else "sigmoid"
+        elif score in ("probability", "log_probability"):
+            kind = f"{columns} classes"
+            already = are_probabilities(self.output.outputs)
+            ending = "probabilities already" if already else "softmax"
+        else:
+            kind, ending = f"{columns} classes", "their numbers as they are"
+        told = self.output.told()
+        taken = f"taken as {kind}, {ending}"
+        return f"{told}; {taken}" if told else taken
+
     def doubts(self, score: object) -> list[str]:
         """What the score takes for granted and the answers do not look like, for people."""
         return [

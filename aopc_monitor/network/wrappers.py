@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+
+class CalledNetwork(nn.Module):
+    """A callable from images to outputs as a network.
+
+    Args:
+        call: the callable.
+        owner: the module whose parameters it works with.
+    """
+
+    def __init__(self, call: Callable[..., Any], owner: nn.Module) -> None:
+        super().__init__()
+        self.call, self.owner = call, owner
+        self.training = owner.training
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the callable returns."""
+        return self.call(*inputs, **named)
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def test_the_numbers_are_those_of_the_evaluation(tmp_path: Path) -> None:
     watch, module = monitor(heatmap=["lrp", "sensitivity_l2"]), Classifier()
     fit(tmp_path, watch, module=module)
     parts = [
-        evaluate(module, images, labels, watch.heatmaps, watch.measurements[""].protocol, 0)
-        for images, labels in watch.measurements[""].probe.blocks()
+        evaluate(module, b.images, b.labels, watch.heatmaps, watch.measurements[""].protocol, 0)
+        for b in watch.measurements[""].probe.blocks()
     ]
     expected = (parts[0] + parts[1]).summary()
     found = {
@@ -360,7 +360,7 @@ class Wrong(nn.Conv2d):
         ),
         (Classifier, {"dataloader": [{"scan": IMAGES}]}, "perhaps lambda batch: batch.'scan'"),
         (Classifier, {"dataloader": [{"image": IMAGES[:, 0]}]}, r"images has shape \(8, 16, 16\)"),
-        (Classifier, {"images_fn": lambda batch: batch["scan"]}, "images_fn or labels_fn. raised"),
+        (Classifier, {"images_fn": lambda batch: batch["scan"]}, "inputs_fn. raised TypeError"),
         (Classifier, {"labels_fn": lambda batch: batch[1] + 0.5}, "labels_fn .* is not taken for"),
     ],
 )

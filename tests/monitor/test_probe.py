@@ -60,9 +60,9 @@ def test_images_themselves_and_transfer() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_blocks_share_all_images_among_processes(world_size: int) -> None:
     probe = Probe(IMAGES, LABELS)
-    seen = [block for rank in range(world_size) for block, _ in probe.blocks(rank, world_size)]
+    seen = [b.images for rank in range(world_size) for b in probe.blocks(rank, world_size)]
     assert sorted(torch.cat(seen)[:, 0, 0, 0].tolist()) == list(range(100))
-    alone = {tuple(block[:, 0, 0, 0].tolist()) for block, _ in probe.blocks()}
+    alone = {tuple(block.images[:, 0, 0, 0].tolist()) for block in probe.blocks()}
     assert {tuple(block[:, 0, 0, 0].tolist()) for block in seen} == alone
 
 

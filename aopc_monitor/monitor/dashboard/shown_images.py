@@ -14,6 +14,7 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked
 from aopc_monitor.monitor.measurement import Measurement, device_of
 from aopc_monitor.monitor.trainers import without_logging
+from aopc_monitor.network.asked import moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.scores import score_function
@@ -72,9 +73,9 @@ def sample_of(
         chunks: images at once; smaller afterwards where memory was short.
     """
     precision, protocol = trainer.precision_plugin, measurement.protocol
-    images = measurement.probe.images
-    images = images[shown_rows(len(images))]
-    on_device = precision.convert_input(images.to(device_of(network, pl_module)))
+    shown = measurement.probe.part(shown_rows(len(measurement.probe.images)))
+    images, device = shown.images, device_of(network, pl_module)
+    on_device = precision.convert_input(images.to(device))
     sizes = chunks.of(network, on_device)
     with (
         unwritten(pl_module),
@@ -89,6 +90,7 @@ def sample_of(
             protocol.execution,
             sizes,
             output_fn=protocol.output_fn,
+            inputs=precision.convert_input(moved(shown.inputs, device)),
         )
         maps = {
             name: clean.heatmaps(
@@ -99,7 +101,9 @@ def sample_of(
             for name, heatmap in measurement.heatmaps.items()
         }
     confidence = None
-    if clean.outputs.shape[1] > 1:
+    if protocol.score == "sigmoid":
+        confidence = clean.scores.float().cpu()
+    elif clean.outputs.shape[1] > 1:
         probability = score_function("probability", clean.outputs)
         confidence = probability(clean.outputs, clean.target).float().cpu()
     return Sample(

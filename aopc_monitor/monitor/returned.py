@@ -1,0 +1,119 @@
+"""What the network returns for a probe: told in the plan line, and doubted aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from aopc_monitor.monitor.consensus import together
+from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.measurement import (
+    CHECKED_IMAGES,
+    Measurement,
+    ModelFunction,
+    device_of,
+)
+from aopc_monitor.monitor.trainers import without_logging
+from aopc_monitor.network.asked import moved, new_doubts, traits_of_asked
+from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.traits import Traits
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+# A data set marks what has no label by one value, or by one and a second for "several".
+MOST_MARKS = 2
+
+
+def told_of_outputs(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    network_of: ModelFunction,
+    measurements: Mapping[str, Measurement],
+) -> dict[str, Measurement]:
+    """The measurements with what their networks return noted, and labels that are none left out.
+
+    Warns of what is doubted, once. If the network is broken, the first evaluation tells.
+    """
+    traits = together(
+        trainer, lambda: _traits(trainer, pl_module, network_of, next(iter(measurements.values())))
+    )
+    if traits is None:
+        return dict(measurements)
+    score = next(iter(measurements.values())).protocol.score
+    doubts = traits.doubts(score)
+    noted = {}
+    for name, measurement in measurements.items():
+        probe = measurement.probe
+        found = _label_doubts(probe.labels, traits.num_sides(score), score)
+        labels = None if found else probe.labels
+        of_probe = f"probe {name!r}: " if name else ""
+        doubts += [f"{of_probe}{doubt}" for doubt in found]
+        probe = replace(probe, labels=labels, notes=(*probe.notes, traits.told(score)))
+        noted[name] = replace(measurement, probe=probe)
+    for doubt in new_doubts(network_of(pl_module), doubts):
+        if trainer.is_global_zero:
+            warn(doubt)
+    return noted
+
+
+def _traits(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    network_of: ModelFunction,
+    measurement: Measurement,
+) -> Traits | None:
+    precision, probe = trainer.precision_plugin, measurement.probe
+    try:
+        network = network_of(pl_module)
+        device = device_of(network, pl_module)
+        few = probe.part(range(len(probe.images))[:CHECKED_IMAGES])
+        images = precision.convert_input(few.images.to(device))
+        inputs = precision.convert_input(moved(few.inputs, device))
+        output_fn = measurement.protocol.output_fn
+        with (
+            without_logging(pl_module),
+            precision.forward_context(),
+            untouched(network, measurement.seed),
+        ):
+            return traits_of_asked(network, images, output_fn, inputs)
+    except Exception:  # whatever a user's model may raise
+        return None
+
+
+def _label_doubts(labels: Tensor | None, num_classes: int, score: object) -> list[str]:
+    """Why labels cannot be those of the network, if they cannot."""
+    if labels is None:
+        return []
+    if labels.ndim == 2:
+        return _row_doubts(labels, num_classes, score)
+    outside = labels[(labels < 0) | (labels >= num_classes)].unique()
+    classes = f"the model's {num_classes} classes"
+    if len(outside) > MOST_MARKS:
+        return [
+            f"labels from {int(labels.min())} to {int(labels.max())} are none of {classes}, and "
+            "not taken: give labels_fn= where they are something else, or output_fn= where the "
+            "model returns other classes too"
+        ]
+    if outside.tolist() == [num_classes] and int(labels.min()) > 0:
+        return [
+            f"labels from {int(labels.min())} to {num_classes} seem to be counted from 1, while "
+            f"{classes} are counted from 0, and are not taken: give labels_fn=, such as lambda "
+            "batch: batch[1] - 1"
+        ]
+    return []
+
+
+def _row_doubts(labels: Tensor, num_classes: int, score: object) -> list[str]:
+    rows = f"rows of {labels.shape[1]} independent labels"
+    if score != "sigmoid":
+        return [
+            f"{rows} are not taken, since score={score!r} knows a single class for each image: "
+            'give score="sigmoid"'
+        ]
+    if labels.shape[1] != num_classes:
+        return [f"{rows} are not taken, since the model returns {num_classes}: give labels_fn="]
+    return []
