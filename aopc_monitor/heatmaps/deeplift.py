@@ -28,6 +28,7 @@ from aopc_monitor.heatmaps.engine.operations import (
     SUMS,
 )
 from aopc_monitor.heatmaps.engine.substitution import substitute
+from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
 from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.rules.products import factors_of
 from aopc_monitor.heatmaps.rules.quantized import FAKE_QUANTIZERS
@@ -67,7 +68,8 @@ class DeepLIFT(NetworkHeatmap):
         memory = _Reference()
         table = _rules(memory)
         entrance = reference.clone().requires_grad_().clone()
-        with BackwardRules("the reference of DeepLIFT", table, EXACT, entrance):
+        rules_of_reference = BackwardRules("the reference of DeepLIFT", table, EXACT, entrance)
+        with rules_of_reference, vmap_as_loop():
             network.outputs(entrance)
         memory.is_complete = True
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import where_it_ends
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
 from aopc_monitor.utilities.checks import check_target
 
 
@@ -54,7 +55,7 @@ def backward_pass(
     # The network gets a clone, so that its first operation may work in place.
     entrance = images.clone()
     context = nullcontext() if rules is None else rules(entrance)
-    with context as mode:
+    with context as mode, nullcontext() if mode is None else vmap_as_loop():
         outputs = network.outputs(entrance)
     explained = outputs if mode is None else mode.start_of(outputs)
     target = target.to(outputs.device)

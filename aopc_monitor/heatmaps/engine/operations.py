@@ -18,13 +18,14 @@ RESHAPES = VIEWS | COPIES | {
     "concatenate", "conj", "conj_physical", "constant_pad_nd", "copy", "diag", "diag_embed",
     "diagonal", "diagonal_scatter", "dsplit", "dstack", "expand", "expand_as", "flip", "fliplr",
     "flipud", "gather", "getitem", "H", "hsplit", "hstack", "imag", "index_select",
-    "masked_select", "mH", "moveaxis", "movedim", "mT", "narrow", "nested_tensor_from_tensor_list",
-    "nested_to_padded_tensor", "pack_padded_sequence", "pad", "pad_packed_sequence", "permute",
-    "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "resolve_conj",
-    "resolve_neg", "roll", "rot90", "select", "select_scatter", "setitem", "split",
-    "split_with_sizes", "stack", "swapaxes", "swapdims", "T", "t", "take_along_dim",
-    "tensor_split", "tile", "transpose", "unbind", "unfold", "unsafe_chunk", "unsafe_split",
-    "view_as_complex", "view_as_real", "vsplit", "vstack",
+    "masked_select", "mH", "moveaxis", "movedim", "mT", "narrow", "nested_get_values",
+    "nested_tensor_from_tensor_list", "nested_to_padded_tensor", "nested_view_from_jagged",
+    "pack_padded_sequence", "pad", "pad_packed_sequence", "permute", "pixel_shuffle",
+    "pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "resolve_conj", "resolve_neg",
+    "roll", "rot90", "select", "select_scatter", "setitem", "split", "split_with_sizes", "stack",
+    "swapaxes", "swapdims", "T", "t", "take_along_dim", "tensor_split", "tile", "to_padded_tensor",
+    "transpose", "unbind", "unfold", "unsafe_chunk", "unsafe_split", "view_as_complex",
+    "view_as_real", "vsplit", "vstack",
 }  # fmt: skip
 AFFINE = frozenset({"add", "div", "mul", "neg", "rsub", "sub"})
 # Averages with weights that sum to one: relevance itself can be shared by these weights.

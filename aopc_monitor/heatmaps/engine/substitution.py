@@ -27,6 +27,11 @@ def substitute(
         copy: whether the value is copied, so that it may be changed in place; not needed for what
             nobody else uses.
     """
+    if source.is_nested and source.layout is torch.strided:
+        raise NotImplementedError(
+            "the network uses nested tensors of the strided layout, which take no rule of ours: "
+            "make them with layout=torch.jagged, as torch itself advises, or pad them"
+        )
     value = value.detach().clone() if copy else value.detach()
     result: Tensor = _Substitute.apply(source, carrier, _Hidden(value), backward)
     return result

@@ -116,7 +116,7 @@ class LinearLayer:
             inputs = [a.detach().to(common).requires_grad_() for a, _ in contributions]
             weights = [w.to(common) for _, w in contributions]
             parts = [self.map.apply(a, w, None) for a, w in zip(inputs, weights, strict=True)]
-            total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
+            total = sum(parts[1:], start=parts[0])
         whole = total.detach()
         if bias is not None:
             whole = whole + of_outputs(self.map, bias)
@@ -127,7 +127,7 @@ class LinearLayer:
             self.audit.absorb((ratio * of_outputs(self.map, bias)).sum())
         gradients = torch.autograd.grad(total, inputs, ratio.to(common))
         products = [a.detach() * g for a, g in zip(inputs, gradients, strict=True)]
-        return products[0] if len(products) == 1 else torch.stack(products).sum(dim=0)
+        return sum(products[1:], start=products[0])
 
 
 LinearRule: TypeAlias = Callable[..., Tensor]
