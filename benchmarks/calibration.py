@@ -24,12 +24,16 @@ def remove_constants(model: nn.Module) -> None:
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(CONSTANTS):
+            if name.endswith(CONSTANTS) or _is_bias_of_recurrent(name):
                 parameter.zero_()
             elif _is_layer_scale(parameter):
                 parameter.fill_(1.0)  # at its 1e-6, most blocks would not matter
             elif not parameter.any():
                 parameter.normal_(std=0.02)
+
+
+def _is_bias_of_recurrent(name: str) -> bool:
+    return name.rpartition(".")[2].startswith(("bias_ih", "bias_hh"))
 
 
 def _is_layer_scale(parameter: Tensor) -> bool:

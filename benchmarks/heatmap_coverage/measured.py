@@ -65,10 +65,10 @@ class Losses:
     without_rule: set[str] = field(default_factory=set)
 
 
-def losses(subject: Subject) -> Losses:
+def losses(subject: Subject, epsilon: float = EPSILON) -> Losses:
     """What `heatmaps.check` says of LRP-epsilon, asked of each image by itself."""
     found = Losses()
-    lrp = LRPEpsilon(EPSILON)
+    lrp = LRPEpsilon(epsilon)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for one in subject.alone():

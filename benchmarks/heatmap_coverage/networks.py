@@ -89,6 +89,7 @@ def first_that_runs(name: str, sizes: Iterable[int], build: Callable[[int], nn.M
         build: makes the network for images of a size.
 
     Raises:
+        ImportError: if a package is missing.
         RuntimeError: with what was raised for each size, if none works.
     """
     said = []
@@ -97,6 +98,8 @@ def first_that_runs(name: str, sizes: Iterable[int], build: Callable[[int], nn.M
             model = build(size).double().eval()
             with torch.no_grad():
                 outputs = outputs_of(model, torch.randn(2, 3, size, size, dtype=torch.float64))
+        except ImportError:
+            raise
         except Exception as error:  # whatever a library raises for a size that does not suit
             said.append(f"{size} x {size}: {type(error).__name__}: {error}")
             continue

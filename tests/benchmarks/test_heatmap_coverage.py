@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks.heatmap_coverage import __main__ as command
 from benchmarks.heatmap_coverage.family import COLUMNS, cells_of, failed, summary
@@ -103,6 +104,23 @@ def test_losses_are_told() -> None:
     assert "no rule: " in row["remarks"]
     rows = [["family", *cells], failed("other", "it is large")]
     assert "Of 2 rows, 1 could be measured. All heatmaps work on 0" in summary(rows)
+
+
+class Faint(nn.Module):
+    """A linear operation whose outputs are not far above LRP's epsilon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.linear(1e-4 * images.amax(dim=(2, 3)), self.weight)
+
+
+def test_what_the_stabiliser_alone_takes_is_told() -> None:
+    cells = cells_of(lambda: Network("faint", Faint().double().eval(), 8))
+    row = dict(zip(COLUMNS, ["family", *cells], strict=True))
+    assert row["remarks"].startswith("by the stabiliser alone")
 
 
 def test_a_single_changed_bit_is_seen() -> None:
