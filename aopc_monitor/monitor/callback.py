@@ -157,12 +157,8 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__()
         _check(every_n_steps, figures, figures_every_n_steps)
-        self.every_n_steps = every_n_steps
-        self.at_validation = at_validation
-        self.figures_every_n_steps = figures_every_n_steps
-        self.settings = MonitorSettings(
+        settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
             sources=named_sources(dataloader),
@@ -187,7 +183,7 @@ class AOPCMonitor(Hooks):
             figures=figures,
             custom_scalars=custom_scalars,
         )
-        self._begin()
+        super().__init__(settings, every_n_steps, at_validation, figures_every_n_steps)
 
     @property
     def heatmaps(self) -> Mapping[str, Heatmap]:

@@ -29,13 +29,19 @@ class Hooks(Callback):
         figures_every_n_steps: the schedule of figures; None for validations.
     """
 
-    settings: MonitorSettings
-    every_n_steps: int | Sequence[int] | None
-    at_validation: bool
-    figures_every_n_steps: int | Sequence[int] | None
-    _look: Look
-    _watch: TrainingWatch
-    _last_step: int
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        every_n_steps: int | Sequence[int] | None,
+        at_validation: bool,
+        figures_every_n_steps: int | Sequence[int] | None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.every_n_steps = every_n_steps
+        self.at_validation = at_validation
+        self.figures_every_n_steps = figures_every_n_steps
+        self._begin()
 
     def _begin(self) -> None:
         """Begin with an empty history."""

@@ -140,37 +140,47 @@ def probe_on_all_processes(
         return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
     def check(images: Any) -> None:
-        if isinstance(images, Tensor) and not images.is_floating_point():
-            raise ConfigurationError(_not_floating(images, source, trainer, pl_module))
-        try:
-            checked_images(images)
-        except (TypeError, ValueError) as error:  # no later batch will be of another form
-            raise ConfigurationError(f"the probe cannot be taken: {error}") from error
+        _check_images(images, source, trainer, pl_module)
 
     def work() -> Probe:
-        try:
-            with _as_validation(trainer), untouched(pl_module, seed), torch.no_grad():
-                return collect_probe(
-                    source,
-                    num_images,
-                    seed=seed,
-                    reading=reading,
-                    transfer=transfer,
-                    check=check,
-                )
-        except ConfigurationError:
-            raise
-        except BatchFormError as error:
-            raise ConfigurationError(str(error)) from error
-        except Exception as error:  # whatever a user's data set or batch hook may raise
-            which = f"probe {name!r}" if name else "probe"
-            reason = f"The {which} could not be taken: {text_of(error)}"
-            raise EvaluationError(reason, Outcome.CIRCUMSTANCES) from error
+        with (
+            _errors_of_probe(name),
+            _as_validation(trainer),
+            untouched(pl_module, seed),
+            torch.no_grad(),
+        ):
+            return collect_probe(
+                source, num_images, seed=seed, reading=reading, transfer=transfer, check=check
+            )
 
     probe = together(trainer, work)
     # Streams differ from process to process, and so may random augmentation.
     shared: Probe = trainer.strategy.broadcast(probe, src=0)
     return shared
+
+
+@contextmanager
+def _errors_of_probe(name: str) -> Iterator[None]:
+    """Tell settings that never will work from data that may be better the next time."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except BatchFormError as error:
+        raise ConfigurationError(str(error)) from error
+    except Exception as error:  # whatever a user's data set or batch hook may raise
+        which = f"probe {name!r}" if name else "probe"
+        reason = f"The {which} could not be taken: {text_of(error)}"
+        raise EvaluationError(reason, Outcome.CIRCUMSTANCES) from error
+
+
+def _check_images(images: Any, source: Any, trainer: Trainer, pl_module: LightningModule) -> None:
+    if isinstance(images, Tensor) and not images.is_floating_point():
+        raise ConfigurationError(_not_floating(images, source, trainer, pl_module))
+    try:
+        checked_images(images)
+    except (TypeError, ValueError) as error:  # no later batch will be of another form
+        raise ConfigurationError(f"the probe cannot be taken: {error}") from error
 
 
 @contextmanager

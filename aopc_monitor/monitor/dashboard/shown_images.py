@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from aopc_monitor.monitor.consensus import stop_if_asked
 from aopc_monitor.monitor.measurement import Measurement, device_of
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.asked import moved
-from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.isolation import untouched, unwritten
-from aopc_monitor.network.scores import score_function
+from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.perturbation.data_range import data_range_tensors
 
 if TYPE_CHECKING:
@@ -92,27 +92,36 @@ def sample_of(
             output_fn=protocol.output_fn,
             inputs=precision.convert_input(moved(shown.inputs, device)),
         )
-        maps = {
-            name: clean.heatmaps(
-                with_data_range(heatmap, protocol.data_range),
-                sizes,
-                lambda: stop_if_asked(trainer),
-            )
-            for name, heatmap in measurement.heatmaps.items()
-        }
-    confidence = None
-    if protocol.score == "sigmoid":
-        confidence = clean.scores.float().cpu()
-    elif clean.outputs.shape[1] > 1:
-        probability = score_function("probability", clean.outputs)
-        confidence = probability(clean.outputs, clean.target).float().cpu()
+        maps = _maps_of(clean, measurement, sizes, lambda: stop_if_asked(trainer))
     return Sample(
         pixels_of(images, protocol.data_range),
-        {name: relevance.detach().float().cpu() for name, relevance in maps.items()},
+        maps,
         clean.target.cpu(),
-        confidence,
+        _confidence_of(clean, protocol.score),
         clean.outputs.shape[1],
     )
+
+
+def _maps_of(
+    clean: CleanBatch,
+    measurement: Measurement,
+    sizes: ChunkSizes,
+    before_each: Callable[[], None],
+) -> dict[str, Tensor]:
+    maps = {}
+    for name, heatmap in measurement.heatmaps.items():
+        ranged = with_data_range(heatmap, measurement.protocol.data_range)
+        maps[name] = clean.heatmaps(ranged, sizes, before_each).detach().float().cpu()
+    return maps
+
+
+def _confidence_of(clean: CleanBatch, score: Score) -> Tensor | None:
+    if score == "sigmoid":
+        return clean.scores.float().cpu()
+    if clean.outputs.shape[1] == 1:
+        return None
+    probability = score_function("probability", clean.outputs)
+    return probability(clean.outputs, clean.target).float().cpu()
 
 
 def shown_rows(num_images: int) -> list[int]:
