@@ -27,6 +27,7 @@ root_doc = "docs/contents"
 include_patterns = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "benchmarks/*.md",
     "docs/*.md",
     "docs/*.rst",

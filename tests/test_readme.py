@@ -19,7 +19,7 @@ README, HEATMAPS, MONITOR = (
     (ROOT / path).read_text() for path in ("README.md", "docs/heatmaps.md", "docs/monitor.md")
 )
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
-PAGES = ["README.md", *DOCS]
+PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
 
 
 def blocks_of(text: str) -> list[str]:

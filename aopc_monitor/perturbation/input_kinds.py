@@ -162,11 +162,11 @@ def rank_maps_of(
     regions: Grid,
     generator: torch.Generator,
 ) -> list[Tensor]:
-    """One (N, 1, *space) rank map per order (eq. 10), all of which break ties alike.
+    """One `(N, 1, *space)` rank map per order (eq. 10), all of which break ties alike.
 
     Args:
         inputs: what is perturbed.
-        orders: heatmaps (N, *space) and which of their regions go first.
+        orders: heatmaps `(N, *space)` and which of their regions go first.
         regions: the regions of the inputs.
         generator: source of the tie breakers.
 

@@ -105,9 +105,10 @@ class PerturbationProtocol:
         return num_images * (1 + num_orders * self.strata.count * self.draws)
 
     def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The data range as two (C, 1, 1) tensors on the images' device."""
+        """The data range as two (C, 1, ...) tensors beside `(N, C, *space)`, on the same device."""
         low, high = data_range_tensors(self.data_range, images.shape[1])
-        return low.to(images.device), high.to(images.device)
+        shape = (-1, *[1] * (images.ndim - 2))
+        return low.view(shape).to(images.device), high.view(shape).to(images.device)
 
     def warn_outside(self, images: Tensor) -> None:
         """Warn where the images themselves are not in the data range."""
