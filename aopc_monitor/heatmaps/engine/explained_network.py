@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class Network:
 
     def _outputs(self, images: Tensor) -> Tensor:
         if self._wide:
+            _widen_attributes(self.model)
             with _default_dtype(torch.float32):
                 answer = torch.func.functional_call(self._called, self._wide, (images,))
         else:
@@ -75,6 +77,28 @@ class Network:
         if images.dtype in HALF and self._wide_dtype is not None:
             return images.to(self._wide_dtype)
         return images
+
+
+def _widen_attributes(model: nn.Module) -> None:
+    """Put tensors that modules keep for eval mode beside their parameters into float32 as well.
+
+    `untouched`, within which networks are explained, gives modules back what they had.
+    """
+    own = vars(nn.Module())
+    for module in model.modules():
+        attributes = {name: value for name, value in vars(module).items() if name not in own}
+        vars(module).update({name: _widened(value) for name, value in attributes.items()})
+
+
+def _widened(value: Any) -> Any:
+    """A tensor in float32 if it was in half precision; dicts and lists are changed in place."""
+    if isinstance(value, Tensor) and value.dtype in HALF:
+        return value.detach().float()
+    if type(value) in (dict, list):
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(member, Tensor):
+                value[key] = _widened(member)
+    return value
 
 
 @contextmanager
