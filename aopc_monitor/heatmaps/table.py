@@ -30,6 +30,7 @@ from aopc_monitor.heatmaps.lrp_composites import LRPEpsilonPlus as LRPEpsilonPlu
 from aopc_monitor.heatmaps.occlusion import Occlusion as Occlusion
 from aopc_monitor.heatmaps.random_order import RandomOrder as RandomOrder
 from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.utilities.configured import imported, is_class_path, is_path, made_from_path
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),
@@ -95,7 +96,8 @@ def get(heatmap: str | Heatmap, **settings: Any) -> Heatmap:
     """The heatmap of that name; a callable is returned as it is.
 
     Args:
-        heatmap: a name, or a callable.
+        heatmap: a name, a callable, the dotted path of one, or a dict of `class_path` and
+            `init_args`, as YAML can hold it.
         **settings: attributes of the named heatmap that shall be others than usual.
 
     Raises:
@@ -113,6 +115,11 @@ def get(heatmap: str | Heatmap, **settings: Any) -> Heatmap:
             f"heatmap={heatmap.__name__} is a class: give an object of it, as in "
             f"{heatmap.__name__}()"
         )
+    if is_path(heatmap):
+        found = imported(str(heatmap), "heatmap")
+        return get(cast("Any", found(**settings) if inspect.isclass(found) else found))
+    if is_class_path(heatmap):
+        return get(made_from_path(cast("Any", heatmap), "heatmap"))
     if isinstance(heatmap, str):
         if heatmap not in HEATMAPS:
             raise ValueError(f"heatmap={heatmap!r} is unknown: choose one of {', '.join(names())}")
@@ -167,7 +174,7 @@ def named_heatmaps(heatmap: Any) -> dict[str, Heatmap]:
         >>> named_heatmaps(["lrp", Sensitivity("linf")])
         {'lrp': LRPEpsilon(epsilon=0.01, relative=False), 'Sensitivity': Sensitivity(norm='linf')}
     """
-    if isinstance(heatmap, Mapping):
+    if isinstance(heatmap, Mapping) and not is_class_path(heatmap):
         pairs = list(heatmap.items())
     else:
         single = isinstance(heatmap, str) or not isinstance(heatmap, Sequence)
@@ -193,5 +200,9 @@ def named_heatmaps(heatmap: Any) -> dict[str, Heatmap]:
 
 
 def _name_of(heatmap: Any) -> str:
+    if is_class_path(heatmap):
+        heatmap = heatmap["class_path"]
+    if is_path(heatmap):
+        return str(heatmap).rpartition(".")[2]
     name: str = heatmap if isinstance(heatmap, str) else getattr(heatmap, "__name__", "")
     return name or type(heatmap).__name__

@@ -13,7 +13,7 @@ from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.probe import BatchReading, Probe, named_sources
-from aopc_monitor.monitor.schedule import check_schedule
+from aopc_monitor.monitor.schedule import Schedule, checked_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
@@ -55,7 +55,8 @@ class AOPCMonitor(Hooks):
 
     Args:
         heatmap: a name from `heatmaps.names()`, a callable (model, images, target) -> (N, H, W),
-            several of these in a list, or a dict from names to callables.
+            several of these in a list, or a dict from names to callables. In YAML a callable is
+            its dotted path, or `class_path` and `init_args`.
         dataloader: loader of the probe (labels not needed), or its images (N, C, H, W) as the
             network sees them; the trainer's first validation loader if not given. The probe is
             `num_images` items of the loader's data set, drawn at random but always the same. A
@@ -157,7 +158,7 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        _check(every_n_steps, figures, figures_every_n_steps)
+        _check(figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -183,7 +184,9 @@ class AOPCMonitor(Hooks):
             figures=figures,
             custom_scalars=custom_scalars,
         )
-        super().__init__(settings, every_n_steps, at_validation, figures_every_n_steps)
+        every = _schedule(every_n_steps, "every_n_steps")
+        figures_every = _schedule(figures_every_n_steps, "figures_every_n_steps")
+        super().__init__(settings, every, at_validation, figures_every)
 
     @property
     def heatmaps(self) -> Mapping[str, Heatmap]:
@@ -249,15 +252,15 @@ class AOPCMonitor(Hooks):
         return measured(network, whole, part, settings.num_images, every)
 
 
-def _check(every_n_steps: Any, figures: bool, figures_every_n_steps: Any) -> None:
-    if every_n_steps is not None:
-        check_schedule(every_n_steps)
-    if figures_every_n_steps is not None:
-        check_schedule(figures_every_n_steps, "figures_every_n_steps")
-        if not figures:
-            raise ValueError(
-                f"figures_every_n_steps={figures_every_n_steps!r} draws nothing without "
-                "figures=True: give that, too, or leave it out"
-            )
+def _schedule(given: Any, name: str) -> Schedule | None:
+    return None if given is None else checked_schedule(given, name)
+
+
+def _check(figures: bool, figures_every_n_steps: Any) -> None:
+    if figures_every_n_steps is not None and not figures:
+        raise ValueError(
+            f"figures_every_n_steps={figures_every_n_steps!r} draws nothing without figures=True: "
+            "give that, too, or leave it out"
+        )
     if figures:
         check_installed()

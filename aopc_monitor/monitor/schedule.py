@@ -7,25 +7,32 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from aopc_monitor.utilities.configured import plain_value
+
 Schedule: TypeAlias = "int | Sequence[int]"
 
 
-def check_schedule(every_n_steps: Any, name: str = "every_n_steps") -> None:
-    """Raise ValueError unless `every_n_steps` is a number >= 1 or increasing steps."""
-    if isinstance(every_n_steps, int) and not isinstance(every_n_steps, bool):
-        if every_n_steps < 1:
+def checked_schedule(every_n_steps: Any, name: str = "every_n_steps") -> Schedule:
+    """The schedule in numbers of Python: a number of steps, or increasing steps.
+
+    Raises:
+        ValueError: unless it is a number of at least 1, or a sequence of increasing steps.
+    """
+    plain = plain_value(every_n_steps)
+    if isinstance(plain, int) and not isinstance(plain, bool):
+        if plain < 1:
             raise ValueError(f"{name}={every_n_steps} must be at least 1")
-        return
-    if not isinstance(every_n_steps, Sequence) or isinstance(every_n_steps, str):
+        return plain
+    if not isinstance(plain, Sequence) or isinstance(plain, str):
         raise ValueError(
             f"{name}={every_n_steps!r} must be a number of steps or an increasing sequence of steps"
         )
-    steps = list(every_n_steps)
-    increasing = all(a < b for a, b in pairwise(steps))
-    if not steps or not all(isinstance(s, int) and s >= 0 for s in steps) or not increasing:
+    increasing = all(a < b for a, b in pairwise(plain))
+    if not plain or not all(isinstance(s, int) and s >= 0 for s in plain) or not increasing:
         raise ValueError(
             f"{name}={every_n_steps!r} must hold at least one step, whole numbers that increase"
         )
+    return plain
 
 
 def is_due(every_n_steps: Schedule, last_step: int, step: int) -> bool:

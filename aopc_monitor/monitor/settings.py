@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.monitor.cost import check_max_overhead
-from aopc_monitor.monitor.errors import ConfigurationError
+from aopc_monitor.monitor.errors import ConfigurationError, warn
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import BatchReading, Probe
 from aopc_monitor.monitor.trainers import check_model, is_dry_run, probe_on_all_processes
 from aopc_monitor.network.wrappers import CalledNetwork
-from aopc_monitor.perturbation.data_range import observed_data_range
+from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
 from aopc_monitor.perturbation.protocol import ProtocolChoices
 from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.configured import imported, is_path
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -86,6 +87,9 @@ def _attribute(pl_module: LightningModule, name: str) -> Any:
     try:
         return attrgetter(name)(pl_module)
     except AttributeError as error:
+        if is_path(name):  # of a function, as YAML can hold it
+            found = imported(name, "model_fn")
+            return found(pl_module)
         known = ", ".join(child for child, _ in pl_module.named_children())
         raise ConfigurationError(
             f"model_fn={name!r} is no attribute of the {type(pl_module).__name__}, which has "
@@ -130,11 +134,15 @@ class Preparation:
             )
             for name, source in self.sources.items()
         }
-        data_range = self._range_of([probe.images for probe in probes.values()])
+        data_range = self._range_of(trainer, [probe.images for probe in probes.values()])
         return {name: settings.measurement(probe, **data_range) for name, probe in probes.items()}
 
-    def _range_of(self, images: list[Tensor]) -> dict[str, Any]:
+    def _range_of(self, trainer: Trainer, images: list[Tensor]) -> dict[str, Any]:
         if self.settings.choices.data_range is not None:
             return {}
-        self.read_off_range = self.read_off_range or observed_data_range(*images)
+        if not self.read_off_range:
+            self.read_off_range = observed_data_range(*images)
+            for doubt in range_doubts(*images):
+                if trainer.is_global_zero:
+                    warn(f"the data range read off the images is doubtful: {doubt}")
         return {"data_range": self.read_off_range}

@@ -146,6 +146,7 @@ def linear_imputation(
     floor, ceiling = (torch.where(some_known, bound, middle) for bound in (floor, ceiling))
     # Centred and in units of the range, float32 has digits to spare.
     centre, scale = (floor + ceiling) / 2, torch.maximum(ceiling - floor, high - low)
+    scale = torch.where(scale > 0, scale, 1)  # a channel that is constant
     start = torch.where(perturbed, 0, (work - centre) / scale)
     solved = _solve(start, _levels(perturbed, work.dtype), tolerance)
     # A mean of means never leaves the range of the known pixels: what does is error.

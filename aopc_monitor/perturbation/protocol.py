@@ -17,6 +17,7 @@ from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.configured import imported, is_path, plain_value
 
 # Resizing and colour jitter overshoot a little.
 RANGE_SLACK = 0.1
@@ -55,6 +56,11 @@ class PerturbationProtocol:
     output_fn: OutputFunction | None = None
 
     def __post_init__(self) -> None:
+        for name in ("region_size", "steps", "repeats", "sampled_steps", "data_range"):
+            # Numbers of numpy and lists of configuration systems fit in no checkpoint.
+            object.__setattr__(self, name, plain_value(getattr(self, name)))
+        if is_path(self.score):
+            object.__setattr__(self, "score", imported(str(self.score), "score"))
         check_positive("region_size", self.region_size)
         check_positive("steps", self.steps)
         check_positive("repeats", self.repeats)

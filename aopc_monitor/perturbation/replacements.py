@@ -7,8 +7,9 @@ The paper replaces all pixels of a region by values drawn from a uniform distrib
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
+from aopc_monitor.utilities.configured import plain_value
 from aopc_monitor.utilities.randomness import uniform_numbers
 
 
@@ -132,23 +134,45 @@ class Mean:
 
 @dataclass(frozen=True)
 class Constant:
-    """One value for all pixels.
+    """One value for all pixels, or one per channel.
 
     Attributes:
-        value: in the network's input space; the middle of the data range if not given.
+        value: in the network's input space, a number or one per channel; the middle of the data
+            range if not given.
     """
 
     is_random: ClassVar[bool] = False
     fresh_each_step: ClassVar[bool] = False
-    value: float | None = None
+    value: float | Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        value = plain_value(self.value)
+        if isinstance(value, (tuple, list)):
+            value = tuple(torch.tensor(value, dtype=torch.float64).flatten().tolist())
+        object.__setattr__(self, "value", value)
 
     def __call__(
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Fill (M, C, H, W)."""
+        if isinstance(self.value, tuple):
+            return self._per_channel(images, self.value)
         if self.value is not None:
-            return torch.full_like(images, self.value)
+            return torch.full_like(images, cast("float", self.value))
         return ((low + high) / 2).to(images.dtype).expand_as(images)
+
+    def _per_channel(self, images: Tensor, value: tuple[float, ...]) -> Tensor:
+        if len(value) not in (1, images.shape[1]):
+            raise ValueError(
+                f"replacement={self!r} has {len(value)} values for images of {images.shape[1]} "
+                "channels: give one number, or one per channel"
+            )
+        shape = (1, -1, *[1] * (images.ndim - 2))
+        return (
+            torch.tensor(value, dtype=images.dtype, device=images.device)
+            .view(shape)
+            .expand_as(images)
+        )
 
 
 REPLACEMENTS: dict[str, type[Replacement]] = {

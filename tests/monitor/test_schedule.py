@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopc_monitor.monitor.schedule import check_schedule, is_due, log_spaced_steps
+from aopc_monitor.monitor.schedule import checked_schedule, is_due, log_spaced_steps
 
 
 @given(st.integers(1, 50), st.lists(st.integers(0, 7), max_size=60))
@@ -30,13 +30,13 @@ def test_every_listed_step_is_met(steps: set[int]) -> None:
 @pytest.mark.parametrize("wrong", [0, -3, True, 2.5, "10", [], [3, 3], [5, 2], [1.5], None])
 def test_wrong_schedules_are_named(wrong: Any) -> None:
     with pytest.raises(ValueError, match="every_n_steps="):
-        check_schedule(wrong)
+        checked_schedule(wrong)
 
 
 @given(st.integers(1, 40), st.integers(1, 5000), st.integers(2, 60))
 def test_log_spaced_steps(first: int, more: int, count: int) -> None:
     steps = log_spaced_steps(first + more, count, first)
-    check_schedule(steps)
+    checked_schedule(steps)
     assert steps[0] == first
     assert steps[-1] == first + more
     assert len(steps) == min(count, more + 1)

@@ -150,7 +150,8 @@ def pixels_of(images: Tensor, data_range: Any) -> Tensor:
         tensor([0.5000, 0.5000, 0.5000])
     """
     low, high = data_range_tensors(data_range, images.shape[1])
-    shown = ((images.float() - low) / (high - low)).clamp(0, 1).float()
+    width = torch.where(high > low, high - low, 1)  # a channel may be constant
+    shown = ((images.float() - low) / width).clamp(0, 1).float()
     if images.shape[1] != 3:
         shown = shown.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     return shown.permute(0, 2, 3, 1)
