@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aopc_monitor.monitor.errors import EvaluationError, Outcome, tell, text_of, warn
 from aopc_monitor.monitor.loggers import publish
-from aopc_monitor.monitor.trainers import callbacks_watching
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -83,11 +82,20 @@ class Attempts:
         pl_module: LightningModule,
         work: Callable[..., None],
         is_start: bool = False,
+        waiting: Sequence[str] = (),
     ) -> bool:
         """Do what may fail, and see to it that the training does not.
 
         What fails before the first step raises: nothing is lost yet, and settings that do not work
-        then never will. Only data, memory and numbers may be better the next time.
+        then never will. Only data, memory and numbers may be better the next time, unless callbacks
+        wait for a value: they would end the training later, at a validation.
+
+        Args:
+            trainer: the Lightning trainer.
+            pl_module: its module.
+            work: what may fail.
+            is_start: whether the training has not begun.
+            waiting: callbacks that cannot do without a value.
         """
         try:
             work(trainer, pl_module)
@@ -97,6 +105,11 @@ class Attempts:
                 return False
             if self.on_error == "raise" or (is_start and outcome is not Outcome.CIRCUMSTANCES):
                 raise
+            if waiting:
+                raise EvaluationError(
+                    f"{', '.join(waiting)} waits for a value, and the first evaluation gave none: "
+                    f"{text_of(error)}. Nothing is lost yet: mend it, or take the callback away"
+                ) from error
             self._failed(trainer, text_of(error), outcome)
             return False
         self.failures.succeeded()
@@ -119,19 +132,4 @@ class Attempts:
             tell(
                 f"{failures.total} evaluations failed in this training"
                 f"{last if failures.last_reason else ''}"
-            )
-
-    def refuse_if_awaited(self, trainer: Trainer, prefix: str, history: Sequence[Any]) -> None:
-        """Raise if callbacks wait for a value: they would end the training later, at a validation.
-
-        Args:
-            trainer: the Lightning trainer.
-            prefix: first part of the monitor's keys.
-            history: the values that there are.
-        """
-        waiting = callbacks_watching(trainer, f"{prefix}/")
-        if waiting and not history and self.failures.in_a_row:
-            raise EvaluationError(
-                f"{', '.join(waiting)} waits for a value, and the first evaluation gave none (see "
-                "the warning before this). Nothing is lost yet: mend it, or take the callback away"
             )

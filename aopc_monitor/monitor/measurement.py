@@ -174,29 +174,32 @@ def report_heatmaps(
     pl_module: LightningModule,
     network_of: ModelFunction,
     measurement: Measurement,
-) -> None:
+) -> str:
     """Check each heatmap on the first images of a probe, and say in a line how it went.
 
-    If the model or a heatmap is broken, the first evaluation tells.
+    Returns:
+        Why they could not be checked, for the caller to tell unless the first evaluation fails, too
+        and tells the same; else nothing.
 
     Raises:
         EvaluationError: on every process, if the parameters changed on any.
     """
 
-    def work() -> tuple[str, bool]:
+    def work() -> tuple[str, bool | None]:
         with unwritten(pl_module):
             try:
                 return _checked(trainer, pl_module, network_of(pl_module), measurement)
             except ModelModifiedError:
                 raise
             except Exception as error:  # whatever a user's model or heatmap may raise
-                return f"heatmaps could not be checked: {text_of(error)}", False
+                return f"heatmaps could not be checked: {text_of(error)}", None
 
     line, is_fine = together(trainer, work)
-    if trainer.is_global_zero and is_fine:
-        tell(line)
-    elif trainer.is_global_zero:
-        warn(line)
+    if is_fine is None:
+        return line
+    if trainer.is_global_zero:
+        (tell if is_fine else warn)(line)
+    return ""
 
 
 def _checked(

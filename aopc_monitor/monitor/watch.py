@@ -12,7 +12,7 @@ from aopc_monitor.monitor.errors import warn
 from aopc_monitor.monitor.loggers import publish, remind
 from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.measurement import changes, report_heatmaps
-from aopc_monitor.monitor.trainers import is_dry_run
+from aopc_monitor.monitor.trainers import callbacks_watching, is_dry_run
 from aopc_monitor.network.isolation import fingerprint
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class TrainingWatch:
         self._look = look
         self._attempts = look.attempts
         self._dashboard = Dashboard(look.settings)
+        self._unchecked = ""  # why heatmaps could not be checked, until an evaluation has worked
         self._compared: dict[str, dict[str, Any]] = {}
         self._first_step = 0
         self._measured_weights: tuple[int, ...] = ()
@@ -129,10 +130,9 @@ class TrainingWatch:
     def _made_at_start(
         self, trainer: Trainer, pl_module: LightningModule, work: Callable[..., None]
     ) -> bool:
-        made = self._attempts.make(trainer, pl_module, work, is_start=True)
-        if not made:
-            self._attempts.refuse_if_awaited(trainer, self._look.settings.prefix, self.history)
-        return made
+        prefix = f"{self._look.settings.prefix}/"
+        waiting = [] if self.history else callbacks_watching(trainer, prefix)
+        return self._attempts.make(trainer, pl_module, work, is_start=True, waiting=waiting)
 
     def _is_done(self, trainer: Trainer, pl_module: LightningModule, for_figures: bool) -> bool:
         if not self.history or self.history[-1]["step"] != trainer.global_step:
@@ -193,7 +193,8 @@ class TrainingWatch:
         measurements = list(look.measurements.values())
         cost = sum(measurement.cost for measurement in measurements)
         look.say(trainer, look.plan(share_of(cost)))
-        report_heatmaps(trainer, pl_module, look.settings.network, measurements[0])
+        network_of = look.settings.network
+        self._unchecked = report_heatmaps(trainer, pl_module, network_of, measurements[0])
         self._dashboard.start(trainer)
 
     def _evaluate_and_publish(
@@ -203,6 +204,9 @@ class TrainingWatch:
         if not look.measurements:
             self._prepare(trainer, pl_module)
         look.evaluate(trainer, pl_module, lerf=figures)
+        if self._unchecked and trainer.is_global_zero:  # what fails in both is told by the latter
+            warn(self._unchecked)
+        self._unchecked = ""
         record = look.record()
         if trainer.global_step > self._first_step:  # before, there is nothing to compare with
             record[look.key("overhead")] = look.overhead.share()

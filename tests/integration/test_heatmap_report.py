@@ -55,6 +55,17 @@ def test_a_preflight_that_fails_says_so_and_lets_the_evaluation_speak(tmp_path: 
     assert len(calls) > 1
 
 
+def test_a_heatmap_that_never_works_is_told_of_once_and_before_the_first_step(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    def broken(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(RuntimeError, match="no such layer"):
+        trainer(tmp_path, callbacks=[monitor({"mine": broken})]).fit(Classifier(), *loaders())
+    assert not any("no such layer" in str(warning.message) for warning in recwarn)
+
+
 def test_the_monitor_gives_its_data_range_to_heatmaps_that_need_one(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*data_range.*")

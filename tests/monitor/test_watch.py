@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -197,6 +198,15 @@ def test_a_monitor_that_is_off_is_seen_to_be_off_where_warnings_are_ignored(
     assert "gave no batch" in printed
     logged = [r.getMessage() for r in caplog.records if r.name == "aopc_monitor"]
     assert "AOPCMonitor: switched off at step 6" in logged
+
+
+def test_a_callback_that_waits_for_a_value_gets_one_error_and_no_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    stopping = EarlyStopping("aopc/lrp", mode="max")
+    with pytest.raises(RuntimeError, match=r"aopc/lrp'\) waits for a value.*gave no batch"):
+        fit(tmp_path, monitor(dataloader=[]), stopping)
+    assert not any("gave no batch" in str(warning.message) for warning in recwarn)
 
 
 def test_a_training_without_failures_ends_without_a_word_of_them(
