@@ -196,6 +196,7 @@ class AOPCMonitor(Hooks):
     @property
     def history(self) -> list[dict[str, float]]:
         """One dict per evaluation of this training."""
+        self._take_back()
         return self._watch.history
 
     @property
@@ -206,12 +207,14 @@ class AOPCMonitor(Hooks):
     @property
     def evaluations(self) -> Mapping[str, Evaluation]:
         """The last evaluation of each probe."""
+        self._take_back()
         return self._look.evaluations
 
     # State
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what Lightning hangs on callbacks: methods of the module, and so all of it."""
+        self._take_back()
         return {k: value for k, value in vars(self).items() if k not in ("log", "log_dict")}
 
     @property
@@ -221,6 +224,7 @@ class AOPCMonitor(Hooks):
 
     def state_dict(self) -> dict[str, Any]:
         """History, settings and failures: texts, numbers and lists of them only."""
+        self._take_back()
         return self._watch.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

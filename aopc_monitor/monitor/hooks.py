@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.cost import expected_share
+from aopc_monitor.monitor.handover import Handover
 from aopc_monitor.monitor.loggers import publish
 from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.schedule import is_due
@@ -41,7 +43,27 @@ class Hooks(Callback):
         self.every_n_steps = every_n_steps
         self.at_validation = at_validation
         self.figures_every_n_steps = figures_every_n_steps
+        self._handover = Handover()
         self._begin()
+
+    def _take_back(self) -> None:
+        """Take over what spawned processes have found, if they have."""
+        left = self._handover.found()
+        if left is not None:
+            self._watch.restore(left["watch"])
+            self._look.evaluations = {
+                name: Evaluation(sums, forwards)
+                for name, (sums, forwards) in left["evaluations"].items()
+            }
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave what was found for the process that began the training."""
+        evaluations = {
+            name: ({key: value.cpu() for key, value in found.sums.items()}, found.forwards)
+            for name, found in self._look.evaluations.items()
+        }
+        left = {"watch": self._watch.state(), "evaluations": evaluations}
+        self._handover.leave(trainer, left)
 
     def _begin(self) -> None:
         """Begin with an empty history."""
@@ -52,6 +74,7 @@ class Hooks(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be looked at, and begin a new history for a new training."""
         check_strategy(trainer)
+        self._take_back()
         if self.settings.model_fn is None:
             check_forward(pl_module)
         if stage == "fit" and trainer.global_step == 0:
