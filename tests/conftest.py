@@ -18,6 +18,11 @@ def quick_processes() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest test goes first, so that no process is left with it alone at the end.
+    items.sort(key=lambda item: item.path.name != "test_style.py")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
         pytest.skip("needs a GPU")

@@ -23,6 +23,7 @@ def found_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.full
 def test_quick_on_a_cpu(tmp_path: Path) -> None:
     assert command.main([*QUICK, str(tmp_path)]) == 0
     found, text = found_in(tmp_path), (tmp_path / "gpu.md").read_text()
