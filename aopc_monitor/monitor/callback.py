@@ -94,7 +94,8 @@ class AOPCMonitor(Hooks):
         lerf: also perturb the least relevant regions first, at half as many forwards again or
             more; the other numbers stay what they are.
         seed: seed of the probe, of ties and of noise.
-        prefix: first part of the log keys; give each of several monitors one of its own.
+        prefix: first part of the log keys. Each of several monitors needs one of its own: else
+            Lightning finds "more than one stateful callback of type `AOPCMonitor`".
         figures: draw pictures, at the first and last look and at those of validations: AOPC and
             accuracy so far, perturbation curves (for which this look also perturbs the least
             relevant regions first), and a few images of the probe with their heatmaps. They go to

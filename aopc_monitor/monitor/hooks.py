@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.averaging import CURRENT, changes_the_end, sees_averages
 from aopc_monitor.monitor.cost import expected_share
 from aopc_monitor.monitor.handover import Handover
 from aopc_monitor.monitor.loggers import publish
 from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.schedule import is_due
-from aopc_monitor.monitor.settings import MonitorSettings
+from aopc_monitor.monitor.settings import MonitorSettings, check_prefix
 from aopc_monitor.monitor.trainers import check_forward, check_strategy, validation_loaders
 from aopc_monitor.monitor.watch import TrainingWatch
 
@@ -56,7 +57,7 @@ class Hooks(Callback):
                 for name, (sums, forwards) in left["evaluations"].items()
             }
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _hand_over(self, trainer: Trainer) -> None:
         """Leave what was found for the process that began the training."""
         evaluations = {
             name: ({key: value.cpu() for key, value in found.sums.items()}, found.forwards)
@@ -75,6 +76,7 @@ class Hooks(Callback):
         """Refuse what cannot be looked at, and begin a new history for a new training."""
         check_strategy(trainer)
         self._take_back()
+        check_prefix(trainer, self.settings.prefix)
         if self.settings.model_fn is None:
             check_forward(pl_module)
         if stage == "fit" and trainer.global_step == 0:
@@ -90,6 +92,7 @@ class Hooks(Callback):
             validation_loaders(trainer, pl_module),
             lambda cost: expected_share(trainer, self.every_n_steps, self.at_validation, cost),
             self._was_due(trainer.global_step),
+            self._series(trainer) if trainer.global_step else "",
         )
 
     def on_train_batch_end(
@@ -100,7 +103,11 @@ class Hooks(Callback):
         figures = self._figures_are_due(self._last_step, trainer.global_step)
         self._last_step = trainer.global_step
         if due or figures:
-            self._watch.look(trainer, pl_module, figures=figures)
+            self._watch.look(trainer, pl_module, figures=figures, series=self._series(trainer))
+
+    def _series(self, trainer: Trainer) -> str:
+        """What the values of the weights as they train are logged under."""
+        return CURRENT if sees_averages(trainer, self) else ""
 
     def _was_due(self, step: int) -> Callable[[int], bool]:
         return lambda last: self._is_due(last, step) or self._figures_are_due(last, step)
@@ -114,8 +121,14 @@ class Hooks(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the network as training leaves it."""
-        self._watch.look(trainer, pl_module, figures=True, is_last=True)
+        series = self._series(trainer)
+        self._watch.look(trainer, pl_module, figures=True, is_last=True, series=series)
         self._look.attempts.conclude(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so if training leaves other weights than were looked at last, and hand over."""
+        self._watch.fit_ended(trainer, pl_module, changes_the_end(trainer, self))
+        self._hand_over(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe of a validation outside training."""

@@ -87,7 +87,8 @@ def publish(
     `LightningModule.log` with `on_step` draws wrong curves here: it waits for `log_every_n_steps`
     and repeats stale values. The numbers go to each logger at the x that Lightning gives to a
     validation at the same moment, and where EarlyStopping, ModelCheckpoint and schedulers look.
-    A logger that fails costs its point and not the training.
+    A logger that fails costs its point and not the training. The epoch goes with them, as it does
+    with Lightning's own.
 
     Args:
         trainer: the Lightning trainer.
@@ -98,7 +99,7 @@ def publish(
     step = step_of(trainer)
     for logger in trainer.loggers:
         try:
-            logger.log_metrics(dict(metrics), step=step)
+            logger.log_metrics({**metrics, "epoch": _epoch_of(trainer)}, step=step)
         except Exception as error:  # a full disk, a server that is gone
             warn(
                 f"{type(logger).__name__} did not take the values at step {step}; training goes "
@@ -111,6 +112,13 @@ def step_of(trainer: Trainer) -> int:
     # Not a public name of Lightning; with one optimizer global_step is at most one away.
     step: int = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
     return step
+
+
+def _epoch_of(trainer: Trainer) -> int:
+    """The epoch of the last step, as Lightning writes it beside its own metrics."""
+    # When training ends, Lightning has counted on already.
+    begun = trainer.fit_loop.epoch_progress.current.ready
+    return min(trainer.current_epoch, max(begun - 1, 0))
 
 
 def remind(

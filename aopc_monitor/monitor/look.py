@@ -105,10 +105,14 @@ class Look:
             raise EvaluationError(reason, Outcome.CIRCUMSTANCES)
         return found
 
-    def record(self) -> dict[str, float]:
-        """All numbers of the last evaluation under their keys, with its wall time."""
-        record = record_of(self.settings.prefix, self.evaluations)
-        record[self.key("seconds")] = self.overhead.last
+    def record(self, series: str = "") -> dict[str, float]:
+        """All numbers of the last evaluation under their keys, with its wall time.
+
+        Args:
+            series: what follows the prefix in all keys.
+        """
+        record = record_of(self._prefix(series), self.evaluations)
+        record[self.key("seconds", series)] = self.overhead.last
         return record
 
     def plan(self, share: float | None = None) -> str:
@@ -122,12 +126,15 @@ class Look:
             tell(line)
         self._said.add(line)
 
-    def key(self, kind: str) -> str:
+    def key(self, kind: str, series: str = "") -> str:
         """What a number of the monitor as a whole is logged under."""
-        return key(self.settings.prefix, "", kind)
+        return key(self._prefix(series), "", kind)
 
-    def keys(self) -> Keys:
+    def keys(self, series: str = "") -> Keys:
         """The keys of all probes and heatmaps."""
         settings = self.settings
-        heatmaps = list(settings.heatmaps)
-        return Keys(settings.prefix, list(self.measurements), heatmaps, settings.lerf)
+        heatmaps, probes = list(settings.heatmaps), list(self.measurements)
+        return Keys(self._prefix(series), probes, heatmaps, settings.lerf)
+
+    def _prefix(self, series: str) -> str:
+        return key(self.settings.prefix, "", series)

@@ -15,7 +15,12 @@ from aopc_monitor.monitor.errors import ConfigurationError, warn
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import BatchReading, Probe
-from aopc_monitor.monitor.trainers import check_model, is_dry_run, probe_on_all_processes
+from aopc_monitor.monitor.trainers import (
+    callbacks_of,
+    check_model,
+    is_dry_run,
+    probe_on_all_processes,
+)
 from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
 from aopc_monitor.perturbation.protocol import ProtocolChoices
@@ -95,6 +100,26 @@ def _attribute(pl_module: LightningModule, name: str) -> Any:
             f"model_fn={name!r} is no attribute of the {type(pl_module).__name__}, which has "
             f"{known or 'no networks'}"
         ) from error
+
+
+def monitors_of(trainer: Trainer) -> list[MonitorSettings]:
+    """The settings of all monitors of a trainer."""
+    found = [getattr(callback, "settings", None) for callback in callbacks_of(trainer)]
+    return [settings for settings in found if isinstance(settings, MonitorSettings)]
+
+
+def check_prefix(trainer: Trainer, prefix: str) -> None:
+    """Raise ConfigurationError where several monitors would log under the same keys.
+
+    Lightning refuses those that it is given in a list, as callbacks that share a state, but not
+    those that come by `configure_callbacks`, nor subclasses.
+    """
+    count = [settings.prefix for settings in monitors_of(trainer)].count(prefix)
+    if count > 1:
+        raise ConfigurationError(
+            f"{count} monitors have prefix={prefix!r}, and would log under the same keys: give "
+            f'each a prefix= of its own, such as prefix="{prefix}_2"'
+        )
 
 
 class Preparation:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aopc_monitor.monitor.averaging import CURRENT
 from aopc_monitor.monitor.cost import Overhead
 from aopc_monitor.monitor.dashboard.dashboard import Dashboard, Found
-from aopc_monitor.monitor.errors import warn
+from aopc_monitor.monitor.errors import tell, warn
 from aopc_monitor.monitor.loggers import publish, remind
 from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.measurement import changes, report_heatmaps
@@ -64,6 +65,7 @@ class TrainingWatch:
         loaders: Any,
         share_of: Callable[[int], float | None],
         was_due: Callable[[int], bool],
+        series: str = "",
     ) -> None:
         """Take the probe, and look at the network, or go on with the history of a checkpoint.
 
@@ -73,6 +75,7 @@ class TrainingWatch:
             loaders: the trainer's validation loaders.
             share_of: from what an evaluation costs, in forwards, to its share of the training time.
             was_due: whether an evaluation was due after a step, and not after now.
+            series: what follows the prefix in the keys of the first look.
         """
         self._look.overhead, self._first_step = Overhead(), trainer.global_step
         before = self._compared
@@ -82,10 +85,11 @@ class TrainingWatch:
             return
         if self.history:
             self._go_on(trainer, pl_module, before)
-            has_all = self._look.keys().are_in(self.history[-1])
+            has_all = self._look.keys().are_in(self._last_of(""))
             if has_all and not was_due(int(self.history[-1]["step"])):
                 return
-        first_look = partial(self._evaluate_and_publish, figures=self._dashboard.is_on)
+        figures = self._dashboard.is_on
+        first_look = partial(self._evaluate_and_publish, figures=figures, series=series)
         self._made_at_start(trainer, pl_module, first_look)
 
     def look(
@@ -94,6 +98,7 @@ class TrainingWatch:
         pl_module: LightningModule,
         figures: bool = False,
         is_last: bool = False,
+        series: str = "",
     ) -> None:
         """Evaluate and publish, unless that was done at this step or takes too much of the time.
 
@@ -102,6 +107,7 @@ class TrainingWatch:
             pl_module: its module.
             figures: whether figures are due, if there are any.
             is_last: whether this is the end of the training, which is always looked at.
+            series: what follows the prefix in the keys, for weights that validations do not see.
         """
         figures = figures and self._dashboard.is_on
         done = self._is_done(trainer, pl_module, for_figures=figures)
@@ -117,7 +123,7 @@ class TrainingWatch:
             is_last or self._can_afford(trainer, seconds + overhead.last_figures)
         )
         if not done and (figures or is_last or self._can_afford(trainer, seconds)):
-            work = partial(self._evaluate_and_publish, figures=figures)
+            work = partial(self._evaluate_and_publish, figures=figures, series=series)
             self._attempts.make(trainer, pl_module, work)
         elif figures:
             self._attempts.make(trainer, pl_module, self._show)
@@ -126,6 +132,17 @@ class TrainingWatch:
         """Averaged weights were looked at; what is back in place needs no look of its own."""
         if self.history and self.history[-1]["step"] == trainer.global_step:
             self._known_weights.add(fingerprint(pl_module))
+
+    def fit_ended(self, trainer: Trainer, pl_module: LightningModule, who: str) -> None:
+        """Say so if other weights were put in place since; the trainer can evaluate no more."""
+        if not self.history or self.history[-1]["step"] != trainer.global_step:
+            return
+        if trainer.is_global_zero and fingerprint(pl_module) != self._measured_weights:
+            tell(
+                f"the last value, at step {trainer.global_step}, is not of the weights that this "
+                f"training leaves: {who} put others in place after it. List AOPCMonitor after that "
+                "callback to look at them, or use trainer.validate()"
+            )
 
     def _made_at_start(
         self, trainer: Trainer, pl_module: LightningModule, work: Callable[..., None]
@@ -157,15 +174,22 @@ class TrainingWatch:
         before: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._remember_weights(pl_module)
-        keys = self._look.keys()
         # Other callbacks have forgotten the last value; the next one comes when it is due.
-        remind(trainer, keys.public_part(self.history[-1]), keys.on_progress_bar())
+        for series in ("", CURRENT):
+            keys = self._look.keys(series)
+            remind(trainer, keys.public_part(self._last_of(series)), keys.on_progress_bar())
         found = changes(before, self._compared) if before else []
         if found and trainer.is_global_zero:
             warn(
                 f"since the checkpoint was written there have changed {'; '.join(found)}. Values "
                 f"before and after step {trainer.global_step} do not compare"
             )
+
+    def _last_of(self, series: str) -> dict[str, float]:
+        """The last record of a series; empty if there is none."""
+        names = self._look.keys(series).on_progress_bar()
+        found = (r for r in reversed(self.history) if any(name in r for name in names))
+        return next(found, {})
 
     def _can_afford(self, trainer: Trainer, seconds: float) -> bool:
         limit = self._look.settings.max_overhead
@@ -198,7 +222,7 @@ class TrainingWatch:
         self._dashboard.start(trainer)
 
     def _evaluate_and_publish(
-        self, trainer: Trainer, pl_module: LightningModule, figures: bool
+        self, trainer: Trainer, pl_module: LightningModule, figures: bool, series: str
     ) -> None:
         look = self._look
         if not look.measurements:
@@ -207,12 +231,12 @@ class TrainingWatch:
         if self._unchecked and trainer.is_global_zero:  # what fails in both is told by the latter
             warn(self._unchecked)
         self._unchecked = ""
-        record = look.record()
+        record = look.record(series)
         if trainer.global_step > self._first_step:  # before, there is nothing to compare with
-            record[look.key("overhead")] = look.overhead.share()
+            record[look.key("overhead", series)] = look.overhead.share()
         self.history.append({"step": trainer.global_step, **record})
         self._remember_weights(pl_module)
-        keys = look.keys()
+        keys = look.keys(series)
         publish(trainer, keys.public_part(record), keys.on_progress_bar())
         if figures:
             self._show(trainer, pl_module)

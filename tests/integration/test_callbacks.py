@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import pickle
 from collections.abc import Callable
 from importlib import import_module
@@ -46,7 +47,11 @@ def in_order(first: str, monitor: AOPCMonitor, other: Any) -> list[Any]:
 
 
 def values(monitor: AOPCMonitor) -> list[float]:
-    return [record["aopc/lrp"] for record in monitor.history]
+    return [value for _, value in series(monitor)]
+
+
+def series(monitor: AOPCMonitor, key: str = "aopc/lrp") -> list[tuple[float, float]]:
+    return [(record["step"], record[key]) for record in monitor.history if key in record]
 
 
 def value_of(trainer: Any) -> float:
@@ -126,12 +131,45 @@ def test_the_order_decides_which_weights_a_validation_sees(
     monitor, alone = watch(every_n_steps=5), watch(every_n_steps=5)
     fit(tmp_path, in_order(first, monitor, averaging(name)))
     fit(tmp_path, [alone])
-    # Listed after the other, it also looks at the average that is put in place at the end.
-    at_the_end = [12] if first == "other" else []
-    assert [record["step"] for record in monitor.history] == [0, 5, 6, 10, 12, *at_the_end]
-    same = [a == b for a, b in zip(values(monitor)[:5], values(alone), strict=True)]
-    # Listed before: averaged at the validations after steps 6 and 12. Else as the network trains.
-    assert same == ([True, True, False, True, False] if first == "monitor" else [True] * 5)
+    trained = series(alone)
+    assert [step for step, _ in trained] == [0, 5, 6, 10, 12]
+    if first == "other":  # as the network trains, and the average that is put in place at the end
+        assert series(monitor)[:5] == trained
+        assert [step for step, _ in series(monitor)[5:]] == [12]
+        assert not series(monitor, "aopc/current/lrp")
+        return
+    # Averaged at the validations after steps 6 and 12; what trains is another series.
+    assert [step for step, _ in series(monitor)] == [0, 6, 12]
+    assert series(monitor)[0] == trained[0]
+    assert not set(series(monitor)[1:]) & set(trained)
+    assert series(monitor, "aopc/current/lrp") == [trained[1], trained[3]]
+    assert {"aopc/current/lrp", "aopc/current/random_sem"} <= set(monitor.history[1])
+
+
+def test_no_series_has_two_values_at_one_step(tmp_path: Path) -> None:
+    monitor, logger = watch(every_n_steps=3), CSVLogger(tmp_path)
+    fit(tmp_path, [monitor, averaging("EMAWeightAveraging")], logger=logger)
+    found = {key: series(monitor, key) for key in ("aopc/lrp", "aopc/current/lrp")}
+    steps = {key: [step for step, _ in points] for key, points in found.items()}
+    assert steps == {"aopc/lrp": [0, 6, 12], "aopc/current/lrp": [3, 6, 9, 12]}
+    with (Path(logger.log_dir) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for key, points in found.items():
+        written = [float(row[key]) for row in rows if row[key]]
+        assert written == pytest.approx([value for _, value in points])
+
+
+def test_a_resumed_run_goes_on_with_both_series(tmp_path: Path) -> None:
+    def run(epochs: int, **kwargs: Any) -> tuple[AOPCMonitor, Any]:
+        monitor = watch(every_n_steps=4)
+        callbacks = [monitor, averaging("EMAWeightAveraging")]
+        return monitor, fit(tmp_path, callbacks, max_epochs=epochs, **kwargs)
+
+    run(1)[1].save_checkpoint(tmp_path / "one.ckpt")
+    monitor, made = run(2, ckpt_path=str(tmp_path / "one.ckpt"))
+    assert [step for step, _ in series(monitor)] == [0, 6, 12]
+    assert [step for step, _ in series(monitor, "aopc/current/lrp")] == [4, 8, 12]
+    assert {"aopc/lrp", "aopc/current/lrp"} <= set(made.callback_metrics)
 
 
 def averaging(name: str) -> Any:
@@ -165,6 +203,33 @@ def test_the_last_value_is_that_of_the_weights_that_training_leaves(
     monitor = watch(every_n_steps=every_n_steps)
     made = fit(tmp_path, in_order(first, monitor, averaging(name)), module)
     assert values(monitor)[-1] == pytest.approx(value_of(made), abs=1e-6)
+
+
+@pytest.mark.parametrize("first", ["monitor", "other"])
+@pytest.mark.parametrize("module", [Classifier, without_batch_norm])
+def test_a_last_value_of_other_weights_is_said_to_be_one(
+    first: str, module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitor = watch()
+    made = fit(tmp_path, in_order(first, monitor, averaging("StochasticWeightAveraging")), module)
+    told = "StochasticWeightAveraging put others in place after it" in capsys.readouterr().out
+    assert told == (values(monitor)[-1] != pytest.approx(value_of(made), abs=1e-6))
+    # With batch normalisation the average is in place an epoch earlier.
+    assert told == (first == "monitor" and module is without_batch_norm)
+
+
+def test_two_monitors_with_one_prefix_are_refused(tmp_path: Path) -> None:
+    class Brings(Classifier):
+        def configure_callbacks(self) -> Any:
+            return [watch(), watch(heatmap="sensitivity_l2")]
+
+    with pytest.raises(ValueError, match=r"2 monitors have prefix='aopc'.*give each a prefix="):
+        fit(tmp_path, [], Brings)
+    # Lightning comes first with those of the trainer, in the words that the documentation has.
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `AOPCMonitor`"):
+        fit(tmp_path, [watch(), watch(heatmap="sensitivity_l2")])
+    both = [watch(), watch(heatmap="sensitivity_l2", prefix="second")]
+    assert "second/sensitivity_l2" in fit(tmp_path, both, max_epochs=1).callback_metrics
 
 
 class WithBackbone(Classifier):

@@ -143,6 +143,22 @@ def test_csv(tmp_path: Path) -> None:
     assert_written(of_csv(logger.log_dir), monitor)
 
 
+@pytest.mark.parametrize("at_validation", [True, False])
+def test_rows_carry_the_epoch_as_those_of_lightning_do(at_validation: bool, tmp_path: Path) -> None:
+    monitor = AOPCMonitor(
+        every_n_steps=4, num_images=4, region_size=4, steps=2, data_range=(0.0, 1.0),
+        at_validation=at_validation,
+    )  # fmt: skip
+    logger = CSVLogger(tmp_path)
+    trainer(tmp_path, monitor, logger=logger).fit(Classifier(), *loaders())
+    with (Path(logger.log_dir) / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["aopc/lrp"]]
+    steps = [record["step"] for record in monitor.history]
+    assert steps == ([0, 4, 6, 8, 12] if at_validation else [0, 4, 8, 12])
+    # Epochs of six steps; the last look comes when Lightning has counted the second one as over.
+    assert [int(row["epoch"]) for row in rows] == [int(step > 6) for step in steps]
+
+
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR"):

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aopc_monitor.monitor.dashboard.picture_loggers import is_a, tag_in
 from aopc_monitor.monitor.errors import text_of, warn
 from aopc_monitor.monitor.loggers import key
-from aopc_monitor.monitor.settings import MonitorSettings
-from aopc_monitor.monitor.trainers import callbacks_of
+from aopc_monitor.monitor.settings import MonitorSettings, monitors_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -58,8 +57,7 @@ def write_layout(trainer: Trainer) -> None:
     """
     if not trainer.is_global_zero:
         return
-    found = [getattr(callback, "settings", None) for callback in callbacks_of(trainer)]
-    monitors = [settings for settings in found if isinstance(settings, MonitorSettings)]
+    monitors = monitors_of(trainer)
     loggers: list[Any] = trainer.loggers
     for logger in loggers:
         if is_a(logger, "TensorBoardLogger"):

@@ -46,6 +46,8 @@ def progress_panel(
     Returns:
         A matplotlib Figure.
     """
+    # Where validations see averaged weights, looks at others have keys of their own.
+    history = [r for r in history if key(prefix, probe, "random") in r] or history[-1:]
 
     def column(kind: str) -> list[float]:
         return [record.get(key(prefix, probe, kind), math.nan) for record in history]
