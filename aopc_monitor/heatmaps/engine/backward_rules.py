@@ -142,10 +142,11 @@ class BackwardRules(Marks, TorchFunctionMode):
 
     def _with_known_origin(self, call: Call) -> tuple[Call, list[Tensor]]:
         """The call, and the signals among its arguments, once it is known where they come from."""
-        self._check_origin(self._signals_of(call))
-        if self._custom:
-            call = call.with_tensors(self._custom.stand_in)
         signals = self._signals_of(call)
+        if not all(signal in self._seen for signal in signals) or self._custom:
+            self._check_origin(signals)
+            call = call.with_tensors(self._custom.stand_in)
+            signals = self._signals_of(call)
         if not torch.is_grad_enabled():
             self._custom.note_inputs(signals)
         return call, signals

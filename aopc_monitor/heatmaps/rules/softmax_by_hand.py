@@ -24,8 +24,11 @@ SUM_TOLERANCE = 1e-3
 
 def exponential(call: Call, mode: BackwardRules) -> Tensor:
     """Exponential: a positive weight, as in a softmax; else relevance passes unchanged."""
+    logits = mode.logits_of(call.first)
     result = pass_through(call, mode)
     mode.mark_gate(result, GATE_RANK)
+    if logits is not None:  # exp(log_softmax(z)), which is passed by at the end of a network
+        mode.mark_logits(result, logits)
     return result
 
 
@@ -48,7 +51,10 @@ def shared_exponential(call: Call, mode: BackwardRules) -> Tensor:
         mode.remember_exponent(result, call.first)
         return result
     logits = mode.logits_of(call.first)
-    return _softmax(call.first if logits is None else logits, values, dims)
+    result = _softmax(call.first if logits is None else logits, values, dims)
+    if logits is not None:
+        mode.mark_logits(result, logits)
+    return result
 
 
 def shared_quotient(call: Call, mode: BackwardRules) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -14,6 +15,21 @@ from aopc_monitor.heatmaps.engine.calls import Call, plain_name
 
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 METHODS = [name for name in heatmaps.names() if name not in ("random", "occlusion")]
+
+
+class Recurrent(nn.Module):
+    """Rows as steps of a layer in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 2, 3, 2, bias=False)
+        self.layer = nn.GRU(10, 6, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.embed(x).transpose(1, 2).flatten(2)
+        outputs: Tensor = self.head(self.layer(steps)[0].mean(1))
+        return outputs
 
 
 class Convolutional(nn.Module):
@@ -62,14 +78,22 @@ def warned_heatmap(name: str, model: nn.Module) -> tuple[Tensor, set[str]]:
     return relevance, {str(warning.message) for warning in caught}
 
 
+@cache
+def pair(kind: type[nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """A network, and what was exported of it."""
+    torch.manual_seed(0)
+    model = kind().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a recurrent layer keeps a list of its parameters
+        return model, torch.export.export(model, (IMAGES,)).module()
+
+
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("kind", [Convolutional, Attending])
+@pytest.mark.parametrize("kind", [Convolutional, Attending, Recurrent])
 def test_exported_networks_have_the_heatmaps_of_what_was_exported(
     kind: type[nn.Module], name: str
 ) -> None:
-    torch.manual_seed(0)
-    model = kind().eval()
-    exported = torch.export.export(model, (IMAGES,)).module()
+    model, exported = pair(kind)
     expected, warned = warned_heatmap(name, model)
     ours, also_warned = warned_heatmap(name, exported)
     torch.testing.assert_close(ours, expected)

@@ -74,3 +74,26 @@ def test_an_evaluation_fills_the_cache_before_the_heatmap_meets_it() -> None:
     metric.update(model, images())
     assert bool(torch.isfinite(metric.compute()))
     assert not model.cache
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, which keeps a list of its parameters of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.last = nn.GRU(24, 6, batch_first=True), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.last(self.layer(x.transpose(1, 2).flatten(2))[0].mean(1))
+        return outputs
+
+
+@pytest.mark.parametrize("heatmap", [LRPEpsilon(), Sensitivity()], ids=str)
+def test_recurrent_layers_in_half_precision(heatmap: Any) -> None:
+    model = Recurrent().bfloat16().eval()
+    listed = list(model.layer._flat_weights)
+    ours = heatmap(model, images(), torch.tensor([0, 1]))
+    wide = copy.deepcopy(model).float()
+    torch.testing.assert_close(ours, heatmap(wide, images().float(), torch.tensor([0, 1])))
+    assert all(a is b for a, b in zip(model.layer._flat_weights, listed, strict=True))

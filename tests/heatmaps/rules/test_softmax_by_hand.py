@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from aopc_monitor import heatmaps
 from aopc_monitor.heatmaps import AttnLRP, Heatmap, LRPEpsilon
-from tests.heatmaps.networks import assert_conserved, held
+from tests.heatmaps.networks import Apply, assert_conserved, held
 
 Function = Callable[[Tensor], Tensor]
 EXACT = LRPEpsilon(1e-12)
@@ -173,3 +173,11 @@ def test_features_of_a_sigmoid_layer_are_no_gates() -> None:
     ours = LRPEpsilon()(model, images(), torch.tensor([0, 1]))
     constant = Attending(lambda q, k, v: held(layer(q.sigmoid())) * v)
     assert not torch.allclose(ours, relevance(LRPEpsilon(), constant))
+
+
+@pytest.mark.parametrize("heatmap", [EXACT, AttnLRP()], ids=["LRP", "AttnLRP"])
+def test_at_the_end_of_a_network_it_is_passed_by(heatmap: Heatmap) -> None:
+    logits = by(lambda a: a.softmax(-1))
+    probabilities = nn.Sequential(logits, Apply(lambda z: z.log_softmax(1).exp()))
+    ours, expected = (relevance(heatmap, model) for model in (probabilities, logits))
+    torch.testing.assert_close(ours, expected)
