@@ -65,6 +65,7 @@ def test_digits(
     assert "correlation with test accuracy over 4 evaluations" in printed
 
 
+@pytest.mark.full
 def test_image_folder(images: Path, tmp_path: Path) -> None:
     study = main([*QUICK, "--image-folder", str(images), "--output", str(tmp_path)])
     assert study.title == "images"
@@ -88,6 +89,7 @@ def test_two_processes_write_one_report(images: Path, tmp_path: Path) -> None:
     assert done.stdout.count("correlation with test accuracy over 4 evaluations") == 1
 
 
+@pytest.mark.full
 def test_finished_runs_are_read_and_others_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageData, Run]:
     return few, run
 
 
+@pytest.mark.full
 def test_an_interrupted_training_goes_on(
     uncut: tuple[ImageData, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +147,7 @@ def test_an_interrupted_training_goes_on(
     assert resumed.column("aopc/lrp") == whole.column("aopc/lrp")
 
 
+@pytest.mark.full
 def test_a_training_cut_between_epochs_goes_on_as_if_it_had_not_been(
     uncut: tuple[ImageData, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
