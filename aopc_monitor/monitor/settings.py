@@ -167,7 +167,8 @@ class Preparation:
             return {}
         if not self.read_off_range:
             self.read_off_range = observed_data_range(*images)
-            for doubt in range_doubts(*images):
-                if trainer.is_global_zero:
-                    warn(f"the data range read off the images is doubtful: {doubt}")
+            doubts = range_doubts(*images)
+            if doubts and trainer.is_global_zero:
+                more = f" (and {len(doubts) - 1} more channels)" if len(doubts) > 1 else ""
+                warn(f"the data range read off the images is doubtful: {doubts[0]}{more}")
         return {"data_range": self.read_off_range}

@@ -82,9 +82,11 @@ def _doubts_about_choice(output: ChosenOutput) -> list[str]:
     found = []
     columns = {output.num_classes, *output.others.values()}
     if not output.by_name and len(columns) > 1:
+        other = next(iter(output.others))
         found.append(
             f"the model returns several tensors: {output.told()}, and nothing tells which one is "
-            f"meant: give output_fn=, such as lambda answer: answer{output.place}"
+            f"meant: give output_fn=lambda answer: answer{other} for another one, or "
+            f"lambda answer: answer{output.place} to be sure"
         )
     lengths = output.outputs.detach().double().norm(dim=1)
     have_length_1 = bool(((lengths - 1).abs() < UNIT_LENGTH_TOLERANCE).all())

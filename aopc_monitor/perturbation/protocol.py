@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -17,7 +17,13 @@ from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive
-from aopc_monitor.utilities.configured import imported, is_path, plain_value
+from aopc_monitor.utilities.configured import (
+    imported,
+    is_class_path,
+    is_path,
+    made_from_path,
+    plain_value,
+)
 
 # Resizing and colour jitter overshoot a little.
 RANGE_SLACK = 0.1
@@ -59,6 +65,9 @@ class PerturbationProtocol:
         for name in ("region_size", "steps", "repeats", "sampled_steps", "data_range"):
             # Numbers of numpy and lists of configuration systems fit in no checkpoint.
             object.__setattr__(self, name, plain_value(getattr(self, name)))
+        if is_class_path(self.replacement):
+            made = made_from_path(cast("Any", self.replacement), "replacement")
+            object.__setattr__(self, "replacement", made)
         if is_path(self.score):
             object.__setattr__(self, "score", imported(str(self.score), "score"))
         check_positive("region_size", self.region_size)

@@ -160,6 +160,16 @@ def test_scores_and_heatmaps_by_their_path() -> None:
     assert list(heatmaps.named_heatmaps(described)) == ["LRPEpsilon"]
 
 
+def test_a_replacement_that_is_described() -> None:
+    described: Any = {
+        "class_path": "aopc_monitor.perturbation.replacements.Constant",
+        "init_args": {"value": ListConfig(1.0, 2.0, 3.0)},
+    }
+    protocol = PerturbationProtocol(4, 8, (0, 1), replacement=described)
+    assert protocol.replacement == Constant((1.0, 2.0, 3.0))
+    assert AOPCMonitor(replacement=described).settings.choices.replacement
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -192,7 +193,8 @@ class Meeting(nn.Module):
     def __init__(self, meet: Any) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.meet, self.network = meet, small_network().eval()
+        # A copy: what is doubted is told once for the same parameters.
+        self.meet, self.network = copy.deepcopy(meet), small_network().eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return 10 * self.network(self.meet(images))  # type: ignore[no-any-return]
