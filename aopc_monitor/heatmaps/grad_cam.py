@@ -41,7 +41,8 @@ class GradCAM(NetworkHeatmap):
         layer: name of a module as in `model.named_modules()`; the end of a name suffices if it is
             the end of one only, so that the name of a layer in a network also finds it where the
             network is part of a LightningModule. Of a module that is called several times, the last
-            call counts. If not given: the last convolution whose output has more than one place.
+            call counts. If not given: the last convolution whose output has more than one place
+            and on which the scores depend.
             In a vision transformer that is the patch embedding, which knows nothing of classes:
             choose another heatmap there.
 
@@ -79,7 +80,8 @@ class GradCAM(NetworkHeatmap):
                 "the model's outputs do not depend differentiably on its images, so there is "
                 f"nothing to show{where_it_ends(network, images)}"
             )
-        activations = self._checked(seen, len(images))
+        scores = outputs.gather(1, target[:, None])[:, 0]
+        activations, gradient = self._with_gradient(seen, scores)
         if self.layer is None and _is_patch_embedding(activations, seen):
             message = (
                 "Grad-CAM's default layer, the last convolution, is the patch embedding of this "
@@ -87,10 +89,6 @@ class GradCAM(NetworkHeatmap):
                 "in GradCAM(layer=...), or choose another heatmap"
             )
             warnings.warn(EarlyLayerWarning(message), stacklevel=3)
-        scores = outputs.gather(1, target[:, None])
-        (gradient,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
-        if gradient is None:
-            raise ValueError(f"{self._name}: the class scores do not depend on its output")
         if self.layer is not None and self._channel_axis(activations, images) == 3:
             gradient, activations = (t.permute(0, 3, 1, 2) for t in (gradient, activations))
         weights = gradient.mean(dim=(2, 3), keepdim=True)
@@ -135,9 +133,29 @@ class GradCAM(NetworkHeatmap):
     def _name(self) -> str:
         return "the last convolution" if self.layer is None else f"layer={self.layer!r}"
 
-    def _checked(self, seen: list[Any], num_images: int) -> Tensor:
+    def _with_gradient(self, seen: list[Any], scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's activations, and the scores' gradient there.
+
+        By default they are those of the last convolution on which the scores depend. The last one
+        of all may encode positions of tokens that the classifier does not read, as in CoaT.
+        """
         if self.layer is None:
-            seen = [s for s in seen if s.ndim == 4 and len(s) == num_images and s[0, 0].numel() > 1]
+            seen = [s for s in seen if s.ndim == 4 and len(s) == len(scores)]
+            seen = [s for s in seen if s[0, 0].numel() > 1]
+        last = self._checked(seen, len(scores))
+        none_depends = True
+        for activations in [last] if self.layer is not None else reversed(seen):
+            (gradient,) = torch.autograd.grad(
+                scores.sum(), activations, retain_graph=True, allow_unused=True
+            )
+            none_depends = none_depends and gradient is None
+            if gradient is not None and (self.layer is not None or bool(gradient.any())):
+                return activations, gradient
+        if none_depends:
+            raise ValueError(f"{self._name}: the class scores do not depend on its output")
+        return last, torch.zeros_like(last)  # the last layer's weights are zero at the beginning
+
+    def _checked(self, seen: list[Any], num_images: int) -> Tensor:
         if not seen:
             found = (
                 "layer is not given, and no convolution with an output (N, channels, h, w) of more "

@@ -41,6 +41,38 @@ def test_default_is_the_last_convolution_also_before_something_in_place() -> Non
         torch.testing.assert_close(GradCAM("3")(model, IMAGES, TARGET), expected)
 
 
+class WithAnUnreadConvolution(nn.Module):
+    """As CoaT, whose last convolution encodes positions of tokens that no classifier reads."""
+
+    def __init__(self, *, multiplied: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.unread = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.multiplied = multiplied
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.read(images)
+        beside = self.unread(features)
+        scores = features.mean(dim=(2, 3))
+        return scores + 0 * beside.mean(dim=(2, 3)) if self.multiplied else scores
+
+
+@pytest.mark.parametrize("multiplied", [False, True])
+def test_the_default_is_a_convolution_on_which_the_scores_depend(multiplied: bool) -> None:
+    model = WithAnUnreadConvolution(multiplied=multiplied)
+    images, target = torch.rand(2, 3, 8, 8), torch.tensor([1, 2])
+    expected = GradCAM(layer="read")(model, images, target)
+    assert expected.any()
+    assert GradCAM()(model, images, target).equal(expected)
+
+
+def test_scores_that_depend_on_no_convolution_yet_give_zeros() -> None:
+    """The last layer's weights are zero at the beginning of some trainings."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    nn.init.zeros_(model[3].weight)
+    assert not GradCAM()(model, torch.rand(2, 3, 8, 8)).any()
+
+
 def test_the_end_of_a_name_is_enough() -> None:
     wrapped = nn.Sequential()
     wrapped.add_module("network", network())
