@@ -98,6 +98,24 @@ class Snapshot:
             self.containers.append((value, value.copy() if value else None))
 
 
+def held_tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
+    """The buffers of modules, and the tensors in attributes and containers of their own."""
+    own = vars(nn.Module())
+    for module in modules:
+        yield from (buffer for buffer in module._buffers.values() if buffer is not None)
+        for name, value in vars(module).items():
+            if name not in own and name not in BACK_REFERENCES:
+                yield from _tensors_in(value, NESTED_CONTAINERS)
+
+
+def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, set, tuple)) and depth >= 0 and len(value) <= MOST_MEMBERS:
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(member, depth - 1)
+
+
 def _attempt(problems: list[str], restore: Callable[[], None]) -> None:
     # One thing that cannot be put back must not keep the others from it.
     try:

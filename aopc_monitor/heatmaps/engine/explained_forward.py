@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, tensors_in
 from aopc_monitor.heatmaps.engine.cut_offs import CutOffs
+from aopc_monitor.network.snapshot import held_tensors
 
 
 class ExplainedForward(TorchFunctionMode):
@@ -27,7 +28,7 @@ class ExplainedForward(TorchFunctionMode):
     (`.detach()`, `.data`, numpy) is followed.
 
     Args:
-        model: the network, into whose buffers nothing is written that has a gradient.
+        model: the network, into whose buffers and attributes no gradient is written.
         undo: undoes what cuts off (see `CutOffs`), to see whether it matters.
 
     Attributes:
@@ -37,7 +38,7 @@ class ExplainedForward(TorchFunctionMode):
     def __init__(self, model: nn.Module, *, undo: bool = False) -> None:
         super().__init__()
         self.cut_offs = CutOffs(undo=undo)
-        self._buffers = {id(buffer) for buffer in model.buffers()}
+        self._held = {id(tensor) for tensor in held_tensors(model.modules())}
         self._gradients_wanted = True
 
     def __torch_function__(
@@ -66,15 +67,16 @@ class ExplainedForward(TorchFunctionMode):
             condition, if_true, if_false, operands = call.args
             with self:
                 return (if_true if condition else if_false)(*operands)
-        if obeying and call.in_place and self._is_buffer(call.args[:1]):
-            with torch.no_grad():
+        if (obeying or self.cut_offs.undo) and call.in_place and self._is_held(call.args[:1]):
+            # A tensor that was made in inference mode can be written to in that mode alone.
+            with torch.inference_mode(call.first.is_inference()), torch.no_grad():
                 return call.operation(*call.args, **call.kwargs)
         return self.cut_offs.follow(call)
 
-    def _is_buffer(self, targets: Iterable[Any]) -> bool:
-        """Whether a call writes into a buffer, which the graph of the images must not hold."""
+    def _is_held(self, targets: Iterable[Any]) -> bool:
+        """Whether a call writes into what the network keeps, which must not get onto the graph."""
         owners = [base for t in tensors_in(tuple(targets)) for base in (t, t._base)]
-        return any(id(owner) in self._buffers for owner in owners)
+        return any(id(owner) in self._held for owner in owners)
 
 
 @contextmanager
