@@ -46,7 +46,9 @@ class AOPCMonitor(Hooks):
     - `aopc/seconds`: wall time of the evaluation;
     - `aopc/figures_seconds`: wall time of its figures, if there are any;
     - `aopc/overhead`: share of the wall time of this run that evaluations and figures took so far;
-    - `aopc/failures`: evaluations that failed so far, once one has.
+    - `aopc/failures`: evaluations that failed so far, once one has;
+    - `aopc/current/...`: the same of the weights as they train, where validations see averaged ones
+      (a `WeightAveraging` callback after the monitor).
 
     All arguments but the first are given by name. They tell, in this order, what is looked at
     (`heatmap` to `output_fn`), when (`every_n_steps` to `max_overhead`), how images are perturbed
@@ -96,13 +98,13 @@ class AOPCMonitor(Hooks):
         seed: seed of the probe, of ties and of noise.
         prefix: first part of the log keys. Each of several monitors needs one of its own: else
             Lightning finds "more than one stateful callback of type `AOPCMonitor`".
-        figures: draw pictures, at the first and last look and at those of validations: AOPC and
+        figures: make pictures, at the first and last look and at those of validations: AOPC and
             accuracy so far, perturbation curves (for which this look also perturbs the least
             relevant regions first), and a few images of the probe with their heatmaps. They go to
             TensorBoard, W&B and MLflow as `aopc/figures/...`, else to PNG files in the folder
             `aopc_figures` of the log folder. Needs matplotlib.
-        figures_every_n_steps: draw every so many optimizer steps instead, or at the steps of an
-            increasing sequence; each such step is also evaluated.
+        figures_every_n_steps: make them every so many optimizer steps instead, or at the steps
+            of an increasing sequence; each such step is also evaluated.
         custom_scalars: write a layout to TensorBoard that has AOPC and accuracy in one chart.
         on_error: "warn" to go on training after a failed evaluation, without the monitor after
             three in a row; "raise" to stop. Settings that cannot work raise when training starts.
@@ -264,8 +266,8 @@ def _schedule(given: Any, name: str) -> Schedule | None:
 def _check(figures: bool, figures_every_n_steps: Any) -> None:
     if figures_every_n_steps is not None and not figures:
         raise ValueError(
-            f"figures_every_n_steps={figures_every_n_steps!r} draws nothing without figures=True: "
-            "give that, too, or leave it out"
+            f"figures_every_n_steps={figures_every_n_steps!r} makes no figure without "
+            "figures=True: give that, too, or leave it out"
         )
     if figures:
         check_installed()

@@ -84,7 +84,7 @@ def publish(
 ) -> None:
     """Publish numbers from a callback while a trainer fits, past Lightning's own accumulation.
 
-    `LightningModule.log` with `on_step` draws wrong curves here: it waits for `log_every_n_steps`
+    `LightningModule.log` with `on_step` makes wrong curves here: it waits for `log_every_n_steps`
     and repeats stale values. The numbers go to each logger at the x that Lightning gives to a
     validation at the same moment, and where EarlyStopping, ModelCheckpoint and schedulers look.
     A logger that fails costs its point and not the training. The epoch goes with them, as it does
@@ -124,7 +124,7 @@ def _epoch_of(trainer: Trainer) -> int:
 def remind(
     trainer: Trainer, metrics: Mapping[str, float], progress_bar: Sequence[str] = ()
 ) -> None:
-    """Publish numbers to other callbacks and the progress bar, but draw no new point."""
+    """Publish numbers to other callbacks and the progress bar, but log no new point."""
     trainer.callback_metrics.update({key: torch.tensor(value) for key, value in metrics.items()})
     trainer.progress_bar_metrics.update(
         {key: metrics[key] for key in progress_bar if key in metrics}

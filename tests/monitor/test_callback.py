@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,8 @@ def test_documented_keys_reach_every_logger_at_the_steps_of_validation(tmp_path:
     assert first.steps_of("aopc/lrp") == [0, *first.steps_of("accuracy/val")] == [0, 5, 11]
     assert second.calls == first.calls
     logged = [metrics for _, metrics in first.calls if "aopc/lrp" in metrics]
+    # With the epoch, as Lightning's own.
+    assert [metrics.pop("epoch") for metrics in logged] == [0, 0, 1]
     assert [set(metrics) for metrics in logged] == [KEYS, KEYS_LATER, KEYS_LATER]
     assert [record["step"] for record in watch.history] == [0, 6, 12]
     for record, metrics in zip(watch.history, logged, strict=True):
@@ -444,3 +448,10 @@ def test_both_lightnings_take_it(tmp_path: Path) -> None:
         enable_checkpointing=False, enable_progress_bar=False, callbacks=[watch],
     ).fit(Module(), *loaders())  # fmt: skip
     assert [record["step"] for record in watch.history] == [0, 6]
+
+
+def test_the_page_of_the_monitor_has_each_argument_once() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+    table = page.split("| group | arguments |")[1].split("\n\n")[0]
+    arguments = list(inspect.signature(AOPCMonitor).parameters)
+    assert re.findall(r"`(\w+)`", table) == arguments

@@ -55,13 +55,13 @@ class Dashboard:
 
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
-        self._failures = Failures(task="draw figures", without="figures")
+        self._failures = Failures(task="make figures", without="figures")
         self._shown = 0  # looks there were when figures were last made
         self._refused: set[str] = set()
 
     def start(self, trainer: Trainer) -> None:
         """Begin anew, also after a resume."""
-        self._failures = Failures(task="draw figures", without="figures")
+        self._failures = Failures(task="make figures", without="figures")
         self._shown = 0
         self._refused = set()
         if self.settings.custom_scalars:

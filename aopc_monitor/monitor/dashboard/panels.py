@@ -77,7 +77,7 @@ def curves_panel(
     Args:
         evaluation: with the least relevant regions first.
         probe: name of the probe, "" for the only one.
-        heatmaps: their names; the first four are drawn.
+        heatmaps: their names; the first four are shown.
         score: what was measured.
         step: of the training.
 

@@ -169,7 +169,8 @@ def trace(made: pl.Trainer, module: Victim, logger: Recorder) -> dict[str, Any]:
     return {
         **state_of(module),
         "optimizers": [optimizer.state_dict() for optimizer in made.optimizers],
-        "logged": [own for own in map(of_user, logger.calls) if own.keys() - {"x"}],
+        # The epoch goes with the monitor's values, too.
+        "logged": [own for own in map(of_user, logger.calls) if own.keys() - {"x", "epoch"}],
         "callback metrics": of_user(made.callback_metrics),
     }
 

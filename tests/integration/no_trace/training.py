@@ -89,7 +89,8 @@ class Watcher(pl.Callback):
 
 
 def without_monitor(metrics: Any) -> dict[str, Any]:
-    return {key: value for key, value in metrics.items() if not key.startswith("aopc/")}
+    own = {key: value for key, value in metrics.items() if not key.startswith("aopc/")}
+    return own if own.keys() != {"epoch"} else {}  # which goes with the monitor's values
 
 
 def train(case: Case, folder: Path, extra: Callbacks, processes: int) -> tuple[Trace, list[Any]]:

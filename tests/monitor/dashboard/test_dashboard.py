@@ -243,7 +243,7 @@ def test_drawing_that_fails_warns_and_ends_after_three(
         made = fit(tmp_path, watch)
     texts = [str(w.message) for w in caught if "no such font" in str(w.message)]
     assert len(texts) == 2
-    assert "could not draw figures at step 0; training goes on. ValueError: no such" in texts[0]
+    assert "could not make figures at step 0; training goes on. ValueError: no such" in texts[0]
     assert "at step 4; training goes on, from here on without figures" in texts[1]
     assert made.global_step == 12
     assert [record["step"] for record in watch.history] == [0, 2, 4, 6, 8, 10, 12]
@@ -288,7 +288,7 @@ def test_an_image_that_cannot_be_shown_costs_the_pictures_alone(tmp_path: Path) 
             return super().forward(images)
 
     watch = monitor()
-    with pytest.warns(UserWarning, match=r"could not draw.*six is too few"):
+    with pytest.warns(UserWarning, match=r"could not make.*six is too few"):
         fit(tmp_path, watch, module=Forgets())
     assert len(watch.history) == 3
 
@@ -297,7 +297,7 @@ def test_an_image_that_cannot_be_shown_costs_the_pictures_alone(tmp_path: Path) 
 
 
 def test_a_rate_of_figures_needs_figures() -> None:
-    with pytest.raises(ValueError, match="figures_every_n_steps=5 draws nothing without figures"):
+    with pytest.raises(ValueError, match="figures_every_n_steps=5 makes no figure without figures"):
         monitor(figures=False, figures_every_n_steps=5)
     with pytest.raises(ValueError, match="figures_every_n_steps=0 must be at least 1"):
         monitor(figures_every_n_steps=0)
