@@ -7,7 +7,8 @@ the explained class unless asked otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,18 +16,16 @@ from torch import Tensor
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 ScoreFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-ScoreName = Literal["probability", "logit", "log_probability", "sigmoid"]
-Score: TypeAlias = "ScoreName | ScoreFunction"
-SCORES = ("probability", "logit", "log_probability", "sigmoid")
+Score: TypeAlias = "str | ScoreFunction"
 
-
-# Also what was half precision before somebody cast it: not the type tells, but the sum.
+# How far a row of probabilities may sum from 1. It is the same for every type, because outputs in
+# float32 may have been in half precision before somebody cast them.
 PROBABILITY_SLACK = 0.01
 
 
 def check_score(score: object) -> None:
     """Raise ValueError unless `score` is a known name or a callable."""
-    if not callable(score) and score not in SCORES:
+    if not callable(score) and not (isinstance(score, str) and score in SCORES):
         raise ValueError(
             f"score={score!r} is unknown: choose one of {', '.join(SCORES)}, or give a callable "
             "(outputs, target) -> (N,)"
@@ -64,25 +63,7 @@ def score_function(
     if not isinstance(score, str):
         return score
     check_score(score)
-    if score == "sigmoid":
-        if are_bounded is None:
-            are_bounded = bool(((clean_outputs >= 0) & (clean_outputs <= 1)).all())
-        return _of_target if are_bounded else _sigmoid_of_target
-    if score == "logit":
-        if are_probabilities(clean_outputs):
-            raise ValueError(
-                'score="logit", but the model returns probabilities already: use '
-                'score="probability" or score="log_probability", or return logits'
-            )
-        return _of_target
-    if clean_outputs.shape[1] == 1:
-        raise ValueError(
-            f"score={score!r}, but the model returns one number per image, whose softmax is always "
-            '1: give score="sigmoid", the probability of the predicted one of two sides'
-        )
-    if are_probabilities(clean_outputs):
-        return _of_target if score == "probability" else _log_of_target
-    return _softmax_of_target if score == "probability" else _log_softmax_of_target
+    return SCORES[score](Answer(clean_outputs, are_bounded))
 
 
 def checked_scores(function: ScoreFunction, outputs: Tensor, target: Tensor) -> Tensor:
@@ -96,6 +77,58 @@ def checked_scores(function: ScoreFunction, outputs: Tensor, target: Tensor) -> 
         came_in = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"score returned {came_in} for {len(target)} images, not one number each")
     return scores.to(accumulator_dtype(scores.device))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network answers to clean images, by which a named score chooses its function.
+
+    Attributes:
+        outputs: (N, classes).
+        are_bounded: whether these are probabilities of independent labels; None if unknown.
+    """
+
+    outputs: Tensor
+    are_bounded: bool | None = None
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether a softmax was applied already."""
+        return are_probabilities(self.outputs)
+
+    def needs_classes(self, score: str) -> None:
+        """Raise ValueError where the softmax is over a single class."""
+        if self.outputs.shape[1] == 1:
+            raise ValueError(
+                f"score={score!r}, but the model returns one number per image, whose softmax is "
+                'always 1: give score="sigmoid", the probability of the predicted one of two sides'
+            )
+
+
+def _probability(answer: Answer) -> ScoreFunction:
+    answer.needs_classes("probability")
+    return _of_target if answer.are_probabilities else _softmax_of_target
+
+
+def _logit(answer: Answer) -> ScoreFunction:
+    if answer.are_probabilities:
+        raise ValueError(
+            'score="logit", but the model returns probabilities already: use '
+            'score="probability" or score="log_probability", or return logits'
+        )
+    return _of_target
+
+
+def _log_probability(answer: Answer) -> ScoreFunction:
+    answer.needs_classes("log_probability")
+    return _log_of_target if answer.are_probabilities else _log_softmax_of_target
+
+
+def _sigmoid(answer: Answer) -> ScoreFunction:
+    are_bounded = answer.are_bounded
+    if are_bounded is None:
+        are_bounded = bool(((answer.outputs >= 0) & (answer.outputs <= 1)).all())
+    return _of_target if are_bounded else _sigmoid_of_target
 
 
 def _of_target(outputs: Tensor, target: Tensor) -> Tensor:
@@ -122,3 +155,13 @@ def _log_softmax_of_target(outputs: Tensor, target: Tensor) -> Tensor:
 def _wide(outputs: Tensor) -> Tensor:
     # Half precision is widened first: a softmax in bfloat16 has two digits.
     return outputs.to(accumulator_dtype(outputs.device))
+
+
+# A score is made known by its row here: which function of outputs and target it is for a network
+# that answers so, or a ValueError where the score would mean something else than its name says.
+SCORES: dict[str, Callable[[Answer], ScoreFunction]] = {
+    "probability": _probability,
+    "logit": _logit,
+    "log_probability": _log_probability,
+    "sigmoid": _sigmoid,
+}

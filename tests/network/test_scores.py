@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from aopc_monitor.network.scores import are_probabilities, score_function
+from aopc_monitor.network.scores import SCORES, are_probabilities, check_score, score_function
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 5.0]])
 TARGET = torch.tensor([0, 1])
@@ -71,3 +71,16 @@ def test_independent_labels_are_scored_by_their_sigmoids() -> None:
     assert score_function("sigmoid", small, False)(small, TARGET).tolist() == pytest.approx(
         [0.6224593] * 2
     )
+
+
+def test_a_row_is_enough_for_a_score_to_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def least(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return outputs.amin(dim=1)
+
+    monkeypatch.setitem(SCORES, "least", lambda answer: least)
+    check_score("least")
+    assert score_function("least", LOGITS)(LOGITS, TARGET).tolist() == pytest.approx([-1.0, 0.1])
+    with pytest.raises(ValueError, match="choose one of probability, .*, least, or give"):
+        check_score("most")
+    with pytest.raises(ValueError, match=r"score=\[\] is unknown"):
+        check_score([])
