@@ -13,7 +13,7 @@ from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, refuse_moved
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_moved
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
@@ -93,7 +93,7 @@ class AOPC(MeanOverImages):
         **kwargs: Any,
     ) -> None:
         refuse_moved(type(self).__name__, kwargs)
-        execution = execution or Execution()
+        execution = checked_execution(execution)
         protocol = PerturbationProtocol(
             region_size,
             steps,

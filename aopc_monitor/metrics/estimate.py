@@ -15,7 +15,7 @@ from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.collected_areas import BatchKey, CollectedAreas, Quantity, quantity
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
@@ -208,7 +208,7 @@ def estimate_aopc(
     """
     refuse_unknown("estimate_aopc", unknown)
     _check_target(target_sem, sem_of, control)
-    execution = execution or Execution()
+    execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size,
         steps,

@@ -14,7 +14,7 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.sensitivity_n import correlate
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, refuse_moved
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_moved
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
@@ -72,7 +72,7 @@ class SensitivityN(MeanOverImages):
         **kwargs: Any,
     ) -> None:
         refuse_moved(type(self).__name__, kwargs)
-        execution = execution or Execution()
+        execution = checked_execution(execution)
         choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
         found = get_seeded(heatmap, seed)
         super().__init__(("sensitivity-n", found, seed, choices.key), **kwargs)

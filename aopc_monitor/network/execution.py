@@ -62,6 +62,19 @@ class Execution:
             )
 
 
+def checked_execution(execution: Execution | None) -> Execution:
+    """The given choices, or the usual ones.
+
+    Raises:
+        TypeError: if it is something else, such as a dict of them.
+    """
+    if execution is None:
+        return Execution()
+    if not isinstance(execution, Execution):
+        raise TypeError(f"execution={execution!r} is no Execution: give Execution(chunk_size=...)")
+    return execution
+
+
 def refuse_unknown(caller: str, keywords: Iterable[str]) -> None:
     """Raise TypeError if there are keywords, and tell where those of `Execution` go."""
     for name in keywords:

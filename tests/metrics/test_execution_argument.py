@@ -77,3 +77,10 @@ def test_a_keyword_that_has_moved_is_told(name: str, keyword: str) -> None:
 def test_a_keyword_that_never_was_is_named(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'step'$"):
         CALLS[name](step=1)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("given", [{"chunk_size": 3}, {}, 0, False])
+def test_what_is_no_execution_is_told(name: str, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^execution=.* is no Execution: give Execution\(chunk"):
+        CALLS[name](execution=given)

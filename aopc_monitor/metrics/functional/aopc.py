@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
-from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
@@ -136,7 +136,7 @@ def area_over_perturbation_curve(
         (torch.Size([5]), torch.Size([9]), 45)
     """
     refuse_unknown("area_over_perturbation_curve", unknown)
-    execution = execution or Execution()
+    execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size,
         steps,

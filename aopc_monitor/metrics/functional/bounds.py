@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
-from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
@@ -107,7 +107,7 @@ def aopc_bounds(
     refuse_unknown("aopc_bounds", unknown)
     images = checked_inputs(images)
     check_positive("beam_size", beam_size)
-    execution = execution or Execution()
+    execution = checked_execution(execution)
     protocol = PerturbationProtocol(region_size, steps, data_range, replacement, score=score)
     grid, chunks = protocol.grid(images), ChunkSizes.of(execution.chunk_size, images)
     low, high = protocol.range_on(images)

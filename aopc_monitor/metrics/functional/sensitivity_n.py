@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices, SubsetRemover
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
-from aopc_monitor.network.execution import Execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
@@ -140,7 +140,7 @@ def sensitivity_n(
         (True, torch.Size([3]), 183)
     """
     refuse_unknown("sensitivity_n", unknown)
-    execution = execution or Execution()
+    execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
     images = checked_inputs(images)
     chunks = ChunkSizes.of(execution.chunk_size, images)
