@@ -80,7 +80,7 @@ def test_a_row_is_enough_for_a_score_to_have_a_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(SCORES, "least", lambda answer: least)
     check_score("least")
     assert score_function("least", LOGITS)(LOGITS, TARGET).tolist() == pytest.approx([-1.0, 0.1])
-    with pytest.raises(ValueError, match="choose one of probability, .*, least, or give"):
+    with pytest.raises(ValueError, match=r"choose one of probability, .*, least, or give"):
         check_score("most")
     with pytest.raises(ValueError, match=r"score=\[\] is unknown"):
         check_score([])
