@@ -74,7 +74,7 @@ class Case:
         torch.manual_seed(0)
         is_small = network in SMALL
         model = build(network, 10, side) if is_small else torchvision.models.get_model(network)
-        # As torch makes them; the recipes' own networks have their weights in another layout.
+        # The layout is torch's; the recipes' own networks come with another one.
         model = model.eval().to(memory_format=torch.contiguous_format)
         images = torch.rand(count, 3, side, side).to(device)
         return cls(

@@ -65,7 +65,7 @@ def row_of(name: str, arguments: argparse.Namespace) -> str:
     torch.manual_seed(0)
     size = 32 if name in SMALL else 224
     model = (build(name, 10, size) if name in SMALL else torchvision.models.get_model(name)).eval()
-    # As torch makes them; the recipes' own networks have their weights in another layout.
+    # The layout is torch's; the recipes' own networks come with another one.
     model = model.to(arguments.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.rand(max(BATCH_SIZES[size]), 3, size, size, device=arguments.device)
     curves = {"defaults": Curve(model, images[: IMAGES[size]], Execution())}

@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def title(text: str, subject: Subject) -> str:
-    """Of a table."""
+    """The title of a table: what it is about, and on which images."""
     side, size = subject.images.shape[-1], subject.region_size
     return (
         f"\n**{text}**: {len(subject.images)} images of {side} x {side}, regions of {size} x "

@@ -14,7 +14,7 @@ from aopc_monitor.figures.style import PAGE, Style
 
 # What fits above an image, and beside it.
 LONGEST_CAPTION, LONGEST_NAME = 10, 15
-# Of the largest magnitude.
+# Negative relevance below this share of the largest magnitude is rounding.
 ROUNDING = 1e-4
 
 

@@ -185,7 +185,7 @@ def _space(axis: Any, steps: Sequence[int]) -> None:
 
 
 def _legend_below(figure: Any, handles: list[Any], style: Style) -> None:
-    # Not too wide: names of heatmaps are long.
+    # Names of heatmaps are long, and the legend must not become wider than the figure.
     legend = figure.legend(
         handles=handles,
         loc="outside lower center",

@@ -164,7 +164,7 @@ def _rescale(call: Call, mode: BackwardRules, memory: _Reference) -> Tensor:
 
 
 def _is_rounding(difference: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
-    """Where a quotient of differences would be noise, and the derivative is its limit."""
+    """A mask of where a quotient of differences is noise; the derivative, its limit, is not."""
     precision = 16 * torch.finfo(difference.dtype).eps
     return difference.abs() <= 1e-10 + precision * (inputs.abs() + before.abs())
 

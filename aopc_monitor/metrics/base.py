@@ -35,8 +35,8 @@ class MeanOverImages(Metric):
 
     def __init__(self, settings: object, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # Not a sum: tells metrics apart that MetricCollection would else merge, because their first
-        # sums happen to be equal. Some versions compare the first state alone: so this one.
+        # This state tells metrics apart that MetricCollection would else merge, because their sums
+        # happen to be equal. It comes first, since some versions compare the first state alone.
         self.add_state("settings", _fingerprint(settings), dist_reduce_fx="max")
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero, dist_reduce_fx="sum")

@@ -17,7 +17,7 @@ from aopc_monitor.utilities.statistics import accumulator_dtype, standard_error
 Quantity = Literal["aopc", "gain"]
 # A batch is known by its content, and by how often the same had come before.
 BatchKey = tuple[int, int]
-# Of fewer images a standard error is itself too uncertain to stop by it.
+# The standard error of fewer images is itself too uncertain to stop by it.
 FEWEST_IMAGES = 50
 
 

@@ -163,7 +163,7 @@ def _own_share(
 
 
 def device_of(network: nn.Module, pl_module: LightningModule) -> torch.device:
-    """Where a part that `model_fn` chose is; one that hides its tensors is where the whole is."""
+    """The device of a part that `model_fn` chose; that of the whole if it hides its tensors."""
     tensors = chain(network.parameters(), network.buffers())
     device: torch.device = pl_module.device
     return next((tensor.device for tensor in tensors), device)

@@ -285,12 +285,12 @@ def traits_of_asked(
     return traits_of(network, images, answer, kind=output_fn)
 
 
-# As long as the networks exist.
+# What was told is remembered as long as the network exists.
 _TOLD = WeakIdKeyDictionary()
 
 
 def new_doubts(network: nn.Module, doubts: Sequence[str]) -> list[str]:
-    """Those of these doubts that were not told of this network before; they count as told now."""
+    """The doubts that were not told of this network before; they count as told now."""
     # By what wrappers around it share, which may be made anew each time.
     told = _TOLD.setdefault(next(network_in(network).parameters(), network), set())
     new = [doubt for doubt in doubts if doubt not in told]

@@ -161,7 +161,7 @@ def fingerprint(model: nn.Module) -> tuple[int, ...]:
         False
     """
     sums = _sums_of_bits(model)
-    # Those that cannot be added up are at least counted by torch.
+    # Torch at least counts the changes of parameters whose bits cannot be added up.
     others = [p for name, p in model.named_parameters() if name not in sums]
     return (*_numbers(list(sums.values())), *(_version(other) or 0 for other in others))
 

@@ -74,7 +74,7 @@ def _answers_alike(model: nn.Module, image: Tensor) -> bool:
                 other = class_outputs(model(laid_out.clone()), len(few))
     except Exception:  # one that has nothing to do with the layout comes again where it counts
         return False
-    # Of what the images have to do with the outputs: outputs that are all alike would tell nothing.
+    # The tolerance is a share of how far images move the outputs: constant ones would tell nothing.
     said = (usual[0] - usual[1]).abs().max()
     tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)
     return bool((said > 0) & ((other - usual).abs().max() <= tolerance * said))

@@ -136,7 +136,7 @@ def traits_of(
     return traits
 
 
-# As long as the networks exist; these are facts, not settings.
+# Traits are kept as long as their network exists; they are facts, not settings.
 _TRAITS = WeakIdKeyDictionary()
 
 

@@ -169,7 +169,7 @@ class Block:
         return rank_map.index_select(0, self.image)
 
     def _steps(self, rank_map: Tensor) -> Tensor:
-        # Of the same type: a wider one would make a wider copy of all ranks.
+        # Steps get the type of the ranks: a wider one would make a wider copy of all ranks.
         return self.step.view(-1, *[1] * (rank_map.ndim - 1)).to(rank_map.dtype)
 
     def _write(self, perturbed: Tensor, out: Tensor) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.configured import plain_value
 
-# Of the pixels at each end, those that may be outliers; and how much wider these make a range.
+# The share of pixels at each end that may be outliers, and how many times wider than the range of
+# the others these make a range that is doubted.
 OUTLIERS, SEVERAL = 0.005, 8.0
 # Pixels of a channel that suffice to know its range by.
 MOST_SORTED = 1_000_000

@@ -112,7 +112,7 @@ class PerturbationProtocol:
 
     @property
     def strata(self) -> Strata:
-        """Which steps are evaluated."""
+        """The parts of the curve; one step of each is evaluated."""
         return Strata(self.steps, self.sampled_steps or self.steps)
 
     def forwards(self, num_images: int, num_orders: int) -> int:

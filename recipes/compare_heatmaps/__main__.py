@@ -27,7 +27,7 @@ from recipes.shared.heatmap_study import REFERENCE, Study, add_study_arguments
 # The paper's, section IV-A and the appendix.
 REGION_SIZES = (1, 3, 5, 9, 19)
 MOST_STEPS = 100
-# Of a single region every order is the same.
+# A single region has only one order.
 FEWEST_REGIONS = 2
 
 

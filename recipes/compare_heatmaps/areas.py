@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """Of all orders that images are perturbed in: the heatmaps and the random one."""
+        """The names of all orders that images are perturbed in: the heatmaps and the random one."""
         return [*self.heatmaps, CONTROL]
 
     @property

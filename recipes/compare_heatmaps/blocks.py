@@ -79,7 +79,7 @@ class Measurement(pl.LightningModule):
 
     def on_predict_start(self) -> None:
         """All processes take the network of the first."""
-        # Those that trained it together differ in what BatchNorm has seen.
+        # Processes that trained it together differ in what BatchNorm has seen.
         values = self.trainer.strategy.broadcast(self.network.state_dict())
         self.network.load_state_dict(values)
         self.network_digest = digest(self.network)

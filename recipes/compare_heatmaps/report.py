@@ -165,7 +165,7 @@ class Report:
             {_size(main): main.lines(CONTROL, heatmaps)}, "the random order", self.title
         ).savefig(folder / "fig4.png")
         by_size = sorted(self.areas, key=lambda areas: areas.region_size)
-        # As in the paper; beside the random order the heatmaps could not be told apart.
+        # The reference is the paper's; beside the random order heatmaps could not be told apart.
         others = [name for name in heatmaps if name != self.reference]
         lines_over_steps(
             {_size(areas): areas.lines(self.reference, others) for areas in by_size},

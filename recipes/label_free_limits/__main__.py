@@ -147,7 +147,7 @@ class Runs:
     options: argparse.Namespace
     data: ImageData
     output: Path
-    # Not read back from the files: other processes may be ahead of the one that writes them.
+    # Runs are kept rather than read back: other processes may be ahead of the one that writes.
     _made: dict[tuple[str, int], LimitsRun] = field(default_factory=dict)
 
     def get(self, regime: str, seed: int) -> LimitsRun:

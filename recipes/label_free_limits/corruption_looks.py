@@ -29,7 +29,7 @@ from recipes.shared.training.beside import rivals, scores_of_images
 from recipes.shared.training.fitting import new_trainer
 
 CLEAN = "none"
-# Of a point: corruptions are numbered in files of numbers.
+# Files of numbers know a corruption by its position here.
 NAMES = (CLEAN, *CORRUPTIONS)
 CONDITIONS = [(CLEAN, 0), *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)]
 

@@ -82,7 +82,7 @@ def _named(run: LimitsRun, study: LimitsStudy, name: str) -> list[float]:
 
 
 def _curve(run: LimitsRun, values: list[float]) -> tuple[list[float], list[float]]:
-    """Where the values stand; no line goes from one corruption to the next."""
+    """The places and heights of the values; no line joins one corruption and the next."""
     if run.regime != CORRUPTED:
         return run.column("step"), values
     places: list[float] = []

@@ -153,7 +153,7 @@ def _endings(regime: Regime, folder: RunFolder) -> list[pl.Callback]:
 
 
 def network_file(run: Path) -> Path:
-    """Where a training leaves its network."""
+    """The file in which a training leaves its network."""
     return run / "network.pt"
 
 

@@ -83,7 +83,7 @@ def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Name
 
 
 def data_folder(parent: Path, data: ImageData) -> Path:
-    """Where what is found on these images goes.
+    """The folder of what is found on these images.
 
     Example:
         >>> from types import SimpleNamespace

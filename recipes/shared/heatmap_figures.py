@@ -32,7 +32,7 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """
     numbers: dict[str | None, count[int]] = {}
     found = {}
-    # Those of the paper look the same in every study, whichever are left out.
+    # Heatmaps of the paper look the same in every study, whichever are left out.
     for name in dict.fromkeys([*OF_THE_PAPER, *sorted(names)]):
         of_family = family(name)
         number = next(numbers.setdefault(of_family, count()))

@@ -106,7 +106,7 @@ class Study:
 
     @property
     def title(self) -> str:
-        """Of figures and reports, without the network."""
+        """The title of figures and reports, without the network."""
         return f"{self.data.name}, {len(self.rows)} images"
 
     @property

@@ -39,7 +39,7 @@ def test_operations_without_a_rule_are_named_once(tmp_path: Path) -> None:
     assert sum("AOPCMonitor: lrp" in str(warning.message) for warning in seen) == 1
 
 
-def test_a_preflight_that_fails_says_so_and_lets_the_evaluation_speak(tmp_path: Path) -> None:
+def test_a_check_that_fails_says_so_and_lets_the_evaluation_speak(tmp_path: Path) -> None:
     calls: list[int] = []
 
     def broken_at_first(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:

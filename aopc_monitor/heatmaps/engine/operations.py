@@ -37,7 +37,7 @@ KEEP_GATES = RESHAPES | AFFINE | AVERAGES | {
     "cumprod", "cumsum", "index_add", "index_reduce", "maximum", "mean", "minimum", "pow", "prod",
     "scatter_add", "scatter_reduce", "sqrt", "square", "sum", "topk", "where",
 }  # fmt: skip
-# Of several gates, or of attention weights (talking heads), these make gates; of others, features.
+# These make a gate of several gates, or of attention weights (talking heads); else a feature.
 MIX_GATES = frozenset({
     "batch_norm", "bmm", "conv2d", "einsum", "layer_norm", "linear", "matmul", "mm",
 })  # fmt: skip

@@ -38,7 +38,7 @@ def _clutter(n: int, generator: torch.Generator) -> Tensor:
             colour = torch.rand(n, 3, 1, 1, generator=generator) * 0.8
             canvas = _draw_shape(canvas, half, power, colour, generator)
     for _ in range(_STROKES):
-        # As bright and as thin as a digit's strokes: neither gives the digit away.
+        # Clutter is as bright and as thin as a digit's strokes: neither gives the digit away.
         half = torch.cat(
             (_uniform(generator, 2.0, 5.0, n, 1), _uniform(generator, 0.5, 1.3, n, 1)), 1
         )

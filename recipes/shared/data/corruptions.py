@@ -24,7 +24,7 @@ def _noise(images: Tensor, severity: int) -> Tensor:
 
 
 def _blur(images: Tensor, severity: int) -> Tensor:
-    # Of an image twice as large as much is lost by a blur twice as wide.
+    # An image twice as large loses as much by a blur twice as wide.
     sigma = _BLUR[severity - 1] * images.shape[-2] / 32
     return transforms.gaussian_blur(images, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma, sigma])
 

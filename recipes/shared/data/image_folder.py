@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from recipes.shared.data.labelled_images import PHOTO_PLAN, ImageData, assemble, shift_and_flip
 
-# Of decoded images: CIFAR-10 is 0.2 GB, ImageNet at 224 pixels 180 GB.
+# Decoded images may take this much: CIFAR-10 takes 0.2 GB, ImageNet at 224 pixels 180 GB.
 MOST_BYTES_IN_MEMORY = 4 * 2**30
 
 

@@ -20,7 +20,7 @@ from recipes.shared.training.classifier import ImageClassifier
 from recipes.shared.training.pretrained import pretrained
 
 TEST_BATCH_SIZE = 250
-# Of looks at a training: before it, even a fast learner is at chance.
+# The step of the first look after the start: before it, even a fast learner is at chance.
 FIRST_STEP = 20
 
 
