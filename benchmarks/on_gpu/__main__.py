@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(1)  # everything is tiny: a second one costs more than it brings
     scale = Scale(torch.device(options.device), options.quick)
     parts = {name: Part(title) for name, (title, _, _) in PARTS.items()}
-    report = Report(options.output, facts(scale, arguments), parts)
+    report = Report(options.output, facts(scale, arguments), parts, note_of(scale))
     warnings.filterwarnings("ignore")  # of other packages; what fails is in the tables
     try:
         for name, (_, work, share) in PARTS.items():
@@ -135,6 +135,16 @@ def run_part(
         part.state = f"failed ({type(error).__name__}: {error})"
     finally:
         save()
+
+
+def note_of(scale: Scale) -> str:
+    """What is not to be read into the figures; "" for a whole run on a GPU."""
+    notes = []
+    if scale.device.type == "cpu":
+        notes.append("No GPU was asked: in part 1 the CPU is compared with itself.")
+    if scale.quick:
+        notes.append("Sizes are tiny: the figures show that everything runs, and not how fast.")
+    return " ".join(notes)
 
 
 def facts(scale: Scale, arguments: Sequence[str] | None) -> dict[str, str]:

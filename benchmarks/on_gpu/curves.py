@@ -104,7 +104,7 @@ def curves(rows: Rows, scale: Scale) -> None:
     """Full curves and sampled steps, in every precision and layout."""
     header = (
         "network", "precision", "layout", "bare, images/s", "best batch", "full curve, images/s",
-        "share", f"{SAMPLED_STEPS} sampled steps, images/s", "share of it",
+        "share", f"{SAMPLED_STEPS} sampled steps, images/s", "share of these",
     )  # fmt: skip
     table = rows.table("Curves beside the bare network", header, BARE_NOTE)
     # First what matters most, in case the time is short.

@@ -76,17 +76,20 @@ class Report:
         folder: where the two files go.
         facts: card, driver, versions, date, commit, command.
         parts: by name.
+        note: what a reader must know about all of it.
     """
 
     folder: Path
     facts: Mapping[str, str]
     parts: dict[str, Part]
+    note: str = ""
 
     def save(self) -> None:
         """Write both files; whoever reads them meanwhile sees the ones before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "facts": dict(self.facts),
+            "note": self.note,
             "parts": {name: part.as_dict() for name, part in self.parts.items()},
         }
         self._replace("gpu.json", json.dumps(content, indent=1) + "\n")
@@ -95,7 +98,8 @@ class Report:
     def __str__(self) -> str:
         facts = markdown_table(["what", "which"], list(self.facts.items()))
         parts = "\n\n".join(map(str, self.parts.values()))
-        return f"# On a GPU\n\n{facts}\n\n{parts}\n"
+        note = f"{self.note}\n\n" if self.note else ""
+        return f"# On a GPU\n\n{note}{facts}\n\n{parts}\n"
 
     def _replace(self, name: str, text: str) -> None:
         unfinished = self.folder / f".{name}.{os.getpid()}"

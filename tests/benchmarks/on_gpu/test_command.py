@@ -29,6 +29,7 @@ def test_quick_on_a_cpu(tmp_path: Path) -> None:
     found, text = found_in(tmp_path), (tmp_path / "gpu.md").read_text()
     assert found["facts"]["card"] == "none"
     assert found["facts"]["torch"] == torch.__version__.split("+")[0]
+    assert "the CPU is compared with itself. Sizes are tiny" in text
     assert list(found["parts"]) == ["right", "fast", "peers", "profile"]
     rows = []
     for part in found["parts"].values():
