@@ -15,7 +15,7 @@ from aopc_monitor.metrics.estimate import AOPCEstimate, difference, estimate_aop
 from aopc_monitor.metrics.functional.aopc import AOPCResult, area_over_perturbation_curve
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.data_range import normalized_data_range
-from aopc_monitor.utilities.moved import name_moved_modules
+from aopc_monitor.utilities.moved import MOVED, name_moved_modules
 from aopc_monitor.utilities.statistics import MeanAndError
 
 if TYPE_CHECKING:
@@ -49,4 +49,5 @@ def __getattr__(name: str) -> Any:
         from aopc_monitor.monitor import AOPCMonitor
 
         return AOPCMonitor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    moved = f": it is now {__name__}.{MOVED[name]}" if name in MOVED else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{moved}")

@@ -23,6 +23,14 @@ def test_an_old_path_names_the_new_one(old: str, new: str) -> None:
     assert util.find_spec(f"aopc_monitor.{new}") is not None
 
 
+def test_an_old_path_as_an_attribute_names_the_new_one() -> None:
+    message = r"no attribute 'bounds': it is now aopc_monitor\.metrics\.functional\.bounds$"
+    with pytest.raises(AttributeError, match=message):
+        import_module("aopc_monitor").bounds  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        import_module("aopc_monitor").nothing  # noqa: B018
+
+
 def test_what_never_was_is_not_found_as_ever() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'aopc_monitor\.nothing'"):
         import_module("aopc_monitor.nothing")
