@@ -12,7 +12,8 @@ from aopc_monitor.monitor.dashboard.dashboard import Dashboard, Found
 from aopc_monitor.monitor.errors import tell, warn
 from aopc_monitor.monitor.loggers import publish, remind
 from aopc_monitor.monitor.look import Look
-from aopc_monitor.monitor.measurement import changes, report_heatmaps
+from aopc_monitor.monitor.measurement import report_heatmaps
+from aopc_monitor.monitor.resuming import Kept, changes
 from aopc_monitor.monitor.trainers import callbacks_watching, is_dry_run
 from aopc_monitor.network.isolation import fingerprint
 
@@ -43,20 +44,16 @@ class TrainingWatch:
         self._known_weights: set[tuple[int, ...]] = set()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: texts, numbers, and lists and dicts of them."""
-        return {
-            "history": list(self.history),
-            "data_range": self._look.preparation.read_off_range,
-            "settings": self._compared,
-            "failures": self._attempts.failures.total,
-        }
+        """What a checkpoint keeps, see `Kept`."""
+        read_off, failures = self._look.preparation.read_off_range, self._attempts.failures
+        return Kept(list(self.history), read_off, self._compared, failures.total).state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint has kept."""
-        self.history = list(state["history"])
-        self._look.preparation.read_off_range = state["data_range"]
-        self._compared = dict(state["settings"])
-        self._attempts.begin_anew(total=state["failures"])
+        kept = Kept.of(state)
+        self.history, self._compared = kept.history, kept.settings
+        self._look.preparation.read_off_range = kept.data_range
+        self._attempts.begin_anew(total=kept.failures)
 
     def start(
         self,

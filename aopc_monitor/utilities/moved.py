@@ -59,7 +59,6 @@ MOVED = {
     "monitor.preparation": "monitor.settings",
     "monitor.preview": "monitor.cost",
     "monitor.processes": "monitor.consensus",
-    "monitor.resuming": "monitor.measurement",
     "monitor.sample": "monitor.dashboard.shown_images",
     "paired": "utilities.statistics",
     "perturbations": "perturbation.replacements",
