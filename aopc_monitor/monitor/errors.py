@@ -7,6 +7,8 @@ import sys
 import warnings
 from enum import IntEnum
 
+from aopc_monitor.utilities.error_text import said_by
+
 
 class Outcome(IntEnum):
     """How something went on a process. What all processes act on is the largest of theirs.
@@ -46,10 +48,7 @@ def text_of(error: Exception) -> str:
         ("KeyError: 'image'", 'no memory')
     """
     known = isinstance(error, (EvaluationError, ConfigurationError))
-    try:
-        text = str(error)
-    except Exception:  # a user's own exception class
-        text = "(an error whose text cannot be made)"
+    text = said_by(error)
     return text if known else f"{type(error).__name__}: {text}"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.monitor.consensus import stop_if_asked, together
-from aopc_monitor.monitor.errors import tell, text_of, warn
+from aopc_monitor.monitor.errors import EvaluationError, tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.asked import AskedNetwork, asked_for, moved
@@ -188,7 +188,7 @@ def report_heatmaps(
         with unwritten(pl_module):
             try:
                 return _checked(trainer, pl_module, network_of(pl_module), measurement)
-            except ModelModifiedError:
+            except (ModelModifiedError, EvaluationError):  # the latter to stop
                 raise
             except Exception as error:  # whatever a user's model or heatmap may raise
                 return f"heatmaps could not be checked: {text_of(error)}", None
@@ -213,10 +213,11 @@ def _checked(
     with without_logging(pl_module), precision.forward_context():
         with untouched(network, measurement.seed):
             asked = asked_for(network, images, protocol.score, protocol.output_fn, inputs).network
-        reports = [
-            check(*_for_check(asked, images, made), with_data_range(made, data_range), name=name)
-            for name, made in measurement.heatmaps.items()
-        ]
+        reports = []
+        for name, made in measurement.heatmaps.items():
+            stop_if_asked(trainer)
+            ranged = with_data_range(made, data_range)
+            reports.append(check(*_for_check(asked, images, made), ranged, name=name))
     return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.network.chunks import is_out_of_memory
+from aopc_monitor.network.chunks import is_out_of_memory, proceed
 from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.network.traits import Traits, traits_of
+from aopc_monitor.utilities.error_text import said_by, shortened
 
 # What a forward takes after the images: one row for each image, by position or by name.
 Inputs: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
@@ -210,24 +211,13 @@ class Asked:
             if is_known or type(error) is not type(self.refused):
                 raise
             what = "its further inputs" if has_inputs(self.network) else "the images alone"
-            text = shortened(str(error))
+            text = shortened(said_by(error))
             raise ForwardError(
                 f"forward was given {what}, {tuple(images.shape)}, and raised "
                 f"{type(error).__name__}: {text}. If it takes a whole batch or more than images, "
                 "give model_fn=, which wraps the network in one that takes images, or inputs_fn= "
                 "for what it takes after them (both of AOPCMonitor; elsewhere wrap it yourself)"
             ) from error
-
-
-def shortened(text: str, most: int = 300) -> str:
-    r"""The first line of a text, or of that what fits: errors may print a whole network.
-
-    Example:
-        >>> shortened("wrong shape\nNet(\n  (0): Linear)")
-        'wrong shape'
-    """
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def has_inputs(model: nn.Module) -> bool:
@@ -241,6 +231,7 @@ def asked_for(
     score: Score,
     output_fn: OutputFunction | None = None,
     inputs: Inputs = (),
+    before_each: Callable[[], None] = proceed,
 ) -> Asked:
     """How a network is to be asked for a score; warns where it does not look like it, once.
 
@@ -250,13 +241,14 @@ def asked_for(
         score: what f is to be.
         output_fn: from what the network returns to (N, classes).
         inputs: what its forward takes after the images, one row for each image.
+        before_each: called before each forward; what raises here to stop has to raise again.
     """
     reading = Reading(output_fn)
     plain = network
     if output_fn is not None or inputs:
         plain = AskedNetwork(network, reading, inputs)
     try:
-        traits = traits_of_asked(network, images, output_fn, inputs)
+        traits = traits_of_asked(network, images, output_fn, inputs, before_each)
     except Exception as error:  # what is wrong with the network comes again where it counts
         return Asked(plain, score, refused=error)
     for doubt in new_doubts(network, traits.doubts(score)):
@@ -275,11 +267,13 @@ def traits_of_asked(
     images: Tensor,
     output_fn: OutputFunction | None = None,
     inputs: Inputs = (),
+    before_each: Callable[[], None] = proceed,
 ) -> Traits:
-    """The traits of a network that is read and given inputs so."""
+    """The traits of a network that is read and given inputs so; see `asked_for`."""
     plain = AskedNetwork(network, Reading(output_fn), inputs)
 
     def answer(few: Tensor, rows: Tensor) -> Any:
+        before_each()
         return plain.reading.chosen(plain.answer(few, rows))
 
     return traits_of(network, images, answer, kind=output_fn)

@@ -20,6 +20,7 @@ from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.outputs import class_outputs
 from aopc_monitor.network.scores import ScoreFunction, checked_scores
 from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.error_text import said_by, shortened
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
 
@@ -176,7 +177,7 @@ class Forward:
             _NOT_COMPILED[model] = True
             warnings.warn(
                 "compiled=True: the network could not be compiled and is called as it is. "
-                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+                f"{type(error).__name__}: {shortened(said_by(error))}",
                 stacklevel=2,
             )
             return model(*inputs, **named)

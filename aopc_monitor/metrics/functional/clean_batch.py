@@ -85,7 +85,8 @@ class CleanBatch:
         images = images.detach()
         if images.device.type == "cpu":
             keep_freed_memory()
-        asked = asked_for(model, images, score, output_fn, inputs)
+        asked = asked_for(model, images, score, output_fn, inputs, before_each)
+        before_each()
         company = MOST_BACKWARD if asked.images_meet else None
         forward = Forward.of(asked.network, images, execution)
         size = chunks.forward if company is None else ChunkSize(company)
