@@ -13,7 +13,7 @@ from tests.integration.faults import injection as broken
 from tests.integration.faults.cases_in_training import BROKEN_MODEL
 from tests.integration.faults.fault import FROM_STEP_1, SAME_EVERYWHERE, Fault
 from tests.integration.faults.injection import Act, Injection, Make, always, raises
-from tests.integration.faults.sources import batches, bytes_as_they_come, labelled
+from tests.integration.faults.sources import IMAGES, batches, bytes_as_they_come, labelled
 from tests.integration.faults.training import STEPS, Victim
 
 
@@ -89,6 +89,13 @@ def settings(name: str, message: str, **monitor: Any) -> Fault:
     )
 
 
+def unknown_form(name: str, content: Any, message: str) -> Fault:
+    """A batch whose form will be the same at the next evaluation."""
+    make = broken.in_loader(batches(content), labelled)
+    name = f"`dataloader=` gives {name}"
+    return Fault(name, make, message=message, ends="ConfigurationError", leaves="untrained")
+
+
 def first(name: str, act: Act, message: str, where: Any = broken.in_heatmap) -> Fault:
     """What raises in the very first evaluation."""
     make = where(act, always)
@@ -105,7 +112,7 @@ MISTAKES = [
     ),
     settings(
         "a data range that cannot be read off constant images",
-        "in which a channel is constant",
+        "in which all channels are constant",
         data_range=None,
         dataloader=torch.zeros(40, 3, 16, 16),
     ),
@@ -138,6 +145,11 @@ MISTAKES = [
         ends="ConfigurationError",
         leaves="untrained",
     ),
+    unknown_form(
+        "dicts without a known key", {"pictures": IMAGES}, "a dict with the keys 'pictures'"
+    ),
+    unknown_form("images of three dimensions", IMAGES[:, 0], r"shape \(40, 16, 16\)"),
+    unknown_form("texts", "a text", "a batch that is a str"),
     first(
         "the model raises in the first evaluation",
         BROKEN_MODEL,

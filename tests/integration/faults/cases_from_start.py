@@ -41,13 +41,10 @@ def score(name: str, bad: int) -> Fault:
 
 
 FROM_START = [
-    data("gives dicts without a known key", batches({"pictures": IMAGES}), "keys pictures: give"),
     data(
         "gives images of different sizes", batches(IMAGES[:8], IMAGES[:8, :, :8]), "differ in sha"
     ),
-    data("gives images of three dimensions", batches(IMAGES[:, 0]), r"shape \(40, 16, 16\)"),
-    data("gives texts", batches("a text"), "a batch that is a str"),
-    data("gives images that hold NaN", batches(IMAGES * float("nan")), "images holds NaN"),
+    data("gives images that hold NaN", batches(IMAGES * float("nan")), "all 40 images of the"),
     data("is empty", batches(), "list gave no batch"),
     data("raises", Lost, "OSError: the disk is gone"),
     data("has a data set that raises", unreadable(), "OSError: item 7 is truncated"),

@@ -54,12 +54,14 @@ def keyboard() -> None:
     raise KeyboardInterrupt
 
 
-# An evaluation in chunks of 4 calls the model 4 times for 16 clean images, the heatmap 4 times, and
-# then the model twice for each chunk of perturbed images: for the heatmap's and the random order.
+# An evaluation in chunks of 4 asks the model twice what it returns, and twice whether it takes the
+# channels last. Then it calls it 4 times for 16 clean images, the heatmap 4 times, and then the
+# model twice for each chunk of perturbed images: for the heatmap's and the random order.
 PARTS = {
-    "the clean images": ("forward", 2, 0),
+    "the questions to the model": ("forward", 1, 0),
+    "the clean images": ("forward", 6, 0),
     "the heatmap": ("heatmap", 2, 0),
-    "the perturbed images": ("forward", 7, 1),
+    "the perturbed images": ("forward", 11, 1),
 }
 SIGTERM_ENDINGS = ("SIGTERMException", "SystemExit")
 INTERRUPT_ENDINGS = ("SystemExit", "KeyboardInterrupt")
