@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from aopc_monitor import AOPC
-from aopc_monitor.network.asked import ForwardError
+from aopc_monitor.network.asked import ForwardError, asked_for
 from aopc_monitor.utilities.error_text import said_by, shortened
 
 
@@ -28,9 +29,10 @@ def test_an_error_whose_text_cannot_be_made() -> None:
 
 
 def test_a_forward_that_raises_it_is_named() -> None:
-    metric = AOPC(Broken(), "occlusion", region_size=4, steps=2, data_range=(0.0, 1.0))
-    with pytest.raises(ForwardError, match="raised UnprintableError: .an error whose text"):
-        metric.update(torch.rand(2, 3, 8, 8))
+    asked = asked_for(Broken(), images := torch.rand(2, 3, 8, 8), "probability")
+    said = re.escape("raised UnprintableError: (an error whose text cannot be made)")
+    with pytest.raises(ForwardError, match=said), asked.explaining_errors(images):
+        asked.network(images)
 
 
 def test_the_first_line_of_a_long_text() -> None:
