@@ -29,11 +29,21 @@ def normalized_data_range(
 ) -> tuple[list[float], list[float]]:
     """Data range of images in [0, 1] after `(image - mean) / std`, channel by channel.
 
+    Raises:
+        ValueError: if the two have not one number for each channel, or a std is not positive.
+
     Example:
         >>> normalized_data_range(mean=[0.5, 0.25], std=[0.5, 0.25])
         ([-1.0, -1.0], [1.0, 3.0])
     """
     mean, std = plain_value(mean), plain_value(std)
+    if len(mean) != len(std):
+        raise ValueError(
+            f"mean has {len(mean)} numbers and std {len(std)}: give one of each for each channel, "
+            "as in the Normalize transform of your images"
+        )
+    if not all(s > 0 for s in std):
+        raise ValueError(f"std={std!r} must be positive: take those of your Normalize transform")
     low = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
     high = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
     return low, high

@@ -12,6 +12,7 @@ from aopc_monitor import AOPC
 from aopc_monitor.monitor.dashboard.shown_images import pixels_of
 from aopc_monitor.perturbation.data_range import (
     data_range_tensors,
+    normalized_data_range,
     observed_data_range,
     range_doubts,
 )
@@ -82,3 +83,18 @@ def test_a_dead_band_is_measured_with(replacement: str, heatmap: str) -> None:
     assert torch.isfinite(metric.compute())
     shown = pixels_of(images, ([0.0, 0.0, 0.0], [1.0, 0.0, 1.0]))
     assert torch.equal(shown[..., 1], torch.zeros(16, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ([0.5], [0.0], r"std=\[0.0\] must be positive"),
+        ([0.5], [float("nan")], "must be positive"),
+        ([0.5, 0.5], [0.5], "mean has 2 numbers and std 1"),
+    ],
+)
+def test_what_is_no_normalization_is_named(
+    mean: list[float], std: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        normalized_data_range(mean, std)

@@ -85,7 +85,7 @@ def test_normalized_range_is_what_the_network_sees() -> None:
 def test_wrong_values_are_named() -> None:
     with pytest.raises(ValueError, match="sigma=-1"):
         Blur(-1.0)
-    with pytest.raises(ValueError, match=r"choose one of uniform, blur, mean, constant"):
+    with pytest.raises(ValueError, match=f"choose one of {', '.join(REPLACEMENTS)}"):
         get_replacement("zeros")
 
 
