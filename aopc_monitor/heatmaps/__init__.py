@@ -19,8 +19,8 @@ from aopc_monitor.heatmaps.adapters import from_zennit as from_zennit
 from aopc_monitor.heatmaps.base import BackwardHeatmap as BackwardHeatmap
 from aopc_monitor.heatmaps.base import Heatmap as Heatmap
 from aopc_monitor.heatmaps.base import NetworkHeatmap as NetworkHeatmap
-from aopc_monitor.heatmaps.check import Report as Report
 from aopc_monitor.heatmaps.check import check as check
+from aopc_monitor.heatmaps.check_report import Report as Report
 from aopc_monitor.heatmaps.engine.substitution import substitute as substitute
 from aopc_monitor.heatmaps.rules import table as _rules
 from aopc_monitor.heatmaps.rules.table import *  # noqa: F403  (the rows of the table of rules)

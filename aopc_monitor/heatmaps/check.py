@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isolation
+from aopc_monitor.heatmaps.check_report import OperationUse, Report
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
@@ -25,71 +26,9 @@ from aopc_monitor.utilities.checks import checked_images
 FORWARD_TOLERANCE = 1e-3
 QUANTIZED_TOLERANCE = 0.1
 LOSS_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class OperationUse:
-    """An operation that the images passed on their way to the outputs.
-
-    Attributes:
-        name: its plain name.
-        rule: what its backward pass was, or "gradient (no rule)".
-        count: how often it was called.
-    """
-
-    name: str
-    rule: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `check` found.
-
-    Attributes:
-        heatmap: the heatmap.
-        operations: what the forward pass used; empty for heatmaps that are no backward pass.
-        without_rule: names of operations without a rule that relevance passed through.
-        conservation_error: mean over images of `|sum of relevance - score| / |score|`, for LRP; NaN
-            where every score is 0, None for other heatmaps.
-        absorbed: the mean share of the score that biases and other added constants took, for LRP.
-        forward_difference: largest difference between outputs with and without the heatmap's
-            engine, in units of the largest output; None for heatmaps that are no backward pass.
-        problems: what makes the heatmap something else than its name says; empty if all is well.
-    """
-
-    heatmap: str
-    operations: tuple[OperationUse, ...]
-    without_rule: tuple[str, ...]
-    conservation_error: float | None
-    absorbed: float | None
-    forward_difference: float | None
-    problems: tuple[str, ...]
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether there are no problems."""
-        return not self.problems
-
-    def line(self) -> str:
-        """One line for people."""
-        if self.problems:
-            return f"{self.heatmap}: WARNING: {'; '.join(self.problems)}"
-        parts = [f"{self.heatmap}: fine"]
-        if self.operations:
-            count = sum(use.count for use in self.operations)
-            parts.append(f"{count} calls of {len(self.operations)} operations understood")
-        if self.conservation_error is not None:
-            parts.append(
-                f"{self.conservation_error:.2g} of the score does not reach the pixels "
-                f"({self.absorbed:.2g} is absorbed by biases and other constants)"
-            )
-        return ", ".join(parts)
-
-    def __str__(self) -> str:
-        width = max((len(use.name) for use in self.operations), default=0)
-        rows = [f"  {use.name:<{width}} {use.count:>5} x  {use.rule}" for use in self.operations]
-        return "\n".join([self.line(), *rows])
+LEAK_TOLERANCE = 0.01
+# How much larger than one rounding error those of a whole network may grow.
+ROUNDING_STEPS = 1e3
 
 
 def check(
@@ -127,7 +66,7 @@ def check(
         if isinstance(heatmap, BackwardHeatmap):
             found = _of_backward_pass(model, images, heatmap, target)
         else:
-            found = Report(name, (), (), None, None, None, ())
+            found = Report(name, (), (), None, None, None, None, ())
         relevance = _relevance(model, images, heatmap, target)
     problems = [*found.problems, *_problems_of(relevance, images)]
     for warning in caught:
@@ -207,6 +146,7 @@ def _of_backward_pass(
     conserves = isinstance(heatmap, RelevancePropagation)
     total = heatmap.pool(traced.images, result).sum(dim=(1, 2)) * len(images)
     plain = traced.plain_outputs
+    leak = _leak(traced, heatmap)
     difference = float((result.outputs - plain).abs().max() / plain.abs().max().clamp_min(1e-30))
     without = tuple(sorted(mode.without_rule))
     return Report(
@@ -217,11 +157,13 @@ def _of_backward_pass(
         if conserves
         else None,
         absorbed=audit.absorbed if conserves else None,
+        leak=leak,
         forward_difference=difference,
         problems=(
             *_rule_problems(without, mode.used),
             *_forward_problems(difference, mode.used),
             *_loss_problems(audit.lost),
+            *_leak_problems(leak, traced, heatmap),
         ),
     )
 
@@ -257,6 +199,38 @@ def _loss_problems(lost: float) -> list[str]:
     return [
         f"{lost:.2g} of the score was given to activations of zero, which cannot hand it on: give "
         'flat_rule and w_square_rule to the "first layer" only'
+    ]
+
+
+def _leak(traced: _Traced, heatmap: BackwardHeatmap) -> float | None:
+    """What is left of the score once pixels, constants and formulas have had their shares."""
+    if not isinstance(heatmap, RelevancePropagation) or not heatmap.is_accounted_for:
+        return None
+    started = float((traced.result.scores != 0).double().mean())
+    reached = float(heatmap.pool(traced.images, traced.result).double().sum())
+    return started - reached - traced.audit.taken
+
+
+def _leak_problems(leak: float | None, traced: _Traced, heatmap: BackwardHeatmap) -> list[str]:
+    if leak is None:
+        return []
+    # Where a score is a small difference of large contributions, rounding alone is a part of it.
+    pixels = float(heatmap.pool(traced.images, traced.result).abs().sum())
+    rounding = ROUNDING_STEPS * torch.finfo(traced.images.dtype).eps
+    limit = LEAK_TOLERANCE + rounding * max(pixels, traced.audit.largest)
+    if abs(leak) <= limit:
+        return []
+    # Those without a rule are a problem already, which accounts for what they lose.
+    missing = traced.audit.missing()
+    unruled = traced.mode.without_rule
+    lossy = {name: loss for name, loss in missing.most_common() if abs(loss) > limit}
+    named = [f"{name} ({loss:.2g})" for name, loss in lossy.items() if name not in unruled]
+    if unruled and not named:
+        return []
+    where = f"in {', '.join(named)}" if named else "between operations"
+    return [
+        f"{leak:.2g} of the score is lost {where}: neither constants nor stabilisers account for "
+        "it, so a rule there does not conserve relevance"
     ]
 
 

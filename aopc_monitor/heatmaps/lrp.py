@@ -17,7 +17,7 @@ from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER, GRADIENT_IS_LRP
 from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule, epsilon_rule
-from aopc_monitor.heatmaps.rules.linear_operation import linear
+from aopc_monitor.heatmaps.rules.linear_operation import LinearOperation, linear
 from aopc_monitor.heatmaps.rules.table import Rules, lrp_rules
 
 
@@ -27,6 +27,11 @@ class RelevancePropagation(BackwardHeatmap):
     @abstractmethod
     def table(self, images: Tensor) -> Rules:
         """The rules for a batch of images."""
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Whether what its rules keep is counted, so that anything else that is missing is lost."""
+        return True
 
     def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
         """The engine with this table."""
@@ -73,6 +78,11 @@ class LRP(RelevancePropagation):
     def table(self, images: Tensor) -> Rules:
         """The default table with the changes."""
         return {**lrp_rules(), **self.rules}
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """What a rule of somebody else keeps is known for linear operations alone."""
+        return all(isinstance(rule, LinearOperation) for rule in self.rules.values())
 
 
 def _check_entry(operation: Any, rule: Any) -> None:

@@ -123,3 +123,8 @@ class AttnLRP(RelevancePropagation):
     def table(self, images: Tensor) -> Rules:
         """LRP-epsilon with shared products."""
         return attnlrp_rules(self.epsilon)
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """The gradient of a softmax does not conserve relevance, and nobody counts the rest."""
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.passages import Passage, Watch
+from aopc_monitor.heatmaps.engine.saved_values import Keeper
 
 # A constant that one of these adds (a position embedding, a class token) absorbs relevance.
 ADDING = frozenset({
@@ -32,11 +35,17 @@ class Audit:
     Attributes:
         absorbed: the sum so far.
         lost: relevance that a rule gave to activations of zero, which cannot hand it on.
+        kept: relevance that rules kept, as their formulas say: by a stabiliser, or where nothing
+            contributes.
+        largest: the largest sum of |relevance| at an operation that has such a formula.
     """
 
     def __init__(self) -> None:
         self.absorbed = 0.0
         self.lost = 0.0
+        self.kept = 0.0
+        self.largest = 0.0
+        self._passages: list[Passage] = []
 
     def absorb(self, relevance: Tensor) -> None:
         """Add the relevance that a constant took."""
@@ -46,6 +55,16 @@ class Audit:
         """Add relevance that activations of zero got."""
         self.lost += float(relevance)
 
+    def keep(self, given: Tensor, handed_on: Tensor) -> None:
+        """Count what a rule kept of the relevance that it was given.
+
+        Args:
+            given: relevance of the outputs.
+            handed_on: what inputs and constants got of it.
+        """
+        self.kept += float(given.real.sum() - handed_on.real.sum())
+        self.largest = max(self.largest, float(given.abs().sum()))
+
     def account_of(self, call: Call, is_signal: Callable[[object], bool]) -> Account | None:
         """How to count what the constants of a call take; None if there is nothing to count."""
         if call.name in HOMOGENEOUS:
@@ -54,15 +73,43 @@ class Audit:
             return _of_what_is_added(call, is_signal)
         return None
 
-    def watch(self, account: Account, results: list[Tensor]) -> None:
-        """Count the relevance that comes back to the constants of a call."""
+    @property
+    def taken(self) -> float:
+        """All relevance that somebody is known to have taken."""
+        return self.absorbed + self.lost + self.kept
+
+    def missing(self) -> Counter[str]:
+        """Relevance that calls lost without an account, by their names."""
+        found: Counter[str] = Counter()
+        for passage in self._passages:
+            found[passage.name] += passage.missing  # type: ignore[assignment]
+        return found
+
+    def watching(
+        self, call: Call, signals: list[Tensor], is_signal: Callable[[object], bool], keeper: Keeper
+    ) -> Callable[[list[Tensor]], None]:
+        """Watch a call that is about to run; the answer is to be told its results."""
+        account = self.account_of(call, is_signal)
+        passage = Passage(call.name)
+        watch = None
+        if not call.in_place:  # where arguments and results are told apart
+            self._passages.append(passage)
+            watch = Watch(passage, signals, keeper, lambda: self.taken)
 
         def count(signal: Tensor | None) -> None:
-            if signal is not None:  # None where relevance went by its carrier
-                self.absorb(account(signal))
+            if signal is not None and account is not None:  # None where it went by its carrier
+                relevance = account(signal)
+                self.absorb(relevance)
+                passage.taken += float(relevance)
 
-        for result in results[:1]:
-            result.register_hook(count)
+        def made(results: list[Tensor]) -> None:
+            if account is not None:
+                for result in results[:1]:
+                    result.register_hook(count)
+            if watch is not None:
+                watch.results(results)
+
+        return made
 
 
 def _of_what_is_added(call: Call, is_signal: Callable[[object], bool]) -> Account | None:

@@ -168,7 +168,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         rank = self.rank_of_result(call, signals)
         carriers = self.carriers.before(call, signals)
         audit = self.audit
-        account = None if audit is None else audit.account_of(call, self.is_signal)
+        watched = audit.watching(call, signals, self.is_signal, self.keeper) if audit else None
         if rule is None:
             result = call.operation(*call.args, **call.kwargs)
         else:
@@ -185,8 +185,8 @@ class BackwardRules(Marks, TorchFunctionMode):
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         self._follow(call, signals[0], results, rule, rank)
         self.carriers.after(call, carriers, results)
-        if audit is not None and account is not None:
-            audit.watch(account, results)
+        if watched is not None:
+            watched(results)
         return result
 
     def _is_known(self, call: Call) -> bool:

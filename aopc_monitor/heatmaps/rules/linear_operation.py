@@ -132,7 +132,11 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
         settings = {**settings, "low": carrier.low, "high": carrier.high}
 
     def backward(signal: Tensor) -> Tensor:
-        relevance = entry.rule(known, outputs.value * signal, **settings)
+        given = outputs.value * signal
+        absorbed = 0.0 if mode.audit is None else mode.audit.absorbed
+        relevance = entry.rule(known, given, **settings)
+        if mode.audit is not None:  # biases got their share within the rule
+            mode.audit.keep(given, relevance.sum() + (mode.audit.absorbed - absorbed))
         # The signal is g_i = R_i / a_i, unless R_i itself is carried on.
         if carrier is not None:
             return relevance
@@ -154,8 +158,10 @@ def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -
     def backward(signal: Tensor) -> Tensor:
         stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
         damped = signal * damping(layer.outputs, stabilizer)
-        if layer.audit is not None and layer.bias is not None:
-            layer.audit.absorb((damped * of_outputs(layer.map, layer.bias)).sum())
+        if layer.audit is not None:
+            layer.audit.keep(signal.conj() * layer.outputs, damped.conj() * layer.outputs)
+            if layer.bias is not None:
+                layer.audit.absorb((damped * of_outputs(layer.map, layer.bias)).sum())
         return damped
 
     return substitute(layer.map.output, layer.map.output, backward, copy=False)

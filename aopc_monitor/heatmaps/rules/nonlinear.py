@@ -109,12 +109,17 @@ def normalization(epsilon: float = 0.0) -> Rule:
         output = call.run().detach()
         kept = mode.keeper.keep(output)
         bias = named.get("bias")
+        constant = None if bias is None else grouped.per_feature(bias.detach())
+        if by_running:  # the mean is one as well
+            constant = output - call.first.detach() * factor
 
         def backward(signal: Tensor) -> Tensor:
-            signal = signal * damping(kept.value, epsilon) if epsilon else signal
-            if bias is not None and mode.audit is not None:
-                mode.note_absorbed(signal * grouped.per_feature(bias.detach()))
-            scaled = signal * factor
+            damped = signal * damping(kept.value, epsilon) if epsilon else signal
+            if mode.audit is not None:
+                mode.audit.keep(signal * kept.value, damped * kept.value)
+                if constant is not None:
+                    mode.note_absorbed(damped * constant)
+            scaled = damped * factor
             return grouped.centred(scaled) if centred else scaled
 
         return substitute(call.first, output, backward, copy=False)
@@ -196,6 +201,8 @@ def local_response_norm(epsilon: float = 0.0) -> Rule:
         def backward(signal: Tensor) -> Tensor:
             # R_k / z_k, which is 0 where the neuron itself is.
             share = torch.where(total == 0, 0.0, after * signal / total) * damping(total, epsilon)
+            if mode.audit is not None:
+                mode.audit.keep(after * signal, share * total)
             neighbours = _window_sum(share * others, size, transposed=True) - share * others
             return share * own + values * neighbours
 
