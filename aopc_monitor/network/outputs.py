@@ -71,9 +71,9 @@ def class_outputs(outputs: Any, num_images: int) -> Tensor:
 def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
     """Choose what is explained.
 
-    That is the answer itself; in an object or a dict what has a usual name; else the first tensor
-    of shape (N, classes) among several, as networks with auxiliary outputs return them; else the
-    first of shape (N,), which is taken for (N, 1).
+    That is the answer itself; in an object or a dict what has a usual name; else what has one in a
+    dict inside the answer; else the first tensor of shape (N, classes) among several, as networks
+    with auxiliary outputs return them; else the first of shape (N,), which is taken for (N, 1).
 
     Args:
         outputs: what the network returned.
@@ -88,7 +88,7 @@ def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
         for place, tensor in found.items()
         if tensor.ndim in (1, 2) and len(tensor) == num_images
     }
-    named = [place for place in _usual_places(outputs) if place in fitting]
+    named = _named(fitting)
     by_shape = sorted(fitting, key=lambda place: fitting[place].ndim == 1)  # a stable sort
     if not by_shape:
         raise OutputError(_not_found(outputs, list(found.values()), num_images))
@@ -99,7 +99,7 @@ def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
         raise OutputError(f"the model returned {chosen.dtype} numbers; class scores are floats")
     if chosen.ndim == 1:
         chosen = chosen[:, None]
-    return ChosenOutput(chosen, place, bool(named), columns)
+    return ChosenOutput(chosen, place, _do_names_tell(named, fitting), columns)
 
 
 def _tensors_of(outputs: Any) -> Iterator[tuple[str, Tensor]]:
@@ -114,18 +114,30 @@ def _tensors_of(outputs: Any) -> Iterator[tuple[str, Tensor]]:
         entries = zip(map(_place_in_tuple, names), outputs, strict=True)
     else:
         entries = [(f".{name}", getattr(outputs, name, None)) for name in OUTPUT_NAMES]
-    yield from ((place, value) for place, value in entries if isinstance(value, Tensor))
+    for place, value in entries:
+        if isinstance(value, Tensor):
+            yield place, value
+        elif isinstance(value, Mapping):  # a pair of the answer and something else, say
+            inner = ((f"{place}[{key!r}]", entry) for key, entry in value.items())
+            yield from (pair for pair in inner if isinstance(pair[1], Tensor))
 
 
 def _place_in_tuple(name: Any) -> str:
     return f".{name}" if isinstance(name, str) else f"[{name}]"
 
 
-def _usual_places(outputs: Any) -> list[str]:
-    """Where usual names would stand."""
-    if isinstance(outputs, Mapping):
-        return [f"[{name!r}]" for name in OUTPUT_NAMES]
-    return [f".{name}" for name in OUTPUT_NAMES]
+def _named(fitting: Mapping[str, Tensor]) -> list[str]:
+    """The places with a usual name, the likeliest first, those inside a dict of the answer last."""
+    usual = [(f".{name}", f"[{name!r}]") for name in OUTPUT_NAMES]
+    outer = [place for forms in usual for place in forms if place in fitting]
+    inner = [place for _, form in usual for place in fitting if place.endswith(form)]
+    return list(dict.fromkeys([*outer, *inner]))
+
+
+def _do_names_tell(named: list[str], fitting: Mapping[str, Tensor]) -> bool:
+    """Whether names alone tell what is meant: "output" and "scores" of other columns do not."""
+    kinds = {tuple(fitting[place].shape[1:]) for place in named}
+    return len(kinds) == 1 or any(OUTPUT_NAMES[0] in place for place in named[:1])
 
 
 def _not_found(outputs: Any, found: list[Tensor], num_images: int) -> str:

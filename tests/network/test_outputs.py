@@ -31,6 +31,9 @@ Answer = namedtuple("Answer", ["features", "logits"])
         [torch.zeros(2, 5, 4, 4), LOGITS],
         {"loss": torch.tensor(1.0), "a": LOGITS},
         (torch.zeros(2), LOGITS),  # one number for each image is less than a row of classes
+        ({"logits": LOGITS}, EMBEDDING),  # the answer in a pair with something else
+        {"head": {"features": EMBEDDING, "scores": LOGITS}, "embedding": EMBEDDING},
+        {"output": LOGITS, "inner": {"logits": EMBEDDING}},  # the answer's own names win
     ],
 )
 def test_what_is_explained(answer: Any) -> None:
@@ -52,6 +55,21 @@ def test_one_number_for_each_image_is_a_column(answer: Any) -> None:
         (
             {"embedding": EMBEDDING, "logits": LOGITS},
             "answer['logits'] of 3 columns is explained, not answer['embedding'] of 8",
+            True,
+        ),
+        (
+            {"scores": LOGITS, "output": EMBEDDING},  # two usual names, and which is meant?
+            "answer['output'] of 8 columns is explained, not answer['scores'] of 3",
+            False,
+        ),
+        (
+            {"scores": EMBEDDING, "logits": LOGITS},
+            "answer['logits'] of 3 columns is explained, not answer['scores'] of 8",
+            True,
+        ),
+        (
+            ({"logits": LOGITS}, EMBEDDING),
+            "answer[0]['logits'] of 3 columns is explained, not answer[1] of 8",
             True,
         ),
         (Answer(EMBEDDING, LOGITS), "answer.logits of 3 columns is explained, not answer.features"
