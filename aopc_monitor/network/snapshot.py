@@ -29,11 +29,13 @@ class Snapshot:
         containers: dicts, lists and sets, and the members that they had.
         tensors: buffers and other tensors, and copies of them.
         generators: what sets a generator back.
+        off_graph: buffers and other tensors that had no gradient.
     """
 
     containers: list[tuple[Any, Any]] = field(default_factory=list)
     tensors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     generators: list[Callable[[], None]] = field(default_factory=list)
+    off_graph: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, modules: Iterable[nn.Module]) -> Snapshot:
@@ -43,7 +45,8 @@ class Snapshot:
         thousand members, two of them inside each other, and random generators, also in objects.
         """
         snapshot = cls()
-        own = vars(nn.Module())
+        own, modules = vars(nn.Module()), list(modules)
+        snapshot.off_graph = [held for held in held_tensors(modules) if not held.requires_grad]
         for module in modules:
             attributes = vars(module)
             snapshot.containers.append((attributes, dict(attributes)))
@@ -73,6 +76,9 @@ class Snapshot:
             _attempt(problems, partial(_restore_members, container, before))
         for restorer in self.generators:
             _attempt(problems, restorer)
+        for tensor in self.off_graph:
+            if tensor.requires_grad:  # a forward wrote what depends on images that have a gradient
+                _attempt(problems, partial(torch.Tensor.detach_, tensor))
         for tensor, before in _changed(self.tensors):
             _attempt(problems, partial(_write, tensor, before))
         return problems
@@ -116,7 +122,7 @@ def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
             yield from _tensors_in(member, depth - 1)
 
 
-def _attempt(problems: list[str], restore: Callable[[], None]) -> None:
+def _attempt(problems: list[str], restore: Callable[[], object]) -> None:
     # One thing that cannot be put back must not keep the others from it.
     try:
         restore()

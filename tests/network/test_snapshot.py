@@ -12,6 +12,7 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
+from aopc_monitor.heatmaps import Sensitivity
 from aopc_monitor.network.isolation import ModelModifiedError, untouched
 from tests.modules import small_network
 
@@ -188,6 +189,30 @@ def test_a_torchmetrics_state_is_as_it_was(as_list: bool) -> None:
     look(model)
     assert metric.update_count == 1
     assert float(metric.compute()) == 1.0
+
+
+class Averages(nn.Module):
+    """Keeps the brightness so far, in a buffer and in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3)
+        self.register_buffer("in_buffer", torch.zeros(()))
+        self.in_attribute = torch.zeros(())
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.in_buffer += images.mean()
+        self.in_attribute += images.mean()
+        return self.layer(images.flatten(1)) * (1 + self.in_buffer + self.in_attribute)  # type: ignore[no-any-return]
+
+
+def test_what_a_network_keeps_holds_no_graph_of_images_that_had_a_gradient() -> None:
+    model, images = Averages(), torch.rand(4, 3, 2, 2)
+    Sensitivity()(model, images)
+    assert not model.in_buffer.requires_grad
+    assert not model.in_attribute.requires_grad
+    assert model.in_buffer == model.in_attribute == 0
+    model(images).sum().backward()  # as a training does
 
 
 class Holder:
