@@ -216,9 +216,9 @@ def _leak_problems(leak: float | None, traced: _Traced, heatmap: BackwardHeatmap
         return []
     # Where a score is a small difference of large contributions, rounding alone is a part of it.
     pixels = float(heatmap.pool(traced.images, traced.result).abs().sum())
-    rounding = ROUNDING_STEPS * torch.finfo(traced.images.dtype).eps
+    rounding = ROUNDING_STEPS * traced.audit.rounding
     limit = LEAK_TOLERANCE + rounding * max(pixels, traced.audit.largest)
-    if abs(leak) <= limit:
+    if not abs(leak) > limit:  # also where it is NaN, which the heatmap itself then is
         return []
     # Those without a rule are a problem already, which accounts for what they lose.
     missing = traced.audit.missing()

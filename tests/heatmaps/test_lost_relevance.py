@@ -207,3 +207,17 @@ def test_scores_near_zero_are_no_false_alarm() -> None:
     assert report.absorbed is not None
     assert abs(report.absorbed) > 1e3
     assert report.is_fine, report.line()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_rounding_of_half_precision_is_no_loss(dtype: torch.dtype) -> None:
+    def coarse(x: Tensor) -> Tensor:
+        halves = x.to(dtype)
+        return F.softmax(F.gelu(halves), dim=1).float() * halves.float()
+
+    for heatmap in ("lrp", heatmaps.LRPEpsilon(1e-9)):
+        report = heatmaps.check(Around(coarse), IMAGES, heatmap)
+        assert report.is_fine, report.line()
+    kept = heatmaps.LRPEpsilon(keep_precision=True)
+    report = heatmaps.check(Around(F.gelu).to(dtype), IMAGES.to(dtype), kept)
+    assert report.is_fine, report.line()

@@ -38,6 +38,7 @@ class Audit:
         kept: relevance that rules kept, as their formulas say: by a stabiliser, or where nothing
             contributes.
         largest: the largest sum of |relevance| at an operation that has such a formula.
+        rounding: the coarsest precision that signals were computed in.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Audit:
         self.lost = 0.0
         self.kept = 0.0
         self.largest = 0.0
+        self.rounding = 0.0
         self._passages: list[Passage] = []
 
     def absorb(self, relevance: Tensor) -> None:
@@ -89,6 +91,7 @@ class Audit:
         self, call: Call, signals: list[Tensor], is_signal: Callable[[object], bool], keeper: Keeper
     ) -> Callable[[list[Tensor]], None]:
         """Watch a call that is about to run; the answer is to be told its results."""
+        self.rounding = max(self.rounding, *(torch.finfo(s.dtype).eps for s in signals))
         account = self.account_of(call, is_signal)
         passage = Passage(call.name)
         watch = None
