@@ -16,7 +16,6 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import warn_of_cuts
 from aopc_monitor.heatmaps.engine.explained_forward import without_backward_hooks
 from aopc_monitor.heatmaps.engine.explained_network import Network
-from aopc_monitor.heatmaps.engine.layouts import OrderedSingleImages
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
@@ -111,8 +110,7 @@ def network_in_isolation(
         # and how rules tell what they are for. `untouched` gives the parameters back as they were.
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        with OrderedSingleImages():
-            yield Network(model, output_fn, widen=widen)
+        yield Network(model, output_fn, widen=widen)
 
 
 def _predictions(network: Network, images: Tensor) -> Tensor:
