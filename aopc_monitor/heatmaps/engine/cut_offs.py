@@ -1,4 +1,4 @@
-"""Values that a forward pass cuts off from its images by `.detach()`, `.data` or numpy."""
+"""Values that a forward pass cuts off from its images: `.detach()`, `.data`, copies, numpy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 DETACHING = {"detach": ".detach()", "data": ".data"}
 LEAVING_TORCH = {
     "numpy": ".numpy()", "__array__": "numpy", "tolist": ".tolist()", "item": ".item()",
-    "__float__": "float()",
+    "__float__": "float()", "__dlpack__": "from_dlpack",
 }  # fmt: skip
+# Where the data stand among the arguments of what copies them without their gradient.
+COPYING = {"tensor": ("torch.tensor()", 0), "new_tensor": (".new_tensor()", 1)}
 
 
 class CutOffs:
@@ -50,6 +52,8 @@ class CutOffs:
             return self._detached(call)
         if call.operation.__name__ in LEAVING_TORCH:
             return self._left(call)
+        if call.name in COPYING:
+            return self._copied(call)
         estimated = self._straight_through(call) if call.name in ("add", "sub") else None
         if estimated is not None:
             return estimated
@@ -93,6 +97,18 @@ class CutOffs:
             if self.undo:
                 call = call.with_first(1.5 * source.detach())
         return call.operation(*call.args, **call.kwargs)
+
+    def _copied(self, call: Call) -> Any:
+        name, position = COPYING[call.name]
+        data = call.argument(position, "data")
+        causes = self.causes_of(data)
+        if any(tensor.requires_grad for tensor in tensors_in(data)):
+            causes |= {name}
+        result = call.operation(*call.args, **call.kwargs)
+        if causes and self.undo and result.is_floating_point():
+            result = data.to(result) if isinstance(data, Tensor) else 1.5 * result
+        self._mark(result, causes)
+        return result
 
     def _note_difference(self, call: Call, result: Any) -> None:
         """Remember q - x and x - q, if x is a signal or a copy of one that was cut off."""

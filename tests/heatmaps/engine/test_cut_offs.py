@@ -129,6 +129,29 @@ def by_lists(net: Two, x: Tensor) -> Tensor:
     return 4 * torch.tensor(net.first(x).tolist()) + net.second(x)
 
 
+def by_copy(net: Two, x: Tensor) -> Tensor:
+    with warnings.catch_warnings():  # torch advises against it, too
+        warnings.simplefilter("ignore")
+        first = torch.tensor(net.first(x))
+    return 4 * first + net.second(x)
+
+
+def by_new_tensor(net: Two, x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = x.new_tensor(net.first(x).detach())
+    return 4 * first + net.second(x)
+
+
+def by_scalars(net: Two, x: Tensor) -> Tensor:
+    rows = [torch.tensor(list(row)) for row in net.first(x)]
+    return 4 * torch.stack(rows) + net.second(x)
+
+
+def by_dlpack(net: Two, x: Tensor) -> Tensor:
+    return 4 * torch.from_dlpack(net.first(x).detach()) + net.second(x)
+
+
 def in_place(net: Two, x: Tensor) -> Tensor:
     return 4 * net.first(x).detach_() + net.second(x)
 
@@ -140,7 +163,8 @@ def as_numbers(net: Two, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(("how", "said"), [
     (by_detach, ".detach()"), (by_detached_images, ".detach()"), (by_data, ".data"),
     (by_numpy, ".numpy()"), (by_lists, ".tolist()"), (in_place, ".detach()"),
-    (as_numbers, "float()"),
+    (as_numbers, "float()"), (by_copy, "torch.tensor()"), (by_new_tensor, ".detach()"),
+    (by_scalars, "torch.tensor()"), (by_dlpack, "from_dlpack"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", METHODS)
 def test_what_cuts_off_is_named_with_the_way_out(name: str, how: Forward, said: str) -> None:
