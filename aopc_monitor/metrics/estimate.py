@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
-from aopc_monitor.metrics.collected_areas import BatchKey, CollectedAreas, Quantity, quantity
+from aopc_monitor.metrics.collected_areas import (
+    FEWEST_IMAGES,
+    BatchKey,
+    CollectedAreas,
+    Quantity,
+    quantity,
+)
 from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
@@ -81,12 +87,17 @@ class AOPCEstimate:
         ending = {
             None: "",
             True: f"; a standard error of {self.target_sem} was reached",
-            False: f"; the images ended before a standard error of {self.target_sem}",
+            False: self._short_of_target(),
         }[self.reached]
         return (
             f"AOPC {self.aopc}{gain}, of {self.num_images:,} images in {self.forwards:,} forwards"
             f"{ending}"
         )
+
+    def _short_of_target(self) -> str:
+        if self.num_images < FEWEST_IMAGES:
+            return f"; too few images to tell a standard error, which takes {FEWEST_IMAGES}"
+        return f"; the images ended before a standard error of {self.target_sem}"
 
 
 def difference(a: AOPCEstimate, b: AOPCEstimate, of: Quantity = "aopc") -> MeanAndError:

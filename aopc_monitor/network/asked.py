@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory, proceed
-from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs
+from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs, part_of
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.network.traits import Traits, traits_of
 from aopc_monitor.utilities.error_text import said_by, shortened
@@ -52,7 +52,7 @@ class Reading:
 
     def chosen(self, answer: Any) -> Any:
         """The part of an answer that the user's function chooses."""
-        return answer if self.output_fn is None else self.output_fn(answer)
+        return answer if self.output_fn is None else part_of(answer, self.output_fn)
 
 
 class AskedNetwork(nn.Module):

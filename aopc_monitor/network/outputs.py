@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from aopc_monitor.utilities.error_text import said_by, shortened
+
 OutputFunction: TypeAlias = Callable[[Any], Any]
 # What class scores are usually called, the likeliest first.
 OUTPUT_NAMES = ("logits", "out", "output", "preds", "prediction", "scores")
@@ -55,6 +57,26 @@ class ChosenOutput:
         told = f"answer{self.place} of {self.num_classes} columns is explained"
         others = [f"answer{place} of {columns}" for place, columns in self.others.items()]
         return f"{told}, not {' or '.join(others)}" if others else told
+
+
+def part_of(answer: Any, output_fn: OutputFunction) -> Any:
+    """The part of a network's answer that the user's function chooses.
+
+    Raises:
+        OutputError: if the function raises.
+
+    Example:
+        >>> part_of({"classes": 1.0}, lambda answer: answer["classes"])
+        1.0
+    """
+    try:
+        return output_fn(answer)
+    except Exception as error:  # whatever a user's function may raise
+        keys = f" with the keys {list(answer)}" if isinstance(answer, Mapping) else ""
+        raise OutputError(
+            f"output_fn raised {type(error).__name__}: {shortened(said_by(error))} on what the "
+            f"model returned, a {type(answer).__name__}{keys}"
+        ) from error
 
 
 def class_outputs(outputs: Any, num_images: int) -> Tensor:

@@ -132,6 +132,7 @@ def test_a_standard_error_of_few_images_is_not_believed() -> None:
     few = estimate(batches(2), target_sem=100.0)
     assert few.num_images == 2 * SIZE < FEWEST_IMAGES
     assert few.reached is False
+    assert f"too few images to tell a standard error, which takes {FEWEST_IMAGES}" in str(few)
 
 
 def test_the_end_of_the_images_is_told() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from aopc_monitor.network.outputs import chosen_output, class_outputs
+from aopc_monitor import AOPC
+from aopc_monitor.network.outputs import OutputError, chosen_output, class_outputs
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 5.0]])
 EMBEDDING = torch.zeros(2, 8)
@@ -96,3 +98,16 @@ def test_the_choice_is_told(answer: Any, told: str, by_name: bool) -> None:
 def test_other_answers_are_named(outputs: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         class_outputs(outputs, 2)
+
+
+def test_an_output_fn_that_raises_is_named_and_not_the_forward() -> None:
+    class Network(nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"features": images.flatten(1), "cls": images.flatten(1)[:, :3]}
+
+    metric = AOPC(
+        region_size=2, steps=2, data_range=(0.0, 1.0), output_fn=lambda answer: answer["clss"]
+    )
+    message = r"output_fn raised KeyError: 'clss' .* a dict with the keys \['features', 'cls'\]"
+    with pytest.raises(OutputError, match=message):
+        metric.update(Network(), torch.rand(2, 3, 4, 4))
