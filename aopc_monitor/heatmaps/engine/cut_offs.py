@@ -32,6 +32,9 @@ class CutOffs:
         self.undo = undo
         self._causes: Any = WeakIdKeyDictionary()
         self._outside: frozenset[str] = frozenset()
+        # What was cut off by where its values lie: `torch.Tensor(cut)` makes another tensor of them
+        # that no mode sees. It is held, so that no other values can come to lie there.
+        self._by_place: dict[int, Tensor] = {}
         # Parts of x + (q - x).detach(): copies of x, differences to x, and these cut off.
         self._copies: Any = WeakIdKeyDictionary()
         self._differences: Any = WeakIdKeyDictionary()
@@ -54,6 +57,8 @@ class CutOffs:
             return self._left(call)
         if call.name in COPYING:
             return self._copied(call)
+        if self._by_place:
+            call = call.with_tensors(self._known)
         estimated = self._straight_through(call) if call.name in ("add", "sub") else None
         if estimated is not None:
             return estimated
@@ -86,9 +91,22 @@ class CutOffs:
         self._mark(result, frozenset({DETACHING[call.name]}))
         if result is not source:
             self._copies[result] = source
+            place = _place_of(result)
+            if place is not None:
+                self._by_place[place] = result
         if difference is not None:
             self._offsets[result] = difference
         return result
+
+    def _known(self, tensor: Tensor) -> Tensor:
+        """What was cut off, for a tensor that was made of it out of sight."""
+        if tensor.requires_grad or tensor in self._causes or not tensor.is_floating_point():
+            return tensor
+        cut = self._by_place.get(_place_of(tensor) or 0)
+        if cut is None or cut.shape != tensor.shape:
+            return tensor
+        self._mark(tensor, self.causes_of(cut))
+        return cut if self.undo else tensor
 
     def _left(self, call: Call) -> Any:
         source = call.first
@@ -153,6 +171,14 @@ def straight_through(signal: Tensor, value: Tensor) -> Tensor:
     if has_torch_function((signal, value)):
         return handle_torch_function(straight_through, (signal, value), signal, value)
     return signal + (value - signal).detach()
+
+
+def _place_of(tensor: Tensor) -> int | None:
+    """Where the values of a tensor lie; None for one that has no place of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (RuntimeError, NotImplementedError):  # sparse ones, and those inside a transform
+        return None
 
 
 def _uses_values(call: Call) -> bool:

@@ -152,6 +152,15 @@ def by_dlpack(net: Two, x: Tensor) -> Tensor:
     return 4 * torch.from_dlpack(net.first(x).detach()) + net.second(x)
 
 
+def by_constructor(net: Two, x: Tensor) -> Tensor:
+    return 4 * torch.Tensor(net.first(x).detach()) + net.second(x)
+
+
+def by_constructor_of_a_type(net: Two, x: Tensor) -> Tensor:
+    first = torch.FloatTensor(net.first(x).data)
+    return net.second(x).add(first, alpha=4)
+
+
 def in_place(net: Two, x: Tensor) -> Tensor:
     return 4 * net.first(x).detach_() + net.second(x)
 
@@ -165,6 +174,7 @@ def as_numbers(net: Two, x: Tensor) -> Tensor:
     (by_numpy, ".numpy()"), (by_lists, ".tolist()"), (in_place, ".detach()"),
     (as_numbers, "float()"), (by_copy, "torch.tensor()"), (by_new_tensor, ".detach()"),
     (by_scalars, "torch.tensor()"), (by_dlpack, "from_dlpack"),
+    (by_constructor, ".detach()"), (by_constructor_of_a_type, ".data"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", METHODS)
 def test_what_cuts_off_is_named_with_the_way_out(name: str, how: Forward, said: str) -> None:
