@@ -68,7 +68,8 @@ class AOPCMonitor(Hooks):
             first of a tuple or list, or under a usual key of a dict.
         labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
             under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
-            or rows of independent labels; what lies outside the network's classes has no label.
+            or, under `score="sigmoid"`, rows of independent labels; what lies outside the
+            network's classes has no label.
         inputs_fn: from a batch to what the network's `forward` takes after the images: a tensor of
             one row for each image, several in a tuple, or by name in a dict. They stay with their
             image while it is perturbed.
@@ -178,7 +179,7 @@ class AOPCMonitor(Hooks):
                 output_fn=output_fn,
             ),
             seed=checked_seed(seed),
-            reading=BatchReading(images_fn, labels_fn, inputs_fn),
+            reading=BatchReading(images_fn, labels_fn, inputs_fn, score == "sigmoid"),
             model_fn=model_fn,
             max_overhead=max_overhead,
             prefix=prefix,

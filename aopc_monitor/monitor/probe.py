@@ -93,11 +93,13 @@ class BatchReading:
         labels_fn: from a batch to its labels, of any kind that `class_labels` knows.
         inputs_fn: from a batch to what the network's forward takes after the images: a tensor of
             one row for each image, several in a tuple, or by name in a dict.
+        independent_labels: whether rows of labels are independent ones also where each holds one.
     """
 
     images_fn: ImagesFunction | None = None
     labels_fn: Callable[[Any], Any] | None = None
     inputs_fn: Callable[[Any], Any] | None = None
+    independent_labels: bool = False
 
     def inputs(self, batch: Any, num_images: int) -> Inputs:
         """What the network's forward takes after the images."""
@@ -236,7 +238,10 @@ class _Collection:
             return None, []
         place = entries[0][1]
         together = concatenated([entry for entry, _ in entries])
-        found = None if together is None else class_labels(together[:num_images])
+        independent = self._reading.independent_labels
+        found = None
+        if together is not None:
+            found = class_labels(together[:num_images], independent=independent)
         if found is None:
             told = f"{place} ({told_of(entries[0][0])}) is not taken for labels"
             if self._reading.labels_fn is not None:

@@ -48,8 +48,9 @@ def told_of_outputs(
     noted = {}
     for name, measurement in measurements.items():
         probe = measurement.probe
-        found = _label_doubts(probe.labels, traits.num_sides(score), score)
-        labels = None if found else probe.labels
+        labels = _as_sides(probe.labels, traits)
+        found = _label_doubts(labels, traits.num_sides(score), score)
+        labels = None if found else labels
         of_probe = f"probe {name!r}: " if name else ""
         doubts += [f"{of_probe}{doubt}" for doubt in found]
         probe = replace(probe, labels=labels, notes=(*probe.notes, traits.told(score)))
@@ -82,6 +83,14 @@ def _traits(
             return traits_of_asked(network, images, output_fn, inputs)
     except Exception:  # whatever a user's model may raise
         return None
+
+
+def _as_sides(labels: Tensor | None, traits: Traits) -> Tensor | None:
+    """One-hot rows for a network of one number are no independent labels but its two sides."""
+    if labels is None or traits.output.num_classes > 1 or labels.ndim == 1:
+        return labels
+    is_one_hot = labels.shape[1] == 2 and bool((labels.sum(dim=1) == 1).all())
+    return labels.long().argmax(dim=1) if is_one_hot else labels
 
 
 def _label_doubts(labels: Tensor | None, num_classes: int, score: object) -> list[str]:

@@ -133,12 +133,13 @@ def has_rows(entry: Any, count: int) -> bool:
     return hasattr(entry, "__len__") and len(entry) == count
 
 
-def class_labels(entry: Any) -> tuple[Tensor, str] | None:
+def class_labels(entry: Any, *, independent: bool = False) -> tuple[Tensor, str] | None:
     """Labels of any usual kind as class indices, or as one column per label.
 
     Args:
         entry: whole numbers, also as floats, (N,) or (N, 1); truth values; one-hot rows (N, K); or
             rows (N, K) of zeros and ones, of independent labels.
+        independent: whether rows (N, K) are of independent labels also where each holds one.
 
     Returns:
         (N,) int64 class indices, or (N, K) truth values of independent labels, and what kind they
@@ -165,7 +166,7 @@ def class_labels(entry: Any) -> tuple[Tensor, str] | None:
         return whole, f"{kind}, {int(whole.min())} to {int(whole.max())}"
     if not ((whole == 0) | (whole == 1)).all():
         return None
-    if (whole.sum(dim=1) == 1).all():
+    if not independent and (whole.sum(dim=1) == 1).all():
         return whole.argmax(dim=1), f"one-hot rows of {whole.shape[1]}"
     return whole.bool(), f"{whole.shape[1]} independent labels"
 

@@ -161,6 +161,30 @@ def test_independent_labels(tmp_path: Path, in_the_network: bool) -> None:
     assert record["aopc/label_accuracy"] == pytest.approx(float(agree.float().mean()))
 
 
+def test_rows_that_each_hold_one_independent_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, module = torch.eye(4)[LABELS], Module()
+    item = lambda i: (IMAGES[i], rows[i])  # noqa: E731
+    record, doubts = watched(tmp_path, module, item, score="sigmoid", num_images=24)
+    assert doubts == []
+    assert "labels from batch[1] (4 independent labels)" in capsys.readouterr().out
+    agree = (module.plain(IMAGES).sigmoid() > 0.5) == rows.bool()
+    assert record["aopc/accuracy"] == pytest.approx(float(agree.all(1).float().mean()))
+    assert record["aopc/label_accuracy"] == pytest.approx(float(agree.float().mean()))
+
+
+def test_one_hot_rows_for_one_number(tmp_path: Path) -> None:
+    module = Module(columns=1)
+    sides = (torch.arange(24) % 3 == 0).long()
+    item = lambda i: (IMAGES[i], torch.eye(2)[sides[i]])  # noqa: E731
+    record, doubts = watched(tmp_path, module, item, score="sigmoid", num_images=24)
+    assert doubts == []
+    right = ((module.plain(IMAGES)[:, 0] > 0).long() == sides).float().mean()
+    assert record["aopc/accuracy"] == pytest.approx(float(right))
+    assert "aopc/label_accuracy" not in record
+
+
 @pytest.mark.parametrize("call", [None, lambda m, x: m.plain(x)[:, 0]])
 def test_one_number(tmp_path: Path, call: Any) -> None:
     module = Module(call, columns=1)
