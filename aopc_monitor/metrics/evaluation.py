@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.metrics.functional.aopc import AOPCResult, results_of_orders
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
-from aopc_monitor.network.asked import Inputs
 from aopc_monitor.network.chunks import ChunkSizes, proceed
+from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.perturbation.data_range import rounded

@@ -19,8 +19,9 @@ from aopc_monitor.monitor.consensus import stop_if_asked, together
 from aopc_monitor.monitor.errors import EvaluationError, tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
-from aopc_monitor.network.asked import AskedNetwork, asked_for, moved
+from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.utilities.setting_text import setting_text

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.monitor.loaders import BLOCK_SIZE, batches_of
-from aopc_monitor.network.asked import Inputs, joined, moved, selected
+from aopc_monitor.network.further_inputs import Inputs, joined, moved, selected
 from aopc_monitor.utilities.batches import (
     BatchFormError,
     class_labels,

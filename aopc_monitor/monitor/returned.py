@@ -17,7 +17,8 @@ from aopc_monitor.monitor.measurement import (
     device_of,
 )
 from aopc_monitor.monitor.trainers import without_logging
-from aopc_monitor.network.asked import moved, new_doubts, traits_of_asked
+from aopc_monitor.network.asked import new_doubts, traits_of_asked
+from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.traits import Traits
 

@@ -6,20 +6,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory, proceed
+from aopc_monitor.network.further_inputs import Inputs, selected
 from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs, part_of
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.network.traits import Traits, traits_of
 from aopc_monitor.utilities.error_text import said_by, shortened
-
-# What a forward takes after the images: one row for each image, by position or by name.
-Inputs: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
 
 
 @dataclass(frozen=True)
@@ -107,69 +105,6 @@ class AskedNetwork(nn.Module):
         """The same for the images of the batch from a start to an end."""
         rows = torch.arange(start, end)
         return AskedNetwork(self.network, self.reading, selected(self.inputs, end - start, rows))
-
-
-def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
-    """The rows of further inputs that go with so many images.
-
-    Raises:
-        ValueError: for inputs of another number of images, where nothing tells which goes where.
-
-    Example:
-        >>> ages = torch.tensor([[40.0], [7.0]])
-        >>> selected((ages, "both"), 3, rows=torch.tensor([1, 1, 0]))[0].flatten().tolist()
-        [7.0, 7.0, 40.0]
-    """
-    if isinstance(inputs, Mapping):
-        return {name: _selected(entry, count, rows) for name, entry in inputs.items()}
-    return tuple(_selected(entry, count, rows) for entry in inputs)
-
-
-def moved(inputs: Inputs, device: torch.device) -> Inputs:
-    """Further inputs on a device."""
-    return _each(inputs, lambda entry: entry.to(device, copy=True))
-
-
-def joined(parts: Sequence[Inputs]) -> Inputs:
-    """Further inputs of several batches, one after the other.
-
-    Example:
-        >>> joined([(torch.zeros(2, 1),), (torch.ones(1, 1),)])[0].flatten().tolist()
-        [0.0, 0.0, 1.0]
-    """
-    first = parts[0] if parts else ()
-    if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in first}  # type: ignore[call-overload]
-    return tuple(_joined(list(entries)) for entries in zip(*parts, strict=True))
-
-
-def _joined(entries: list[Any]) -> Any:
-    is_row = isinstance(entries[0], Tensor) and entries[0].ndim > 0
-    return torch.cat(entries) if is_row else entries[0]
-
-
-def _each(inputs: Inputs, change: Callable[[Tensor], Any]) -> Inputs:
-    def changed(entry: Any) -> Any:
-        return change(entry) if isinstance(entry, Tensor) else entry
-
-    if isinstance(inputs, Mapping):
-        return {name: changed(entry) for name, entry in inputs.items()}
-    return tuple(changed(entry) for entry in inputs)
-
-
-def _selected(entry: Any, count: int, rows: Tensor | None) -> Any:
-    if not isinstance(entry, Tensor) or entry.ndim == 0:
-        return entry
-    if rows is not None:
-        return entry.index_select(0, rows.to(entry.device))
-    if len(entry) == count:
-        return entry
-    if len(entry) == 1:
-        return entry.expand(count, *entry.shape[1:])
-    raise ValueError(
-        f"inputs_fn gave {len(entry)} rows, and the network is asked for {count} images: a heatmap "
-        "that asks for others than its images is given them one by one"
-    )
 
 
 def network_in(model: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.network.asked import AskedNetwork, Inputs, asked_for
+from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import (
     MOST_BACKWARD,
     ChunkSize,
@@ -20,6 +20,7 @@ from aopc_monitor.network.chunks import (
     proceed,
 )
 from aopc_monitor.network.execution import Execution, Forward, TargetScore
+from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores, score_function

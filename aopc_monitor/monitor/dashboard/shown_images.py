@@ -14,8 +14,8 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked
 from aopc_monitor.monitor.measurement import Measurement, device_of
 from aopc_monitor.monitor.trainers import without_logging
-from aopc_monitor.network.asked import moved
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
+from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.perturbation.data_range import data_range_tensors
