@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory, proceed
-from aopc_monitor.network.further_inputs import Inputs, selected
+from aopc_monitor.network.further_inputs import Inputs, called, selected
 from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs, part_of
 from aopc_monitor.network.scores import Score, score_function
+from aopc_monitor.network.token_marks import answer_to_tokens, are_tokens, outputs_of_tokens
 from aopc_monitor.network.traits import Traits, traits_of
 from aopc_monitor.utilities.error_text import said_by, shortened
 
@@ -76,7 +77,7 @@ class AskedNetwork(nn.Module):
         rows: Tensor | None = None,
         call: Callable[..., Any] | None = None,
     ) -> Tensor:
-        """(M, classes) outputs of images (M, C, H, W).
+        """(M, classes) outputs of images (M, C, H, W), or of token ids (M, T) with marks.
 
         Args:
             images: the images.
@@ -84,7 +85,15 @@ class AskedNetwork(nn.Module):
                 the only one.
             call: what is called in place of the network.
         """
-        return self.reading.outputs(self.answer(images, rows, call), len(images))
+        if not are_tokens(images):
+            return self.reading.outputs(self.answer(images, rows, call), len(images))
+        inputs = selected(self.inputs, len(images), rows)
+
+        def outputs(tokens: Tensor, inputs: Inputs) -> Tensor:
+            answer = answer_to_tokens(tokens, inputs, call or self.network)
+            return self.reading.outputs(answer, len(tokens))
+
+        return outputs_of_tokens(images, inputs, outputs)
 
     def answer(
         self,
@@ -92,19 +101,20 @@ class AskedNetwork(nn.Module):
         rows: Tensor | None = None,
         call: Callable[..., Any] | None = None,
     ) -> Any:
-        """What the network returns."""
-        call = call or self.network
-        if not self.inputs:
-            return call(images)
+        """What the network returns, for tokens of which none is left out."""
         inputs = selected(self.inputs, len(images), rows)
-        if isinstance(inputs, Mapping):
-            return call(images, **inputs)
-        return call(images, *inputs)
+        if are_tokens(images):
+            return answer_to_tokens(images, inputs, call or self.network)
+        return called(call or self.network, images, inputs)
 
     def of(self, start: int, end: int) -> AskedNetwork:
         """The same for the images of the batch from a start to an end."""
         rows = torch.arange(start, end)
         return AskedNetwork(self.network, self.reading, selected(self.inputs, end - start, rows))
+
+    def read_by(self, reading: Reading) -> AskedNetwork:
+        """The same network, whose answers are read otherwise."""
+        return AskedNetwork(self.network, reading, self.inputs)
 
 
 def network_in(model: nn.Module) -> nn.Module:
@@ -180,7 +190,7 @@ def asked_for(
     """
     reading = Reading(output_fn)
     plain = network
-    if output_fn is not None or inputs:
+    if output_fn is not None or inputs or are_tokens(images):
         plain = AskedNetwork(network, reading, inputs)
     try:
         traits = traits_of_asked(network, images, output_fn, inputs, before_each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, TypeAlias
 
 import torch
@@ -10,6 +11,27 @@ from torch import Tensor
 
 # One row for each image, by position or by name.
 Inputs: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
+
+
+class Place(Enum):
+    """Among further inputs by name, the place of what goes first elsewhere: token ids, mostly."""
+
+    FIRST = "first"
+
+
+def called(call: Callable[..., Any], first: Tensor, inputs: Inputs) -> Any:
+    """What a network returns for images, or what is in their place, and further inputs.
+
+    Example:
+        >>> called(lambda *, ids, mask: ids * mask, 3, {"ids": Place.FIRST, "mask": 2})
+        6
+    """
+    if not isinstance(inputs, Mapping):
+        return call(first, *inputs)
+    if any(entry is Place.FIRST for entry in inputs.values()):
+        named = {name: first if entry is Place.FIRST else entry for name, entry in inputs.items()}
+        return call(**named)
+    return call(first, **inputs)
 
 
 def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
@@ -30,7 +52,7 @@ def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
 
 def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """Further inputs on a device."""
-    return _each(inputs, lambda entry: entry.to(device, copy=True))
+    return each(inputs, lambda entry: entry.to(device, copy=True))
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:
@@ -51,7 +73,9 @@ def _joined(entries: list[Any]) -> Any:
     return torch.cat(entries) if is_row else entries[0]
 
 
-def _each(inputs: Inputs, change: Callable[[Tensor], Any]) -> Inputs:
+def each(inputs: Inputs, change: Callable[[Tensor], Any]) -> Inputs:
+    """Further inputs with a function applied to each tensor among them."""
+
     def changed(entry: Any) -> Any:
         return change(entry) if isinstance(entry, Tensor) else entry
 

@@ -39,7 +39,7 @@ def _has_channels_last(images: Tensor) -> bool:
 
 def _may_pay(model: nn.Module, images: Tensor, is_half: bool) -> bool:
     """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
-    if images.device.type != "cpu" and not is_half:
+    if images.ndim != 4 or (images.device.type != "cpu" and not is_half):
         return False
     return any(not is_lazy(p) and p.ndim == 4 for p in model.parameters())
 

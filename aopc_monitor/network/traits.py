@@ -159,9 +159,12 @@ def _asked(network: nn.Module, images: Tensor, answer: Callable[[Tensor, Tensor]
 
 
 def _few(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Four images that differ, also by their means, and which ones they are made of."""
+    """Four inputs that differ, images also by their means, and which ones they are made of."""
     few = images[:ASKED_IMAGES].detach()
-    made = torch.cat([few, 0.5 * few.flip(-1), 0.75 * few.flip(-2), 0.25 * few])
+    if few.is_floating_point():
+        made = torch.cat([few, 0.5 * few.flip(-1), 0.75 * few.flip(-2), 0.25 * few])
+    else:  # token ids, of which no other numbers may be made
+        made = torch.cat([few, few.flip(-1), few.roll(1, -1), few.flip(-1).roll(1, -1)])
     return made[:ASKED_IMAGES], torch.arange(len(few)).repeat(4)[:ASKED_IMAGES]
 
 

@@ -36,8 +36,8 @@ class Network:
         self, model: nn.Module, output_fn: OutputFunction | None = None, *, widen: bool = True
     ) -> None:
         if output_fn is not None:  # of the heatmap, in place of another one
-            inputs = model.inputs if isinstance(model, AskedNetwork) else ()
-            model = AskedNetwork(network_in(model), Reading(output_fn), inputs)
+            asked = model if isinstance(model, AskedNetwork) else AskedNetwork(model)
+            model = asked.read_by(Reading(output_fn))
         self.model, self._called = network_in(model), model
         self.cut_offs: list[str] = []
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
