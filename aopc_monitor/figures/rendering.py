@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ def own_settings() -> Iterator[None]:
     """Matplotlib as it comes, whatever the user's settings say.
 
     A user's LaTeX, missing font or large text must not break a picture in a training. Matplotlib
-    reads settings when things are made and when they are drawn: both belong in here.
+    reads settings when things are made and when they are drawn: both belong in here. Letters that
+    no font has are drawn as boxes without a warning for each.
 
     Example:
         >>> import matplotlib
@@ -38,7 +40,8 @@ def own_settings() -> Iterator[None]:
     import matplotlib.style
 
     # This leaves the backend alone.
-    with matplotlib.style.context("default"):
+    with matplotlib.style.context("default"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 

@@ -21,7 +21,7 @@ from aopc_monitor.figures import (
     training_progress,
     write_png,
 )
-from aopc_monitor.figures.gallery import pooled
+from aopc_monitor.figures.picture_grid import borders, pooled
 
 
 def test_both_axes_show_what_they_were_given(tmp_path: Path) -> None:
@@ -187,3 +187,30 @@ def test_texts_are_shown_as_they_are() -> None:
     figure = heatmap_gallery(np.zeros((1, 4, 4, 3)), {"lrp": np.eye(4)[None]}, ["$a$^"])
     assert figure.axes[0].get_title() == "$a$^"
     assert not figure.axes[0].title.get_parse_math()
+
+
+def test_borders_of_regions_lie_between_their_pixels() -> None:
+    regions = np.array([[0, 0, 1], [0, 2, 1]])
+    found = borders(regions)
+    assert sorted(found) == [
+        [(0.5, 0.5), (0.5, 1.5)],
+        [(0.5, 0.5), (1.5, 0.5)],
+        [(1.5, -0.5), (1.5, 1.5)],
+    ]
+    figure = heatmap_gallery(
+        np.zeros((1, 2, 3, 3)), {"lrp": np.ones((1, 2, 3))}, ["cat"], regions=regions[None]
+    )
+    for axis in figure.axes:
+        black, white = axis.collections
+        assert len(black.get_segments()) == len(white.get_segments()) == 3
+
+
+def test_borders_count_in_pixels_of_the_whole_image() -> None:
+    regions = (np.arange(300) >= 150).astype(int)[None, None].repeat(300, axis=1)
+    images, maps = np.zeros((1, 300, 300, 3)), {"lrp": np.ones((1, 300, 300))}
+    figure = heatmap_gallery(images, maps, ["cat"], style=DASHBOARD, regions=regions)
+    axis = figure.axes[1]
+    assert axis.images[0].get_array().shape == (75, 75)
+    assert axis.images[0].get_extent() == [-0.5, 299.5, 299.5, -0.5]
+    ((line,), _) = (collection.get_segments() for collection in axis.collections)
+    assert line[:, 0].tolist() == [149.5, 149.5]
