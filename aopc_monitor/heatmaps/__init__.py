@@ -1,5 +1,7 @@
 """Heatmaps that leave the model alone: callables (model, images, target) -> (N, H, W).
 
+The same of series (N, C, L), volumes (N, C, D, H, W) and tables (N, F): one relevance per location.
+
 Example:
     >>> import torch
     >>> from aopc_monitor import heatmaps

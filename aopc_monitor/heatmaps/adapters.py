@@ -15,14 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.heatmaps.pooling import POOLS, has_channels, heatmap_shape, pooled
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.utilities.checks import checked_images
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 
-POOLS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sum": lambda attribution: attribution.sum(dim=1),
-    "l2": lambda attribution: torch.linalg.vector_norm(attribution, dim=1),
-    "linf": lambda attribution: attribution.abs().amax(dim=1),
-}
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -36,7 +32,8 @@ class AdaptedHeatmap:
     """A function (model, images, target) -> attributions as a heatmap.
 
     Attributes:
-        function: returns (N, C, H, W), (N, 1, H, W) or (N, H, W), a tensor or a numpy array.
+        function: returns (N, C, H, W), (N, 1, H, W) or (N, H, W), or the same of another kind of
+            input: a tensor or a numpy array.
         pool: how channels are pooled: "sum" (signed), "l2" or "linf".
         name: what logs and reports call it.
 
@@ -60,28 +57,34 @@ class AdaptedHeatmap:
         return self.name
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N, H, W) relevance; the model is left as it was.
+        """`(N, *space)` relevance; the model is left as it was.
 
         Raises:
             RuntimeError: if the function changed parameters or left hooks on the model; the hooks
                 are removed.
             ValueError: if what it returned does not have the shape of the images.
         """
-        images = checked_images(images)
+        images = checked_inputs(images)
         with untouched(model), _left_as_it_was(model):
             images = images.detach().clone()
             if target is None:
                 with torch.no_grad():
                     target = model(images).argmax(dim=1)
             found = self.function(model, images, target)
-        attribution = torch.as_tensor(found).detach().to(images.device)
+        return self._checked(torch.as_tensor(found).detach().to(images.device), images)
+
+    def _checked(self, attribution: Tensor, images: Tensor) -> Tensor:
+        """The attribution, pooled over channels if it has them."""
         shape = attribution.shape
-        if attribution.ndim == 4 and shape[1] in (1, images.shape[1]):
-            attribution = POOLS[self.pool](attribution)
-        if attribution.shape != (len(images), *images.shape[2:]):
+        some_channels = attribution.ndim == images.ndim and shape[1] in (1, images.shape[1])
+        if some_channels or not has_channels(images):
+            attribution = pooled(attribution, self.pool)
+        if attribution.shape != heatmap_shape(images):
+            or_pooled = ", or it with one channel or none" if has_channels(images) else ""
             raise ValueError(
-                f"{self.name} returned attributions of shape {tuple(shape)} for images of shape "
-                f"{tuple(images.shape)}; wanted is that shape, or it with one channel or none"
+                f"{self.name} returned attributions of shape {tuple(shape)} for "
+                f"{kind_of(images).name} of shape {tuple(images.shape)}; wanted is that shape"
+                f"{or_pooled}"
             )
         return attribution
 
@@ -93,7 +96,8 @@ def from_callable(function: Callable[..., Any], pool: str = "sum") -> AdaptedHea
     `lambda model, images, target: explain(model, images.numpy(), target.numpy())`.
 
     Args:
-        function: returns (N, C, H, W), (N, 1, H, W) or (N, H, W), a tensor or a numpy array.
+        function: returns (N, C, H, W), (N, 1, H, W) or (N, H, W), or the same of another kind of
+            input: a tensor or a numpy array.
         pool: how channels are pooled: "sum", "l2" or "linf".
 
     Example:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
@@ -16,10 +16,12 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import warn_of_cuts
 from aopc_monitor.heatmaps.engine.explained_forward import without_backward_hooks
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.pooling import check_norm, pooled
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
-from aopc_monitor.utilities.checks import check_target, checked_images, plain_tensor
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
+from aopc_monitor.utilities.checks import check_target, plain_tensor
 
 IMAGES_PER_BACKWARD = 32
 
@@ -28,15 +30,15 @@ class Heatmap(Protocol):
     """Any callable of this form can be used as a heatmap."""
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        """Relevance of each pixel for the explained class.
+        """Relevance of each location for the explained class.
 
         Args:
             model: network that returns (N, classes).
-            images: (N, C, H, W).
+            images: (N, C, H, W), or series (N, C, L), volumes (N, C, D, H, W), tables (N, F).
             target: (N,) explained classes.
 
         Returns:
-            (N, H, W), channels pooled.
+            (N, H, W), channels pooled: `(N, *space)` of `(N, C, *space)`, and (N, F) of tables.
         """
         ...
 
@@ -56,27 +58,34 @@ class NetworkHeatmap(ABC):
 
     # Tells callers that the model need not be shielded from it once more.
     isolates: ClassVar[bool] = True
+    # Kinds of input that the heatmap makes no sense on, by their name, and why: a sentence.
+    unsuited: ClassVar[Mapping[str, str]] = {}
 
     output_fn: OutputFunction | None = field(default=None, kw_only=True, repr=False)
     keep_precision: bool = field(default=False, kw_only=True, repr=False)
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
-        """Relevance of each pixel; the model and its training are left as they were.
+        """Relevance of each location; the model and its training are left as they were.
 
         Args:
             model: network that returns (N, classes), or something that holds it.
-            images: (N, C, H, W) floating point.
+            images: (N, C, H, W) floating point, or inputs of another kind: series (N, C, L),
+                volumes (N, C, D, H, W), tables (N, F).
             target: (N,) explained classes; the predictions if not given.
 
         Returns:
-            (N, H, W), without gradient.
+            (N, H, W), or `(N, *space)` of another kind, without gradient.
 
         Raises:
             TypeError: for images or outputs of the wrong type.
-            ValueError: for images or targets of the wrong shape or range, and for a network that
-                is not differentiable in its images.
+            ValueError: for images or targets of the wrong shape or range, for a kind of input that
+                the heatmap makes no sense on, and for a network that is not differentiable in its
+                images.
         """
-        images = checked_images(images)
+        images = checked_inputs(images)
+        why = self.unsuited.get(kind_of(images).name)
+        if why is not None:
+            raise ValueError(why)
         with network_in_isolation(model, self) as network:
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
             parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)
@@ -91,7 +100,7 @@ class NetworkHeatmap(ABC):
 
     @abstractmethod
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
-        """(N, H, W) relevance of (N, C, H, W) images for (N,) classes."""
+        """`(N, *space)` relevance of `(N, C, *space)` images for (N,) classes."""
 
 
 @contextmanager
@@ -134,7 +143,7 @@ class BackwardHeatmap(NetworkHeatmap):
 
     @abstractmethod
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
-        """Make (N, H, W) of (N, C, H, W) images and what came back to them."""
+        """Make `(N, *space)` of `(N, C, *space)` images and what came back to them."""
 
 
 @dataclass(frozen=True)
@@ -152,24 +161,4 @@ class NormHeatmap(BackwardHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Norm over channels."""
-        return pooled_norm(result.signal, self.norm)
-
-
-def pooled_norm(signal: Tensor, norm: str) -> Tensor:
-    """Norm over channels (eq. 3): (N, C, H, W) to (N, H, W).
-
-    Example:
-        >>> signal = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1)
-        >>> pooled_norm(signal, "l2").item(), pooled_norm(signal, "linf").item()
-        (5.0, 4.0)
-    """
-    return torch.linalg.vector_norm(signal, ord=_NORMS[norm], dim=1)
-
-
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless the norm is known."""
-    if norm not in _NORMS:
-        raise ValueError(f"norm={norm!r} is unknown: choose one of {', '.join(_NORMS)}")
-
-
-_NORMS = {"l2": 2.0, "linf": float("inf")}
+        return pooled(result.signal, self.norm)

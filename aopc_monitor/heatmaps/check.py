@@ -19,9 +19,10 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWar
 from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
 from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
+from aopc_monitor.heatmaps.pooling import heatmap_shape
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.utilities.checks import checked_images
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 
 FORWARD_TOLERANCE = 1e-3
 QUANTIZED_TOLERANCE = 0.1
@@ -42,7 +43,7 @@ def check(
 
     Args:
         model: network that returns (N, classes); left as it was.
-        images: (N, C, H, W); a handful is enough.
+        images: (N, C, H, W), or inputs of another kind; a handful is enough.
         heatmap: a name, or any callable heatmap.
         target: (N,) explained classes; the predictions if not given.
         name: what the report calls it; by default as it was given.
@@ -58,7 +59,7 @@ def check(
         >>> report.is_fine
         True
     """
-    images = checked_images(images)
+    images = checked_inputs(images)
     name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
     heatmap = get(heatmap)
     with warnings.catch_warnings(record=True) as caught:
@@ -77,7 +78,8 @@ def check(
         else:
             warnings.warn(warning.message, stacklevel=2)
     problems = list(dict.fromkeys(problems))
-    return replace(found, heatmap=name, problems=tuple(problems))
+    unit = kind_of(images).unit
+    return replace(found, heatmap=name, problems=tuple(problems), unit=unit)
 
 
 def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:
@@ -90,19 +92,19 @@ def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tenso
 
 
 def _problems_of(relevance: object, images: Tensor) -> list[str]:
-    wanted = (len(images), *images.shape[2:])
+    wanted = heatmap_shape(images)
     if not isinstance(relevance, Tensor) or relevance.shape != wanted:
         shape = tuple(relevance.shape) if isinstance(relevance, Tensor) else type(relevance)
-        return [f"it returned {shape} and not a tensor of shape {tuple(wanted)}"]
+        return [f"it returned {shape} and not a tensor of shape {wanted}"]
     flat = relevance.flatten(1)
     if not bool(torch.isfinite(flat).all()):
         return ["it holds NaN or infinite values"]
     constant = int((flat.max(dim=1).values == flat.min(dim=1).values).sum())
     if constant:
         return [
-            f"it is constant on {constant} of {len(images)} images, so that its order is the "
-            "random one (normal while the last layer's weights are zero; if its activations are "
-            "far below LRP's epsilon, use LRPEpsilon(relative=True))"
+            f"it is constant on {constant} of {len(images)} {kind_of(images).name}, so that its "
+            "order is the random one (normal while the last layer's weights are zero; if its "
+            "activations are far below LRP's epsilon, use LRPEpsilon(relative=True))"
         ]
     return []
 
@@ -144,7 +146,7 @@ def _of_backward_pass(
     traced = _traced(model, images, heatmap, target)
     result, mode, audit = traced.result, traced.mode, traced.audit
     conserves = isinstance(heatmap, RelevancePropagation)
-    total = heatmap.pool(traced.images, result).sum(dim=(1, 2)) * len(images)
+    total = heatmap.pool(traced.images, result).flatten(1).sum(dim=1) * len(images)
     plain = traced.plain_outputs
     leak = _leak(traced, heatmap)
     difference = float((result.outputs - plain).abs().max() / plain.abs().max().clamp_min(1e-30))

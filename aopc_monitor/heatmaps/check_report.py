@@ -36,6 +36,7 @@ class Report:
         forward_difference: largest difference between outputs with and without the heatmap's
             engine, in units of the largest output; None for heatmaps that are no backward pass.
         problems: what makes the heatmap something else than its name says; empty if all is well.
+        unit: what locations of the inputs are called.
     """
 
     heatmap: str
@@ -46,6 +47,7 @@ class Report:
     leak: float | None
     forward_difference: float | None
     problems: tuple[str, ...]
+    unit: str = "pixels"
 
     @property
     def is_fine(self) -> bool:
@@ -62,7 +64,7 @@ class Report:
             parts.append(f"{count} calls of {len(self.operations)} operations understood")
         if self.conservation_error is not None:
             parts.append(
-                f"{self.conservation_error:.2g} of the score does not reach the pixels "
+                f"{self.conservation_error:.2g} of the score does not reach the {self.unit} "
                 f"({self.absorbed:.2g} is absorbed by biases and other constants)"
             )
         return ", ".join(parts)

@@ -29,6 +29,7 @@ from aopc_monitor.heatmaps.engine.operations import (
 )
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
+from aopc_monitor.heatmaps.pooling import pooled
 from aopc_monitor.heatmaps.rules.linear_operation import LINEAR, MATRIX_PRODUCTS
 from aopc_monitor.heatmaps.rules.products import factors_of
 from aopc_monitor.heatmaps.rules.quantized import FAKE_QUANTIZERS
@@ -47,8 +48,8 @@ class DeepLIFT(NetworkHeatmap):
     statistics have no rule and are named in a warning.
 
     Attributes:
-        baseline: the reference x', a number, one number per channel, or a (C, H, W) tensor, in the
-            network's input space.
+        baseline: the reference x', a number, one number per channel, or a `(C, *space)` tensor, in
+            the network's input space.
 
     Raises:
         ValueError: for a baseline that does not fit the images.
@@ -77,7 +78,7 @@ class DeepLIFT(NetworkHeatmap):
             return BackwardRules("DeepLIFT", table, EXACT, entrance)
 
         result = backward_pass(network, images, target, rules)
-        return ((images - reference) * result.signal).sum(dim=1)
+        return pooled((images - reference) * result.signal, "sum")
 
 
 @dataclass

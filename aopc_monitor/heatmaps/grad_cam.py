@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from aopc_monitor.heatmaps.base import NetworkHeatmap
+from aopc_monitor.heatmaps.channel_axis import channel_axis
 from aopc_monitor.heatmaps.engine.calls import Operation, plain_name
 from aopc_monitor.heatmaps.engine.dependence import where_it_ends
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.rules.linear_operation import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from aopc_monitor.utilities.checks import check_target
 
-_NEEDS_PLACES = (
-    "Grad-CAM needs activations of shape (N, channels, h, w). It does not apply to tokens "
-    "(N, L, channels) of a transformer: choose a convolutional layer, or another heatmap"
-)
+# By the number of dimensions of a batch: what activations with places look like, and how they are
+# interpolated to the locations of the inputs.
+_PLACES = {3: "(N, channels, l)", 4: "(N, channels, h, w)", 5: "(N, channels, d, h, w)"}
+_INTERPOLATIONS = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class GradCAM(NetworkHeatmap):
 
     The ReLU of the sum of a layer's (N, C, h, w) activations over channels, each channel weighted
     by the mean over places of the score's gradient; interpolated to the pixels bilinearly. Never
-    negative, and as coarse as the layer.
+    negative, and as coarse as the layer. The same of series, with activations (N, C, l), and of
+    volumes, with (N, C, d, h, w); tables have no places.
 
     Activations (N, h, w, C), as in Swin, are told apart by their places, which are in proportion to
     the pixels, or by the operations that made them.
@@ -48,7 +51,7 @@ class GradCAM(NetworkHeatmap):
 
     Raises:
         ValueError: on calling, for a layer that does not exist, is not reached, has no places, or
-            whose channels cannot be told from its places.
+            whose channels cannot be told from its places; and for tables.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -58,6 +61,10 @@ class GradCAM(NetworkHeatmap):
 
     # Tells callers that the model is asked for the images themselves, in their order.
     keeps_rows: ClassVar[bool] = True
+    unsuited: ClassVar[Mapping[str, str]] = {
+        "tables": "Grad-CAM does not apply to tables (N, F), which have no places that a "
+        "convolution could keep: choose another heatmap, such as gradient_x_input"
+    }
 
     layer: str | None = None
 
@@ -71,7 +78,7 @@ class GradCAM(NetworkHeatmap):
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The weighted sum of activations, on the pixels."""
         images = images.detach().requires_grad_()
-        with self._watched(network.model) as seen:
+        with self._watched(network.model, images.ndim) as seen:
             outputs = network.outputs(images.clone())
         target = target.to(outputs.device)
         check_target(target, *outputs.shape)
@@ -81,7 +88,7 @@ class GradCAM(NetworkHeatmap):
                 f"nothing to show{where_it_ends(network, images)}"
             )
         scores = outputs.gather(1, target[:, None])[:, 0]
-        activations, gradient = self._with_gradient(seen, scores)
+        activations, gradient = self._with_gradient(seen, scores, images.ndim)
         if self.layer is None and _is_patch_embedding(activations, seen):
             message = (
                 "Grad-CAM's default layer, the last convolution, is the patch embedding of this "
@@ -89,36 +96,30 @@ class GradCAM(NetworkHeatmap):
                 "in GradCAM(layer=...), or choose another heatmap"
             )
             warnings.warn(EarlyLayerWarning(message), stacklevel=3)
-        if self.layer is not None and self._channel_axis(activations, images) == 3:
-            gradient, activations = (t.permute(0, 3, 1, 2) for t in (gradient, activations))
-        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        if self.layer is not None:
+            activations, gradient = self._channels_second((activations, gradient), images)
+        weights = gradient.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
         coarse = F.relu((weights * activations.detach()).sum(dim=1, keepdim=True))
-        return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        mode = _INTERPOLATIONS[images.ndim]
+        return F.interpolate(coarse, images.shape[2:], mode=mode, align_corners=False)[:, 0]
 
-    def _channel_axis(self, activations: Tensor, images: Tensor) -> int:
-        """1 for (N, C, h, w), 3 for (N, h, w, C): places are in proportion to the pixels."""
-        height, width = images.shape[2:]
-        _, *sizes = activations.shape
-        first, last = (
-            abs(h * width - w * height) < max(height, width) for h, w in (sizes[1:], sizes[:2])
-        )
-        if first and last:
-            known = _axis_by_origin(activations)
-            if known is None:
-                raise ValueError(
-                    f"{self._name} gave {tuple(activations.shape)}, of which either the second or "
-                    "the last dimension may be the channels: choose a layer where they differ, or "
-                    "the convolution or normalisation before it"
-                )
-            return known
-        return 3 if last else 1
+    def _channels_second(self, tensors: tuple[Tensor, Tensor], images: Tensor) -> Iterator[Tensor]:
+        """Activations and their gradient as `(N, channels, *places)`."""
+        axis = channel_axis(tensors[0], images)
+        if axis is None:
+            raise ValueError(
+                f"{self._name} gave {tuple(tensors[0].shape)}, of which either the second or the "
+                "last dimension may be the channels: choose a layer where they differ, or the "
+                "convolution or normalisation before it"
+            )
+        return (tensor.movedim(axis, 1) for tensor in tensors)
 
     @contextmanager
-    def _watched(self, model: nn.Module) -> Iterator[list[Any]]:
+    def _watched(self, model: nn.Module, dimensions: int) -> Iterator[list[Any]]:
         """Collects what comes out of the layer, the last one at the end."""
         seen: list[Any] = []
         if self.layer is None:
-            with _Convolutions(seen):
+            with _Convolutions(seen, dimensions):
                 yield seen
             return
         handle = _module(model, self.layer).register_forward_hook(
@@ -133,16 +134,17 @@ class GradCAM(NetworkHeatmap):
     def _name(self) -> str:
         return "the last convolution" if self.layer is None else f"layer={self.layer!r}"
 
-    def _with_gradient(self, seen: list[Any], scores: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_gradient(
+        self, seen: list[Any], scores: Tensor, dimensions: int
+    ) -> tuple[Tensor, Tensor]:
         """The layer's activations, and the scores' gradient there.
 
         By default they are those of the last convolution on which the scores depend. The last one
         of all may encode positions of tokens that the classifier does not read, as in CoaT.
         """
         if self.layer is None:
-            seen = [s for s in seen if s.ndim == 4 and len(s) == len(scores)]
-            seen = [s for s in seen if s[0, 0].numel() > 1]
-        last = self._checked(seen, len(scores))
+            seen = [s for s in seen if len(s) == len(scores) and s[0, 0].numel() > 1]
+        last = self._checked(seen, len(scores), dimensions)
         none_depends = True
         for activations in [last] if self.layer is not None else reversed(seen):
             (gradient,) = torch.autograd.grad(
@@ -155,22 +157,27 @@ class GradCAM(NetworkHeatmap):
             raise ValueError(f"{self._name}: the class scores do not depend on its output")
         return last, torch.zeros_like(last)  # the last layer's weights are zero at the beginning
 
-    def _checked(self, seen: list[Any], num_images: int) -> Tensor:
+    def _checked(self, seen: list[Any], num_images: int, dimensions: int) -> Tensor:
+        places = _PLACES[dimensions]
+        # The tokens of images and volumes have lost their places; those of series are the steps.
+        of_tokens = "It does not apply to tokens (N, L, channels) of a transformer: "
+        needed = (
+            f"Grad-CAM needs activations of shape {places}. {of_tokens if dimensions > 3 else ''}"
+            "choose a convolutional layer, or another heatmap"
+        )
         if not seen:
             found = (
-                "layer is not given, and no convolution with an output (N, channels, h, w) of more "
-                "than one place was met"
+                f"layer is not given, and no convolution with an output {places} of more than one "
+                "place was met"
                 if self.layer is None
                 else f"{self._name} was not called in the forward pass"
             )
-            raise ValueError(f"{found}. {_NEEDS_PLACES}")
+            raise ValueError(f"{found}. {needed}")
         activations = seen[-1]
         if not isinstance(activations, Tensor):
-            raise ValueError(
-                f"{self._name} returns a {type(activations).__name__}. {_NEEDS_PLACES}"
-            )
-        if activations.ndim != 4 or len(activations) != num_images:
-            raise ValueError(f"{self._name} gave {tuple(activations.shape)}; {_NEEDS_PLACES}")
+            raise ValueError(f"{self._name} returns a {type(activations).__name__}. {needed}")
+        if activations.ndim != dimensions or len(activations) != num_images:
+            raise ValueError(f"{self._name} gave {tuple(activations.shape)}; {needed}")
         if not activations.requires_grad:
             raise ValueError(f"{self._name}: its output does not depend on the images")
         return activations
@@ -178,27 +185,6 @@ class GradCAM(NetworkHeatmap):
 
 class EarlyLayerWarning(UserWarning):
     """Grad-CAM looks at a layer that comes before all that knows of classes."""
-
-
-# Backward passes of operations that tell where the channels of their results are.
-_CHANNELS_SECOND = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm", "Pool", "Upsample")
-_CHANNELS_LAST = ("LayerNorm", "Addmm", "MmBackward", "Linear")
-_CHANNELS_MOVED = ("Permute", "Transpose")
-
-
-def _axis_by_origin(activations: Tensor) -> int | None:
-    """The channel axis by the nearest operation that tells; None if that one moves axes."""
-    nodes: list[Any] = [activations.grad_fn]
-    for node in nodes:
-        name = "" if node is None else node.name()
-        if any(part in name for part in _CHANNELS_SECOND):
-            return 1
-        if any(part in name for part in _CHANNELS_LAST):
-            return 3
-        if any(part in name for part in _CHANNELS_MOVED) or len(nodes) > 100:
-            return None
-        nodes += [] if node is None else [following for following, _ in node.next_functions]
-    return None
 
 
 def _is_patch_embedding(activations: Tensor, seen: list[Any]) -> bool:
@@ -214,11 +200,11 @@ def _followed(output: Any, seen: list[Any]) -> Any:
 
 
 class _Convolutions(TorchFunctionMode):
-    """Collects the outputs of convolutions that depend on the images."""
+    """Collects the outputs of convolutions over the places of images that depend on these."""
 
-    def __init__(self, seen: list[Any]) -> None:
+    def __init__(self, seen: list[Any], dimensions: int) -> None:
         super().__init__()
-        self.seen = seen
+        self.seen, self.dimensions = seen, dimensions
 
     def __torch_function__(
         self,
@@ -228,12 +214,11 @@ class _Convolutions(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if plain_name(func) in _CONVOLUTIONS and result.requires_grad:
-            return _followed(result, self.seen)
-        return result
+        is_one = plain_name(func) in _CONVOLUTIONS and result.ndim == self.dimensions
+        return _followed(result, self.seen) if is_one and result.requires_grad else result
 
 
-_CONVOLUTIONS = frozenset({"conv2d", "conv_transpose2d", "convolution"})
+_CONVOLUTIONS = frozenset({*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, "convolution"})
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

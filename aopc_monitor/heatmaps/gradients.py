@@ -9,16 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.base import (
-    BackwardHeatmap,
-    NetworkHeatmap,
-    NormHeatmap,
-    check_norm,
-    pooled_norm,
-)
+from aopc_monitor.heatmaps.base import BackwardHeatmap, NetworkHeatmap, NormHeatmap
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.pooling import check_norm, pooled
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.randomness import generator_for
 
@@ -49,7 +44,7 @@ class GradientTimesInput(BackwardHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Sum of products over channels."""
-        return (images * result.signal).sum(dim=1)
+        return pooled(images * result.signal, "sum")
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,8 @@ class IntegratedGradients(NetworkHeatmap):
 
     Attributes:
         steps: points on the path.
-        baseline: x', as the network sees it: a number, C numbers, or a (C, H, W) tensor.
+        baseline: x', as the network sees it: a number, C numbers, or a
+            `(C, *space)` tensor.
 
     Raises:
         ValueError: for less than one step, or a baseline that does not fit the images.
@@ -92,7 +88,7 @@ class IntegratedGradients(NetworkHeatmap):
         for position, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
             point = start + float(position) * difference
             mean += float(weight) * backward_pass(network, point, target).signal
-        return (difference * mean).sum(dim=1)
+        return pooled(difference * mean, "sum")
 
 
 @dataclass(frozen=True)
@@ -135,17 +131,18 @@ class SmoothGrad(NetworkHeatmap):
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The norm of the mean gradient."""
-        spread = self.noise * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)))
+        over = tuple(range(1, images.ndim))
+        low, high = images.amin(dim=over, keepdim=True), images.amax(dim=over, keepdim=True)
         generators = [generator_for(one[None], self.seed, "smoothgrad") for one in images]
         total = torch.zeros_like(images)
         for _ in range(self.samples):
-            noisy = images + spread[:, None, None, None] * _normal(images, generators)
+            noisy = images + self.noise * (high - low) * _normal(images, generators)
             total += backward_pass(network, noisy, target).signal
-        return pooled_norm(total / self.samples, self.norm)
+        return pooled(total / self.samples, self.norm)
 
 
 def _normal(images: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """One draw per image, of its own generator: (N, C, H, W)."""
+    """One draw per image, of its own generator, as large as the images."""
     # All noise here is drawn in float32.
     draws = [
         torch.randn(images.shape[1:], generator=g, device=g.device, dtype=torch.float32)

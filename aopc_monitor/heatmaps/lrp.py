@@ -16,6 +16,7 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER, GRADIENT_IS_LRP
+from aopc_monitor.heatmaps.pooling import pooled
 from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule, epsilon_rule
 from aopc_monitor.heatmaps.rules.linear_operation import LinearOperation, linear
 from aopc_monitor.heatmaps.rules.table import Rules, lrp_rules
@@ -39,7 +40,7 @@ class RelevancePropagation(BackwardHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Sum of relevance over channels: R = a g, and what was carried as R."""
-        return (images * result.signal + result.carried).sum(dim=1)
+        return pooled(images * result.signal + result.carried, "sum")
 
 
 @dataclass(frozen=True)

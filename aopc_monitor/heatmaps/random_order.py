@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.utilities.checks import checked_images
+from aopc_monitor.heatmaps.pooling import heatmap_shape
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -26,8 +27,8 @@ class RandomOrder:
     seed: int = 0
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N, H, W) numbers from 0 to 1; model and target are not looked at."""
-        images = checked_images(images)
+        """`(N, *space)` numbers from 0 to 1; model and target are not looked at."""
+        images = checked_inputs(images)
         generator = generator_for(images, self.seed, purpose="random order")
-        shape = (len(images), *images.shape[2:])
+        shape = heatmap_shape(images)
         return torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32)

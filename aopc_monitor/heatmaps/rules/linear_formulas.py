@@ -105,7 +105,7 @@ def z_box_rule(layer: LinearLayer, relevance: Tensor, *, low: Tensor, high: Tens
     Args:
         layer: a layer whose inputs are pixels.
         relevance: R_j.
-        low: (C, 1, 1) or as the inputs; lower end of the data range.
+        low: (C, 1, 1), `(C, *1)` of another kind, or as the inputs; lower end of the data range.
         high: the same of the upper end.
     """
     if layer.map.one_to_one:

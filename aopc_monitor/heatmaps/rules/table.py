@@ -22,6 +22,7 @@ from aopc_monitor.heatmaps.engine.operations import (
     NORMALIZATIONS,
     NORMALIZERS,
 )
+from aopc_monitor.heatmaps.pooling import per_channel
 from aopc_monitor.heatmaps.rules.decompositions import DECOMPOSITIONS
 from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule as alpha_beta_rule
 from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule as epsilon_rule
@@ -160,5 +161,7 @@ def z_box(data_range: DataRange | None, images: Tensor) -> dict[str, Rule]:
     Raises:
         ValueError: if the data range is missing or does not fit the images.
     """
-    low, high = data_range_tensors(data_range, images.shape[1])
+    low, high = (
+        per_channel(bound, images) for bound in data_range_tensors(data_range, images.shape[1])
+    )
     return {FIRST_LAYER: linear(z_box_rule, low=low, high=high)}

@@ -1,0 +1,65 @@
+"""From one number per channel and location to one per location."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda values: values.sum(dim=1),
+    "l2": lambda values: torch.linalg.vector_norm(values, ord=2.0, dim=1),
+    "linf": lambda values: torch.linalg.vector_norm(values, ord=float("inf"), dim=1),
+}
+NORMS = ("l2", "linf")
+
+
+def pooled(values: Tensor, how: str) -> Tensor:
+    """Pool over channels: `(N, C, *space)` to `(N, *space)`.
+
+    The features of a table are its locations, and each has one number: (N, F) stays (N, F).
+
+    Args:
+        values: as large as the inputs.
+        how: "sum", or a norm (Samek et al. 2017, eq. 3): "l2" or "linf".
+
+    Example:
+        >>> signal = torch.tensor([3.0, -4.0]).view(1, 2, 1)
+        >>> [pooled(signal, how).item() for how in ("sum", "l2", "linf")]
+        [-1.0, 5.0, 4.0]
+        >>> pooled(torch.tensor([[3.0, -4.0]]), "l2")
+        tensor([[3., 4.]])
+    """
+    return POOLS[how](values if has_channels(values) else values[:, None])
+
+
+def has_channels(inputs: Tensor) -> bool:
+    """Whether each location of the inputs holds several numbers; those of a table hold one."""
+    return inputs.ndim > 2
+
+
+def heatmap_shape(inputs: Tensor) -> tuple[int, ...]:
+    """`(N, *space)`: the shape of a heatmap of `(N, C, *space)` inputs, or of (N, F) ones.
+
+    Example:
+        >>> heatmap_shape(torch.zeros(2, 3, 8, 9)), heatmap_shape(torch.zeros(2, 5))
+        ((2, 8, 9), (2, 5))
+    """
+    return (len(inputs), *inputs.shape[2 if has_channels(inputs) else 1 :])
+
+
+def per_channel(numbers: Tensor, inputs: Tensor) -> Tensor:
+    """Numbers (C,), one per channel or feature, shaped to go with the inputs.
+
+    Example:
+        >>> per_channel(torch.zeros(3), torch.zeros(2, 3, 8, 9)).shape
+        torch.Size([3, 1, 1])
+    """
+    return numbers.reshape(-1, *[1] * (inputs.ndim - 2))
+
+
+def check_norm(norm: str) -> None:
+    """Raise ValueError unless the norm is known."""
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r} is unknown: choose one of {', '.join(NORMS)}")
