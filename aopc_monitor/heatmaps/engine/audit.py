@@ -148,7 +148,7 @@ def _by_euler(call: Call, is_signal: Callable[[object], bool]) -> Account | None
         return None
 
     def account(signal: Tensor) -> Tensor:
-        first = next(tensors_in(result))
+        first = tensors_in(result)[0]
         gradients = torch.autograd.grad(first, constants, signal, allow_unused=True)
         shares = [c * g for c, g in zip(constants, gradients, strict=True) if g is not None]
         return torch.stack(

@@ -25,7 +25,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, plain_name, tensors_in
@@ -40,6 +39,7 @@ from aopc_monitor.heatmaps.engine.operations import (
     RESHAPES,
 )
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
@@ -84,11 +84,11 @@ class BackwardRules(Marks, TorchFunctionMode):
         bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
         self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
         self.first_layer_was_met = FIRST_LAYER not in rules
-        self._seen: Any = WeakIdKeyDictionary()
+        self._seen: TensorTable[bool] = TensorTable()
         self._seen[images] = True
         self._start = images.grad_fn
         # What was made of parameters alone that no module registered: they require gradients.
-        self._constants: Any = WeakIdKeyDictionary()
+        self._constants: TensorTable[bool] = TensorTable()
         self._custom = CustomFunctions()
         self._opened: list[Operation] = []
 
@@ -181,7 +181,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         if call.in_place:  # what was a constant may have become a signal
             for written in (call.first, call.first._base):
                 if written is not None:
-                    self._constants.pop(written, None)
+                    self._constants.discard(written)
         results = [tensor for tensor in tensors_in(reached) if self.is_signal(tensor)]
         self._follow(call, signals[0], results, rule, rank)
         self.carriers.after(call, carriers, results)
@@ -256,7 +256,7 @@ class BackwardRules(Marks, TorchFunctionMode):
 
     def _put_in_its_place(self, result: Tensor) -> bool:
         """Run what a custom function computed by its rule, if that can be found out."""
-        found = self._custom.recognised(result, list(self._seen))
+        found = self._custom.recognised(result, self._seen.tensors())
         if found is None or (self.exact is None and plain_name(found[0]) not in self.rules):
             return False
         with self:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
@@ -22,9 +23,12 @@ class Call:
         kwargs: keyword arguments.
     """
 
+    __slots__ = ("_facts", "args", "kwargs", "name", "operation")
+
     def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.operation = operation
-        self.name = plain_name(operation)
+        self._facts = _facts_of(operation)
+        self.name = self._facts.name
         self.args = args
         self.kwargs = kwargs
 
@@ -65,21 +69,40 @@ class Call:
     @property
     def in_place(self) -> bool:
         """Whether the operation writes into its first argument."""
-        name = own_name(self.operation)
-        if name == "__setitem__":
-            return True
-        if name.startswith("__"):
-            return name[2] == "i" and name[3:-2] in _OPERATORS
-        if name.endswith("_"):
-            return True
-        if not isinstance(self.operation, FunctionType):
-            return False
-        # inspect.signature fails for wrappers of methods written in C (x ** 2), which have code.
-        code = self.operation.__code__
-        parameters = code.co_varnames[: code.co_argcount]
-        return "inplace" in parameters and bool(
-            self.argument(parameters.index("inplace"), "inplace", False)
-        )
+        place = self._facts.place_of_inplace
+        if place is None:
+            return self._facts.writes
+        return bool(self.argument(place, "inplace", False))
+
+
+class _Facts(NamedTuple):
+    """What every call of an operation has in common.
+
+    Attributes:
+        name: its plain name.
+        writes: whether each call writes into its first argument.
+        place_of_inplace: where the argument `inplace` stands, if it has one to ask for that.
+    """
+
+    name: str
+    writes: bool
+    place_of_inplace: int | None
+
+
+# All calls of a forward ask this, and there are not many operations. There is a limit, since a
+# function that is made anew for each call would be held for ever.
+@lru_cache(maxsize=1024)
+def _facts_of(operation: Operation) -> _Facts:
+    name, plain = own_name(operation), plain_name(operation)
+    if name.startswith("__"):
+        is_operator = name[2] == "i" and name[3:-2] in _OPERATORS
+        return _Facts(plain, is_operator or name == "__setitem__", None)
+    if name.endswith("_") or not isinstance(operation, FunctionType):
+        return _Facts(plain, name.endswith("_"), None)
+    # inspect.signature fails for wrappers of methods written in C (x ** 2), which have code.
+    code = operation.__code__
+    parameters = code.co_varnames[: code.co_argcount]
+    return _Facts(plain, False, parameters.index("inplace") if "inplace" in parameters else None)
 
 
 def own_name(operation: Operation) -> str:
@@ -198,15 +221,31 @@ def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return value
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Tensors in an argument or result, however it nests them."""
+def tensors_in(value: Any) -> list[Tensor]:
+    """Tensors in an argument or result, however it nests them.
+
+    Example:
+        >>> import torch
+        >>> tensors_in((torch.tensor(1), 2, {"others": [torch.tensor(3)]}))
+        [tensor(1), tensor(3)]
+    """
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
+        return [value]
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return
+    for item in value:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, (tuple, list, dict)):
+            _collect(item, found)
 
 
 def normalization_arguments(call: Call) -> dict[str, Any]:

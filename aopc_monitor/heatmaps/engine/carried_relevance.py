@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 from aopc_monitor.heatmaps.engine.operations import AFFINE, AVERAGES, RESHAPES
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,13 @@ class Carriers:
     def __init__(self, images: Tensor, low: Tensor | None, high: Tensor | None) -> None:
         self.relevance = torch.zeros_like(images, requires_grad=True)
         self._has_bounds = low is not None and high is not None
-        self._of: Any = WeakIdKeyDictionary()
+        self._of: TensorTable[Carrier] = TensorTable()
         ends = (None if end is None else end.to(images).expand_as(images) for end in (low, high))
         self._of[images] = Carrier(self.relevance, *ends)
 
     def of(self, tensor: Tensor) -> Carrier | None:
         """The carrier of a tensor, or None if it is not near the images."""
-        carrier: Carrier | None = self._of.get(tensor)
-        return carrier
+        return self._of.get(tensor)
 
     def put(self, tensor: Tensor, carrier: Carrier) -> None:
         """Give a tensor a carrier."""
@@ -68,10 +67,10 @@ class Carriers:
 
         To be asked before the call runs, which may write into its arguments.
         """
-        if not any(signal in self._of for signal in signals):
+        if not self._of or not any(signal in self._of for signal in signals):
             return None
-        carriers = [self._of.get(signal) for signal in signals]
-        if any(carrier is None for carrier in carriers):
+        carriers = [self._of[signal] for signal in signals if signal in self._of]
+        if len(carriers) < len(signals):
             return []
         if call.name in AFFINE and len(signals) == 1:
             with torch.no_grad():
@@ -92,13 +91,13 @@ class Carriers:
             constant = value.is_floating_point() and part == "relevance"
             return torch.zeros_like(value) if constant else value
 
-        return list(tensors_in(call.with_tensors(counterpart).run()))
+        return tensors_in(call.with_tensors(counterpart).run())
 
     def after(self, call: Call, carriers: list[Carrier] | None, results: list[Tensor]) -> None:
         """Give the results of a call their carriers."""
         if carriers is None:
             return
         if call.in_place:
-            self._of.pop(call.first, None)
+            self._of.discard(call.first)
         for result, carrier in zip(results, carriers, strict=False):
             self._of[result] = carrier

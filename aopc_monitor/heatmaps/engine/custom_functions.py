@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
-from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 Function = Callable[[Tensor], Tensor]
 
@@ -43,7 +44,7 @@ class CustomFunctions:
     def __init__(self) -> None:
         # The last few suffice: a result is met soon after the function was called.
         self._inputs: deque[Tensor] = deque(maxlen=16)
-        self._stand_ins: Any = WeakIdKeyDictionary()
+        self._stand_ins: TensorTable[Tensor] = TensorTable()
 
     def note_inputs(self, signals: Iterable[Tensor]) -> None:
         """Remember signals that are worked on without gradients, as inside of such a function."""
@@ -79,8 +80,7 @@ class CustomFunctions:
 
     def stand_in(self, value: Tensor) -> Tensor:
         """What stands in for a tensor: itself, unless a custom function was recognised."""
-        found: Tensor = self._stand_ins.get(value, value)
-        return found
+        return self._stand_ins.get(value, value)
 
     def __bool__(self) -> bool:
         return len(self._stand_ins) > 0

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
-from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 DETACHING = {"detach": ".detach()", "data": ".data"}
 LEAVING_TORCH = {
@@ -30,15 +30,15 @@ class CutOffs:
 
     def __init__(self, *, undo: bool = False) -> None:
         self.undo = undo
-        self._causes: Any = WeakIdKeyDictionary()
+        self._causes: TensorTable[frozenset[str]] = TensorTable()
         self._outside: frozenset[str] = frozenset()
         # What was cut off by where its values lie: `torch.Tensor(cut)` makes another tensor of them
         # that no mode sees. It is held, so that no other values can come to lie there.
         self._by_place: dict[int, Tensor] = {}
         # Parts of x + (q - x).detach(): copies of x, differences to x, and these cut off.
-        self._copies: Any = WeakIdKeyDictionary()
-        self._differences: Any = WeakIdKeyDictionary()
-        self._offsets: Any = WeakIdKeyDictionary()
+        self._copies: TensorTable[Tensor] = TensorTable()
+        self._differences: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
+        self._offsets: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
 
     def causes_for(self, outputs: Tensor) -> list[str]:
         """The calls that cut off what outputs were made of, or may have been made of."""
@@ -139,7 +139,7 @@ class CutOffs:
                 continue
             is_constant = not isinstance(other, Tensor) or not other.requires_grad
             kept = self._offsets if signal is not value and is_constant else self._differences
-            kept.setdefault(result, []).append((signal, sign))
+            kept[result] = [*kept.get(result, []), (signal, sign)]
 
     def _straight_through(self, call: Call) -> Any:
         """X + (q - x).detach() as one operation, which it is; None for any other sum."""
@@ -151,7 +151,7 @@ class CutOffs:
         for signal, offset in orders:
             if not isinstance(offset, Tensor) or not isinstance(signal, Tensor):
                 continue
-            for source, sign in self._offsets.get(offset, ()):
+            for source, sign in self._offsets.get(offset, []):
                 if source is signal and sign == wanted:
                     with torch.no_grad():
                         value = signal + wanted * offset

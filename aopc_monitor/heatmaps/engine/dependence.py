@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.calls import Operation, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 
 def reaches(tensor: Tensor, start: Any) -> bool:
@@ -86,7 +86,7 @@ class _LastLoss(TorchFunctionMode):
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
-        self.from_images: Any = WeakIdKeyDictionary()
+        self.from_images: TensorTable[bool] = TensorTable()
         self.from_images[images] = True
         self.name = ""
 

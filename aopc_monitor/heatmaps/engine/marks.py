@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.operations import COPIES, KEEP_GATES, MIX_GATES, VIEWS
+from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 # Ranks of gates: of two factors, the one of the higher rank weighs the other.
 BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
@@ -22,12 +22,12 @@ class Marks:
     """
 
     def __init__(self) -> None:
-        self._gates: Any = WeakIdKeyDictionary()
-        self._attention: Any = WeakIdKeyDictionary()
-        self._exponents: Any = WeakIdKeyDictionary()
-        self._gates_plus_one: Any = WeakIdKeyDictionary()
-        self._layers: Any = WeakIdKeyDictionary()
-        self._logits: Any = WeakIdKeyDictionary()
+        self._gates: TensorTable[int] = TensorTable()
+        self._attention: TensorTable[bool] = TensorTable()
+        self._exponents: TensorTable[tuple[Tensor, int]] = TensorTable()
+        self._gates_plus_one: TensorTable[int] = TensorTable()
+        self._layers: TensorTable[tuple[Any, Any, int]] = TensorTable()
+        self._logits: TensorTable[tuple[Tensor, int]] = TensorTable()
 
     def mark_gate(self, tensor: Tensor, rank: int) -> None:
         """Remember a factor that weighs signals: of two, the one of the higher rank is the gate."""
@@ -48,29 +48,30 @@ class Marks:
 
     def exponent_of(self, tensor: Tensor) -> Tensor | None:
         """What an exponential was made of, or None for anything else."""
-        exponent, version = self._exponents.get(tensor, (None, None))
+        exponent, version = self._exponents.get(tensor) or (None, None)
         return exponent if version == tensor._version else None
 
     def mark_signal(self, tensor: Tensor) -> None:
         """Remember that a tensor weighs nothing, whatever made it."""
-        self._gates.pop(tensor, None)
+        self._gates.discard(tensor)
 
     def gate_rank(self, tensor: Tensor) -> int:
         """The rank of a gate; 0 for a signal."""
-        rank: int = self._gates.get(tensor, 0)
-        return rank
+        return self._gates.get(tensor, 0)
 
     def rank_of_result(self, call: Call, signals: list[Tensor]) -> int:
         """The rank of what a call makes of these signals alone: what is made of gates is one."""
-        ranks = [self.gate_rank(signal) for signal in signals]
         if call.name == "div":  # divided by whatever it may be, a gate stays one
             return self.gate_rank(call.first)
         if call.name == "add" and signals[0] in self._gates_plus_one and 1 in call.numbers:
             return GATE_RANK if self._gates_plus_one[signals[0]] == signals[0]._version else 0
+        if call.name not in _HAND_GATES_ON:
+            return 0
+        ranks = [self.gate_rank(signal) for signal in signals]
         if call.name in MIX_GATES:
             mixed = len(signals) > 1 or signals[0] in self._attention
             return min(ranks) if mixed and min(ranks) >= GATE_RANK else 0
-        return min(ranks) if call.name in KEEP_GATES else 0
+        return min(ranks)
 
     def mark_logits(self, probabilities: Tensor, logits: Tensor) -> None:
         """Remember what a softmax was made of."""
@@ -78,7 +79,7 @@ class Marks:
 
     def logits_of(self, tensor: Tensor) -> Tensor | None:
         """What a softmax was made of, or None for anything else."""
-        logits, version = self._logits.get(tensor, (None, None))
+        logits, version = self._logits.get(tensor) or (None, None)
         return logits if version == tensor._version else None
 
     def remember_layer(self, outputs: Tensor, linear_map: Any, entry: Any) -> None:
@@ -87,22 +88,28 @@ class Marks:
 
     def layer_of(self, tensor: Tensor) -> tuple[Any, Any] | None:
         """The linear operation that made a tensor and its entry, or None for anything else."""
-        linear_map, entry, version = self._layers.get(tensor, (None, None, None))
+        linear_map, entry, version = self._layers.get(tensor) or (None, None, None)
         return (linear_map, entry) if version == tensor._version else None
 
     def hand_on(self, call: Call, signal: Tensor, results: list[Tensor], rank: int) -> None:
         """Give what a call made of a signal the marks that it keeps."""
         if rank:
-            self._gates.update(dict.fromkeys(results, rank))
-            if signal in self._attention:
-                self._attention.update(dict.fromkeys(results, True))
+            for result in results:
+                self.mark_gate(result, rank)
+                if signal in self._attention:
+                    self._attention[result] = True
         elif call.in_place:
-            self._gates.pop(call.first, None)
+            self.mark_signal(call.first)
         if call.in_place:
             return
-        layer, logits = self.layer_of(signal), self.logits_of(signal)
+        layer = self.layer_of(signal) if call.name in COPIES else None
+        logits = self.logits_of(signal) if call.name in _SAME_VALUES else None
         for copy in results:
-            if layer is not None and call.name in COPIES:
+            if layer is not None:
                 self.remember_layer(copy, *layer)
-            if logits is not None and call.name in VIEWS | COPIES:
+            if logits is not None:
                 self.mark_logits(copy, logits)
+
+
+_SAME_VALUES = VIEWS | COPIES
+_HAND_GATES_ON = KEEP_GATES | MIX_GATES

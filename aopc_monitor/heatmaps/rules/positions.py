@@ -26,7 +26,7 @@ def sampling(call: Call, mode: BackwardRules) -> Any:
 def without_rule(name: str, call: Call, mode: BackwardRules) -> Any:
     """Run a call whose rule does not cover its arguments, and name it if a signal comes back."""
     result = call.run()
-    mode.note_without_rule(name, list(tensors_in(result)))
+    mode.note_without_rule(name, tensors_in(result))
     return result
 
 
