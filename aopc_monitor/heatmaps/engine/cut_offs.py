@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 DETACHING = {"detach": ".detach()", "data": ".data"}
@@ -39,6 +39,10 @@ class CutOffs:
         self._copies: TensorTable[Tensor] = TensorTable()
         self._differences: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
         self._offsets: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that could get into the results of calls that cut nothing."""
+        return self.undo or bool(self._causes) or bool(self._by_place)
 
     def causes_for(self, outputs: Tensor) -> list[str]:
         """The calls that cut off what outputs were made of, or may have been made of."""
@@ -157,6 +161,13 @@ class CutOffs:
                         value = signal + wanted * offset
                     return straight_through(signal, value.detach())
         return None
+
+
+def cuts_off(operation: Operation) -> bool:
+    """Whether a call of this operation may cut something off, or begin to: q - x."""
+    name = plain_name(operation)
+    leaves = getattr(operation, "__name__", "") in LEAVING_TORCH
+    return leaves or name in DETACHING or name in COPYING or name == "sub"
 
 
 def straight_through(signal: Tensor, value: Tensor) -> Tensor:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as _module
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, tensors_in
-from aopc_monitor.heatmaps.engine.cut_offs import CutOffs
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
+from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
 from aopc_monitor.network.snapshot import held_tensors
 
 
@@ -25,7 +27,8 @@ class ExplainedForward(TorchFunctionMode):
     `no_grad`, `set_grad_enabled(False)` and `inference_mode` inside of it save memory and change no
     output, so they are not obeyed. Hooks that the forward puts on its tensors are not registered,
     since what would come to them is no gradient of the training. What cuts values off all the same
-    (`.detach()`, `.data`, numpy) is followed.
+    (`.detach()`, `.data`, numpy) is followed. Batch normalisation of one image gets its tensors in
+    their order (see `needs_order`).
 
     Args:
         model: the network, into whose buffers and attributes no gradient is written.
@@ -56,10 +59,13 @@ class ExplainedForward(TorchFunctionMode):
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.enable_grad():
                 return self._run(Call(func, args, kwargs), obeying=True)
+        # Nearly every call of nearly every network ends here.
+        if self._gradients_wanted and not self.cut_offs and _is_ordinary(func):
+            return func(*args, **kwargs)
         return self._run(Call(func, args, kwargs), obeying=not self._gradients_wanted)
 
     def _run(self, call: Call, *, obeying: bool) -> Any:
-        if call.name in ("register_hook", "register_post_accumulate_grad_hook"):
+        if call.name in _HOOKS:
             return RemovableHandle(OrderedDict())
         if call.name == "requires_grad" and call.in_place and not call.first.is_leaf:
             return call.first
@@ -71,12 +77,28 @@ class ExplainedForward(TorchFunctionMode):
             # A tensor that was made in inference mode can be written to in that mode alone.
             with torch.inference_mode(call.first.is_inference()), torch.no_grad():
                 return call.operation(*call.args, **call.kwargs)
+        if is_batch_norm(call.name) and needs_order(call):
+            ordered = self.cut_offs.follow(Call(Tensor.contiguous, (call.first,), {}))
+            result = self.cut_offs.follow(call.with_first(ordered))
+            order_signal(result)
+            return result
         return self.cut_offs.follow(call)
 
     def _is_held(self, targets: Iterable[Any]) -> bool:
         """Whether a call writes into what the network keeps, which must not get onto the graph."""
         owners = [base for t in tensors_in(tuple(targets)) for base in (t, t._base)]
         return any(id(owner) in self._held for owner in owners)
+
+
+_HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+
+
+@lru_cache(maxsize=1024)  # a limit, since a function that is made for one call would be held
+def _is_ordinary(operation: Operation) -> bool:
+    """Whether nothing has to be done about an operation as long as nothing was cut off."""
+    name = plain_name(operation)
+    special = name in (*_HOOKS, "requires_grad", "cond") or is_batch_norm(name)
+    return not special and not cuts_off(operation)
 
 
 @contextmanager

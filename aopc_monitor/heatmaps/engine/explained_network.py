@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
-from aopc_monitor.heatmaps.engine.layouts import OrderedSingleImages
 from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
 
@@ -56,8 +55,7 @@ class Network:
         """
         if not torch.is_grad_enabled():
             return self._outputs(images)
-        # The inner one sees calls of the network first, and none of what the others do with them.
-        with ExplainedForward(self.model, undo=undo_cuts) as forward, OrderedSingleImages():
+        with ExplainedForward(self.model, undo=undo_cuts) as forward:
             outputs = self._outputs(images)
         self.cut_offs = forward.cut_offs.causes_for(outputs)
         return outputs
