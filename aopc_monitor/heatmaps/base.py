@@ -113,13 +113,14 @@ def network_in_isolation(
     model = unwrapped(model)
     output_fn = None if heatmap is None else heatmap.output_fn
     widen = heatmap is None or not heatmap.keep_precision
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    with untouched(model), without_backward_hooks(model), torch.autocast(device, enabled=False):
+    with untouched(model) as parts, without_backward_hooks(parts.modules):
         # Without gradients of parameters, only what depends on the images has one, which is faster,
         # and how rules tell what they are for. `untouched` gives the parameters back as they were.
-        for parameter in model.parameters():
+        for parameter in parts.parameters:
             parameter.requires_grad_(False)
-        yield Network(model, output_fn, widen=widen)
+        device = next((p.device.type for p in parts.parameters), "cpu")
+        with torch.autocast(device, enabled=False):
+            yield Network(model, parts, output_fn, widen=widen)
 
 
 def _predictions(network: Network, images: Tensor) -> Tensor:

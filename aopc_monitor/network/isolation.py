@@ -18,8 +18,28 @@ class ModelModifiedError(RuntimeError):
     """Somebody wrote to the parameters of a model that was only looked at."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of.
+
+    Attributes:
+        modules: itself, and all modules inside.
+        parameters: each once.
+    """
+
+    modules: list[nn.Module]
+    parameters: list[nn.Parameter]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Parts:
+        """The parts of a model."""
+        modules = list(model.modules())
+        found = [p for module in modules for p in module._parameters.values() if p is not None]
+        return cls(modules, list({id(parameter): parameter for parameter in found}.values()))
+
+
 @contextmanager
-def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
+def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
     """Run code on a model so that neither the model nor its training notices.
 
     Inside, every submodule is in eval mode, gradients can be taken (also where the caller is in
@@ -34,6 +54,9 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
         model: the network under observation.
         seed: where the random generators start inside, for code that draws from the global ones.
 
+    Yields:
+        The parts of the model.
+
     Raises:
         ModelModifiedError: on leaving, if the values of a parameter were changed inside (they are
             not copied, and so cannot be put back), or if anything else could not be put back.
@@ -46,9 +69,10 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
         >>> model.training, model[0].training
         (True, True)
     """
-    modules = [(module, module.training) for module in model.modules()]
-    snapshot = Snapshot.of(module for module, _ in modules)
-    parameters = _remember_parameters(model)
+    parts = Parts.of(model)
+    modules = [(module, module.training) for module in parts.modules]
+    snapshot = Snapshot.of(parts.modules)
+    parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
     generators, default_dtype = generator_states(), torch.get_default_dtype()
     try:
         for module, _ in modules:
@@ -58,7 +82,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
             parameter.tensor.grad = None
         seed_generators(seed)
         with _gradients_and_eager_execution():
-            yield
+            yield parts
     finally:
         restore_generators(generators)
         torch.set_default_dtype(default_dtype)
@@ -73,9 +97,10 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[None]:
             raise ModelModifiedError(
                 f"something on the model could not be put back as it was: {'; '.join(problems)}"
             )
-    changed = [p.name for p in parameters if _version(p.tensor) != p.version]
+    changed = {id(p.tensor) for p in parameters if _version(p.tensor) != p.version}
     if changed:
-        raise ModelModifiedError(_modified(changed))
+        names = [name for name, tensor in model.named_parameters() if id(tensor) in changed]
+        raise ModelModifiedError(_modified(names))
 
 
 @contextmanager
@@ -132,11 +157,14 @@ def _eager() -> AbstractContextManager[object]:
 
 @dataclass
 class _Parameter:
-    name: str
     tensor: nn.Parameter
     requires_grad: bool
     grad: Tensor | None
     version: int | None
+
+    @classmethod
+    def of(cls, tensor: nn.Parameter) -> _Parameter:
+        return cls(tensor, tensor.requires_grad, tensor.grad, _version(tensor))
 
     def restore(self) -> None:
         if self.tensor.requires_grad != self.requires_grad:
@@ -172,13 +200,6 @@ def _numbers(totals: list[Tensor]) -> list[int]:
     for device in {total.device for total in totals}:
         numbers += torch.stack([total for total in totals if total.device == device]).tolist()
     return numbers
-
-
-def _remember_parameters(model: nn.Module) -> list[_Parameter]:
-    return [
-        _Parameter(name, tensor, tensor.requires_grad, tensor.grad, _version(tensor))
-        for name, tensor in model.named_parameters()
-    ]
 
 
 def _sums_of_bits(model: nn.Module) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,15 @@ class Snapshot:
         Of their own attributes tensors of up to a million numbers, dicts, lists and sets of up to a
         thousand members, two of them inside each other, and random generators, also in objects.
         """
-        snapshot = cls()
-        own, modules = vars(nn.Module()), list(modules)
+        snapshot, modules = cls(), list(modules)
         snapshot.off_graph = [held for held in held_tensors(modules) if not held.requires_grad]
         for module in modules:
             attributes = vars(module)
             snapshot.containers.append((attributes, dict(attributes)))
             for name, value in attributes.items():
-                if name in own:  # hooks, submodules, parameters: most of them empty
+                if type(value) in _PLAIN_TYPES:
+                    continue
+                if name in _OF_ANY_MODULE:  # hooks, submodules, parameters: most of them empty
                     snapshot._add_members(value)
                 elif name not in BACK_REFERENCES:
                     snapshot._add(value, NESTED_CONTAINERS)
@@ -73,14 +74,14 @@ class Snapshot:
         """
         problems: list[str] = []
         for container, before in self.containers:
-            _attempt(problems, partial(_restore_members, container, before))
+            _attempt(problems, _restore_members, container, before)
         for restorer in self.generators:
             _attempt(problems, restorer)
         for tensor in self.off_graph:
             if tensor.requires_grad:  # a forward wrote what depends on images that have a gradient
-                _attempt(problems, partial(torch.Tensor.detach_, tensor))
+                _attempt(problems, torch.Tensor.detach_, tensor)
         for tensor, before in _changed(self.tensors):
-            _attempt(problems, partial(_write, tensor, before))
+            _attempt(problems, _write, tensor, before)
         return problems
 
     def _add(self, value: Any, depth: int) -> None:
@@ -106,12 +107,17 @@ class Snapshot:
 
 def held_tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
     """The buffers of modules, and the tensors in attributes and containers of their own."""
-    own = vars(nn.Module())
     for module in modules:
         yield from (buffer for buffer in module._buffers.values() if buffer is not None)
         for name, value in vars(module).items():
-            if name not in own and name not in BACK_REFERENCES:
-                yield from _tensors_in(value, NESTED_CONTAINERS)
+            if type(value) in _PLAIN_TYPES or name in _OF_ANY_MODULE or name in BACK_REFERENCES:
+                continue
+            yield from _tensors_in(value, NESTED_CONTAINERS)
+
+
+# What every module has for itself.
+_OF_ANY_MODULE = frozenset(vars(nn.Module()))
+_PLAIN_TYPES = frozenset(PLAIN)
 
 
 def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
@@ -122,17 +128,17 @@ def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
             yield from _tensors_in(member, depth - 1)
 
 
-def _attempt(problems: list[str], restore: Callable[[], object]) -> None:
+def _attempt(problems: list[str], restore: Callable[..., object], *values: Any) -> None:
     # One thing that cannot be put back must not keep the others from it.
     try:
-        restore()
+        restore(*values)
     except Exception as error:  # whatever a user's container or tensor may raise
         problems.append(f"{type(error).__name__}: {error}")
 
 
 def _restore_members(container: Any, before: Any) -> None:
     """Give a container the members it had; by identity, since members may not compare."""
-    if (not container and not before) or _identities(container) == _identities(before or ()):
+    if (not container and not before) or _has_members(container, before or ()):
         return
     container.clear()
     if before and isinstance(container, list):
@@ -141,11 +147,15 @@ def _restore_members(container: Any, before: Any) -> None:
         container.update(before)
 
 
-def _identities(container: Any) -> Any:
-    if isinstance(container, dict):
-        return [(id(key), id(value)) for key, value in container.items()]
-    members = [id(member) for member in container]
-    return set(members) if isinstance(container, set) else members
+def _has_members(container: Any, members: Any) -> bool:
+    """Whether a container has these very members, in their order if it has one."""
+    if len(container) != len(members):
+        return False
+    if isinstance(container, set):
+        return set(map(id, container)) == set(map(id, members))
+    if not isinstance(container, dict) or not members:
+        return all(map(is_, container, members))
+    return all(map(is_, container, members)) and all(map(is_, container.values(), members.values()))
 
 
 def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
@@ -156,6 +166,8 @@ def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     flags: dict[torch.device, list[tuple[tuple[Tensor, Tensor], Tensor]]] = {}
     for tensor, before in pairs:
         try:
+            if _is_equal_at_once(tensor, before):
+                continue
             same = _same(tensor, before)
         except (RuntimeError, TypeError, NotImplementedError):  # a type that does not compare
             same = None
@@ -167,6 +179,12 @@ def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         sames = torch.stack([same for _, same in of_device]).tolist()
         changed += [pair for (pair, _), same in zip(of_device, sames, strict=True) if not same]
     return changed
+
+
+def _is_equal_at_once(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors without NaN are equal, if that is known without a wait for a device."""
+    is_plain = one.device.type == "cpu" and one.layout is torch.strided
+    return is_plain and torch.equal(one, other)
 
 
 def _same(one: Tensor, other: Tensor) -> Tensor | None:

@@ -31,17 +31,17 @@ class ExplainedForward(TorchFunctionMode):
     their order (see `needs_order`).
 
     Args:
-        model: the network, into whose buffers and attributes no gradient is written.
+        modules: those of the network, into whose buffers and attributes no gradient is written.
         undo: undoes what cuts off (see `CutOffs`), to see whether it matters.
 
     Attributes:
         cut_offs: what was cut off.
     """
 
-    def __init__(self, model: nn.Module, *, undo: bool = False) -> None:
+    def __init__(self, modules: Iterable[nn.Module], *, undo: bool = False) -> None:
         super().__init__()
         self.cut_offs = CutOffs(undo=undo)
-        self._held = {id(tensor) for tensor in held_tensors(model.modules())}
+        self._held = {id(tensor) for tensor in held_tensors(modules)}
         self._gradients_wanted = True
 
     def __torch_function__(
@@ -102,7 +102,7 @@ def _is_ordinary(operation: Operation) -> bool:
 
 
 @contextmanager
-def without_backward_hooks(model: nn.Module) -> Iterator[None]:
+def without_backward_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Set the backward hooks of modules aside, those of all modules (`wandb.watch`) included.
 
     They are for gradients of the training, and not for relevance; and the identity that torch puts
@@ -112,7 +112,7 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
         _module._global_backward_hooks,
         _module._global_backward_pre_hooks,
     ]
-    for module in model.modules():
+    for module in modules:
         hooks += [module._backward_hooks, module._backward_pre_hooks]
     kept = [(registered, dict(registered)) for registered in hooks if registered]
     for registered, _ in kept:

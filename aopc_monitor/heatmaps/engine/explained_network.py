@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
 from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
+from aopc_monitor.network.isolation import Parts
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
 
 HALF = (torch.float16, torch.bfloat16)
@@ -21,6 +22,7 @@ class Network:
 
     Args:
         model: network that returns (N, classes), or something that holds it (`chosen_output`).
+        parts: what it is made of.
         output_fn: from what the model returns to (N, classes), if it is something else.
         widen: computes a model whose parameters are in half precision with copies of them in
             float32, since signals of a backward pass underflow in float16.
@@ -32,19 +34,25 @@ class Network:
     """
 
     def __init__(
-        self, model: nn.Module, output_fn: OutputFunction | None = None, *, widen: bool = True
+        self,
+        model: nn.Module,
+        parts: Parts,
+        output_fn: OutputFunction | None = None,
+        *,
+        widen: bool = True,
     ) -> None:
         if output_fn is not None:  # of the heatmap, in place of another one
             asked = model if isinstance(model, AskedNetwork) else AskedNetwork(model)
             model = asked.read_by(Reading(output_fn))
-        self.model, self._called = network_in(model), model
+        self.model, self._called, self._parts = network_in(model), model, parts
         self.cut_offs: list[str] = []
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        halves = {name for name, tensor in tensors.items() if tensor.dtype in HALF}
-        self.dtype = torch.float32 if halves and widen else None
-        floats = (tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
-        self._wide_dtype = None if halves else next(floats, None)
-        self._wide = {n: tensors[n].detach().float() for n in halves} if widen else {}
+        buffers = [b for module in parts.modules for b in module._buffers.values() if b is not None]
+        dtypes = [tensor.dtype for tensor in (*parts.parameters, *buffers)]
+        has_halves = any(dtype in HALF for dtype in dtypes)
+        self.dtype = torch.float32 if has_halves and widen else None
+        floats = (dtype for dtype in dtypes if dtype.is_floating_point)
+        self._wide_dtype = None if has_halves else next(floats, None)
+        self._wide = _widened_state(model) if has_halves and widen else {}
 
     def outputs(self, images: Tensor, *, undo_cuts: bool = False) -> Tensor:
         """(N, classes) outputs, on the graph of the images unless gradients are off.
@@ -55,7 +63,7 @@ class Network:
         """
         if not torch.is_grad_enabled():
             return self._outputs(images)
-        with ExplainedForward(self.model, undo=undo_cuts) as forward:
+        with ExplainedForward(self._parts.modules, undo=undo_cuts) as forward:
             outputs = self._outputs(images)
         self.cut_offs = forward.cut_offs.causes_for(outputs)
         return outputs
@@ -77,6 +85,12 @@ class Network:
         if images.dtype in HALF and self._wide_dtype is not None:
             return images.to(self._wide_dtype)
         return images
+
+
+def _widened_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copies in float32 of what a model has in half precision, by name."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {n: tensor.detach().float() for n, tensor in tensors.items() if tensor.dtype in HALF}
 
 
 def _widen_attributes(model: nn.Module) -> None:
