@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import is_
@@ -27,12 +28,14 @@ class Snapshot:
 
     Attributes:
         containers: dicts, lists and sets, and the members that they had.
+        empty: dicts, lists and sets that had none, as most of a module's have.
         tensors: buffers and other tensors, and copies of them.
         generators: what sets a generator back.
         off_graph: buffers and other tensors that had no gradient.
     """
 
     containers: list[tuple[Any, Any]] = field(default_factory=list)
+    empty: list[Any] = field(default_factory=list)
     tensors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     generators: list[Callable[[], None]] = field(default_factory=list)
     off_graph: list[Tensor] = field(default_factory=list)
@@ -44,20 +47,25 @@ class Snapshot:
         Of their own attributes tensors of up to a million numbers, dicts, lists and sets of up to a
         thousand members, two of them inside each other, and random generators, also in objects.
         """
-        snapshot, modules = cls(), list(modules)
-        snapshot.off_graph = [held for held in held_tensors(modules) if not held.requires_grad]
+        snapshot, held = cls(), list[Tensor]()
         for module in modules:
             attributes = vars(module)
             snapshot.containers.append((attributes, dict(attributes)))
             for name, value in attributes.items():
-                if type(value) in _PLAIN_TYPES:
+                kind = type(value)
+                if kind in _PLAIN_TYPES:
                     continue
-                if name in _OF_ANY_MODULE:  # hooks, submodules, parameters: most of them empty
+                if kind in _CONTAINER_TYPES and not value:
+                    snapshot.empty.append(value)
+                elif name in _OF_ANY_MODULE:  # hooks, submodules, parameters
                     snapshot._add_members(value)
                 elif name not in BACK_REFERENCES:
                     snapshot._add(value, NESTED_CONTAINERS)
-            buffers = (buffer for buffer in module._buffers.values() if buffer is not None)
-            snapshot.tensors.extend((buffer, buffer.detach().clone()) for buffer in buffers)
+                    held += _tensors_in(value, NESTED_CONTAINERS)
+            buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
+            snapshot.tensors += [(buffer, buffer.detach().clone()) for buffer in buffers]
+            held += buffers
+        snapshot.off_graph = [tensor for tensor in held if not tensor.requires_grad]
         return snapshot
 
     @classmethod
@@ -75,6 +83,8 @@ class Snapshot:
         problems: list[str] = []
         for container, before in self.containers:
             _attempt(problems, _restore_members, container, before)
+        for container in filter(None, self.empty):
+            _attempt(problems, container.clear)
         for restorer in self.generators:
             _attempt(problems, restorer)
         for tensor in self.off_graph:
@@ -118,6 +128,7 @@ def held_tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
 # What every module has for itself.
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 _PLAIN_TYPES = frozenset(PLAIN)
+_CONTAINER_TYPES = frozenset({dict, OrderedDict, list, set})
 
 
 def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
