@@ -8,6 +8,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -137,8 +139,14 @@ class LRPEpsilon(RelevancePropagation):
 
     def table(self, images: Tensor) -> Rules:
         """Eq. 7 in all linear operations."""
-        rule = linear(epsilon_rule, epsilon=self.epsilon, relative=self.relative)
-        return lrp_rules(rule, self.epsilon)
+        return _epsilon_rules(self.epsilon, self.relative)
+
+
+# A heatmap of few images takes little longer than its table.
+@lru_cache(maxsize=8)
+def _epsilon_rules(epsilon: float, relative: bool) -> Rules:
+    rule = linear(epsilon_rule, epsilon=epsilon, relative=relative)
+    return MappingProxyType(lrp_rules(rule, epsilon))
 
 
 @dataclass(frozen=True)

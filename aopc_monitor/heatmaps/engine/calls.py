@@ -23,7 +23,7 @@ class Call:
         kwargs: keyword arguments.
     """
 
-    __slots__ = ("_facts", "args", "kwargs", "name", "operation")
+    __slots__ = ("_facts", "_tensors", "args", "kwargs", "name", "operation")
 
     def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.operation = operation
@@ -31,6 +31,18 @@ class Call:
         self.name = self._facts.name
         self.args = args
         self.kwargs = kwargs
+        self._tensors: list[Tensor] | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors among the arguments."""
+        if self._tensors is None:
+            found: list[Tensor] = []
+            _collect(self.args, found)
+            if self.kwargs:
+                _collect(self.kwargs, found)
+            self._tensors = found
+        return self._tensors
 
     def run(self) -> Any:
         """What the operation returns; its arguments stay as they are, also if it is in place."""

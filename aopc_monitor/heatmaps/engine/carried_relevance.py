@@ -8,7 +8,6 @@ crop, a permutation) is done to a tensor of zeros as well, whose gradient is the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -46,6 +46,17 @@ class Keeper:
                 kept.move()
 
 
+def share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether what is written into one of two tensors may get into the other one.
+
+    Example:
+        >>> values = torch.zeros(3)
+        >>> share_memory(values, values[:2]), share_memory(values, values + 1)
+        (True, False)
+    """
+    return _memory(one) == _memory(other)
+
+
 def _memory(tensor: Tensor) -> int:
     if tensor.layout is not torch.strided:
         return id(tensor)

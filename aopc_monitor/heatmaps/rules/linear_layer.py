@@ -146,7 +146,8 @@ def of_outputs(linear_map: LinearMap, vector: Tensor) -> Tensor:
 
 def convolution(call: Call) -> LinearMap:
     """`conv1d`, `conv2d`, `conv3d`."""
-    return _weighted(call, lambda scale, weight: scale.view(-1, *[1] * (weight.ndim - 1)))
+    weight = call.argument(1, "weight")
+    return _weighted(call, lambda scale: scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
 def deformable_convolution(call: Call) -> LinearMap:
@@ -167,9 +168,9 @@ def deformable_convolution(call: Call) -> LinearMap:
 
 def transposed_convolution(call: Call) -> LinearMap:
     """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
-    groups = call.argument(6, "groups", 1)
+    weight, groups = call.argument(1, "weight"), call.argument(6, "groups", 1)
 
-    def per_output(scale: Tensor, weight: Tensor) -> Tensor:
+    def per_output(scale: Tensor) -> Tensor:
         # Weights are (in, out / groups, ...), the inputs of a group beneath each other.
         rows = scale.view(groups, 1, -1).expand(-1, len(weight) // groups, -1)
         return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
@@ -179,12 +180,12 @@ def transposed_convolution(call: Call) -> LinearMap:
 
 def fully_connected(call: Call) -> LinearMap:
     """`linear`."""
-    layer = replace(_weighted(call, lambda scale, weight: scale.view(-1, 1)), channels_last=True)
-    # Batch normalisation of more dimensions works along another axis than the features.
-    return layer if layer.output.ndim == 2 else replace(layer, per_output=None)
+    return _weighted(call, lambda scale: scale.view(-1, 1), channels_last=True)
 
 
-def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> LinearMap:
+def _weighted(
+    call: Call, per_output: Callable[[Tensor], Tensor], *, channels_last: bool = False
+) -> LinearMap:
     activations, weight, bias = (
         call.argument(position, name) for position, name in enumerate(("input", "weight", "bias"))
     )
@@ -194,9 +195,10 @@ def _weighted(call: Call, per_output: Callable[[Tensor, Tensor], Tensor]) -> Lin
         result: Tensor = call.operation(a, w, b, *call.args[3:], **others)
         return result
 
-    return LinearMap(
-        activations, weight, bias, call.run(), apply, lambda scale: per_output(scale, weight)
-    )
+    output = call.run()
+    # Batch normalisation of more dimensions works along another axis than the features.
+    scaled = None if channels_last and output.ndim != 2 else per_output
+    return LinearMap(activations, weight, bias, output, apply, scaled, channels_last=channels_last)
 
 
 def matrix_product_plus(call: Call) -> LinearMap:

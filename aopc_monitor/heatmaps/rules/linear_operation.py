@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
+from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
 from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule, label_of
 from aopc_monitor.heatmaps.rules.linear_layer import (
@@ -30,7 +32,7 @@ from aopc_monitor.heatmaps.rules.linear_layer import (
 from aopc_monitor.heatmaps.rules.nonlinear import normalization
 from aopc_monitor.heatmaps.rules.positions import without_rule
 from aopc_monitor.heatmaps.rules.products import factors_of, gated_product
-from aopc_monitor.heatmaps.rules.stabilizer import damping, relative_to_scale
+from aopc_monitor.heatmaps.rules.stabilizer import damp, relative_to_scale
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -122,10 +124,11 @@ _READERS = {
 
 
 def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOperation) -> Tensor:
-    inputs, outputs = mode.keeper.keep(linear_map.input), mode.keeper.keep(linear_map.output)
-    known = LinearLayer(linear_map, inputs, outputs, mode.audit)
+    outputs = mode.keeper.keep(linear_map.output)
     if entry.rule is epsilon_rule:
-        return _damped(known, **entry.settings)
+        return _damped(linear_map, outputs, mode.audit, **entry.settings)
+    inputs = mode.keeper.keep(linear_map.input)
+    known = LinearLayer(linear_map, inputs, outputs, mode.audit)
     carrier, settings = mode.carriers.of(linear_map.input), entry.settings
     if carrier is not None and carrier.low is not None and "low" in settings:
         # The data range is that of the images; this is what became of it on the way here.
@@ -148,7 +151,13 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
     return substitute(linear_map.input, linear_map.output, backward, way, copy=False)
 
 
-def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -> Tensor:
+def _damped(
+    linear_map: LinearMap,
+    outputs: Kept,
+    audit: Audit | None,
+    epsilon: float = 0.01,
+    relative: bool = False,
+) -> Tensor:
     """LRP-epsilon without a second forward pass.
 
     R_i / a_i = sum_j w_ij (g_j z_j / (z_j + epsilon sign(z_j))): the operation's own gradient of a
@@ -156,15 +165,15 @@ def _damped(layer: LinearLayer, epsilon: float = 0.01, relative: bool = False) -
     """
 
     def backward(signal: Tensor) -> Tensor:
-        stabilizer = relative_to_scale(epsilon, layer.outputs) if relative else float(epsilon)
-        damped = signal * damping(layer.outputs, stabilizer)
-        if layer.audit is not None:
-            layer.audit.keep(signal.conj() * layer.outputs, damped.conj() * layer.outputs)
-            if layer.bias is not None:
-                layer.audit.absorb((damped * of_outputs(layer.map, layer.bias)).sum())
+        z, bias = outputs.value, linear_map.bias
+        damped = damp(signal, z, relative_to_scale(epsilon, z) if relative else float(epsilon))
+        if audit is not None:
+            audit.keep(signal.conj() * z, damped.conj() * z)
+            if bias is not None:
+                audit.absorb((damped * of_outputs(linear_map, bias.detach())).sum())
         return damped
 
-    return substitute(layer.map.output, layer.map.output, backward, copy=False)
+    return substitute(linear_map.output, linear_map.output, backward, copy=False)
 
 
 def _dynamic(linear_map: LinearMap, mode: BackwardRules) -> Tensor:

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, Rule
-from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.marks import BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK
+from aopc_monitor.heatmaps.engine.saved_values import share_memory
 from aopc_monitor.heatmaps.engine.substitution import substitute
-from aopc_monitor.heatmaps.rules.stabilizer import damping
+from aopc_monitor.heatmaps.rules.stabilizer import damp, damping
 
 # A quotient by a number that is smaller than this may overflow.
 TINY = 1e-30
@@ -26,23 +27,24 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     plain gradient, it needs no rule.
     """
     # In 2 ** x the first signal is the exponent; the base is none.
-    inputs = next(t for t in tensors_in((call.args, call.kwargs)) if mode.is_signal(t))
+    inputs = next(tensor for tensor in call.tensors if mode.is_signal(tensor))
     before = mode.keeper.keep(inputs)
     if call.in_place:
         # The result is about to be written over the inputs, so a copy of them is kept.
         before.move()
-    after = call.run().detach()
+    result = call.run().detach()
+    after = mode.keeper.keep(result)
 
     def backward(signal: Tensor) -> Tensor:
         tiny = before.value.abs() < TINY
         if mode.audit is not None:
             # A zero that became something else, as by exp(0) = 1, was made so by a constant.
-            taken = torch.where(tiny & (signal != 0), signal.conj() * after, 0.0)
+            taken = torch.where(tiny & (signal != 0), signal.conj() * after.value, 0.0)
             mode.note_absorbed(taken.real)
         # The conjugate matters to complex numbers alone, whose relevance is Re(a conj(g)).
-        return torch.where(tiny, 0.0, signal * (after / before.value).conj())
+        return torch.where(tiny, 0.0, signal * (after.value / before.value).conj())
 
-    return substitute(inputs, after, backward)
+    return substitute(inputs, result, backward, copy=share_memory(result, inputs))
 
 
 def gate(call: Call, mode: BackwardRules) -> Tensor:
@@ -103,10 +105,9 @@ def normalization(epsilon: float = 0.0) -> Rule:
         # Running statistics of an instance normalisation in eval mode are constants.
         by_running = call.name == "instance_norm" and named.get("use_input_stats") is False
         centred = call.name != "rms_norm" and not by_running
-        factor = torch.rsqrt(_variance(call, named, grouped, by_running=by_running))
+        output, factor = _normalized(call, named, grouped, by_running=by_running)
         if named.get("weight") is not None:
             factor = factor * grouped.per_feature(named["weight"].detach())
-        output = call.run().detach()
         kept = mode.keeper.keep(output)
         bias = named.get("bias")
         constant = None if bias is None else grouped.per_feature(bias.detach())
@@ -114,7 +115,7 @@ def normalization(epsilon: float = 0.0) -> Rule:
             constant = output - call.first.detach() * factor
 
         def backward(signal: Tensor) -> Tensor:
-            damped = signal * damping(kept.value, epsilon) if epsilon else signal
+            damped = damp(signal, kept.value, epsilon) if epsilon else signal
             if mode.audit is not None:
                 mode.audit.keep(signal * kept.value, damped * kept.value)
                 if constant is not None:
@@ -126,6 +127,23 @@ def normalization(epsilon: float = 0.0) -> Rule:
 
     rule.label = f"variance held constant (epsilon={epsilon})"  # type: ignore[attr-defined]
     return rule
+
+
+def _normalized(
+    call: Call, named: dict[str, Any], grouped: _Groups, *, by_running: bool
+) -> tuple[Tensor, Tensor]:
+    """What the call returns, and what the centred elements are multiplied by, weights apart."""
+    if call.name != "layer_norm":
+        variance = _variance(call, named, grouped, by_running=by_running)
+        return call.run().detach(), torch.rsqrt(variance)
+    output, _, factor = torch.native_layer_norm(
+        named["input"].detach(),
+        named["normalized_shape"],
+        named.get("weight"),
+        named.get("bias"),
+        named.get("eps", 1e-5),
+    )
+    return output, factor
 
 
 def _variance(call: Call, named: dict[str, Any], grouped: _Groups, *, by_running: bool) -> Tensor:
@@ -150,9 +168,10 @@ class _Groups:
         self.per_feature = features
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of each group, at each of its elements."""
+        """Mean of each group, to go with each of its elements."""
         parts = self.split(values)
-        return parts.mean(dim=self.dims, keepdim=True).expand_as(parts).reshape(values.shape)
+        means = parts.mean(dim=self.dims, keepdim=True)
+        return means if parts is values else means.expand_as(parts).reshape(values.shape)
 
     def centred(self, values: Tensor) -> Tensor:
         """Values without the mean of their group."""

@@ -5,6 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 
+def damp(signal: Tensor, outputs: Tensor, epsilon: float | Tensor) -> Tensor:
+    """A signal times its share that is left (see `damping`).
+
+    Example:
+        >>> import torch
+        >>> damp(torch.tensor([4.0, 4.0]), torch.tensor([-1.0, 3.0]), epsilon=1.0)
+        tensor([2., 3.])
+    """
+    share = damping(outputs, epsilon)
+    # Of large outputs, each tensor that need not be made counts.
+    in_place = share.dtype == signal.dtype and share.shape == signal.shape
+    return share.mul_(signal) if in_place else signal * share
+
+
 def damping(outputs: Tensor, epsilon: float | Tensor) -> Tensor:
     """The share z / (z + epsilon sign(z)) of a signal that is left (eq. 7); 0 at z = 0.
 
@@ -14,9 +28,9 @@ def damping(outputs: Tensor, epsilon: float | Tensor) -> Tensor:
         tensor([0.5000, 0.0000, 0.7500])
     """
     magnitude = outputs.abs()
-    share = magnitude / (magnitude + epsilon)
+    share = magnitude.div_(magnitude + epsilon)
     # The share is 0 / 0 without a stabiliser, or where it is in proportion to outputs all zero.
-    return share if isinstance(epsilon, float) and epsilon > 0 else share.nan_to_num(nan=0.0)
+    return share if isinstance(epsilon, float) and epsilon > 0 else share.nan_to_num_(nan=0.0)
 
 
 def relative_to_scale(epsilon: float, outputs: Tensor) -> Tensor:
