@@ -97,10 +97,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
             raise ModelModifiedError(
                 f"something on the model could not be put back as it was: {'; '.join(problems)}"
             )
-    changed = {id(p.tensor) for p in parameters if _version(p.tensor) != p.version}
-    if changed:
-        names = [name for name, tensor in model.named_parameters() if id(tensor) in changed]
-        raise ModelModifiedError(_modified(names))
+    _check_versions(model, parameters)
 
 
 @contextmanager
@@ -171,6 +168,13 @@ class _Parameter:
             self.tensor.requires_grad_(self.requires_grad)
         if self.tensor.grad is not self.grad:
             self.tensor.grad = self.grad
+
+
+def _check_versions(model: nn.Module, parameters: list[_Parameter]) -> None:
+    changed = {id(p.tensor) for p in parameters if _version(p.tensor) != p.version}
+    if changed:
+        names = [name for name, tensor in model.named_parameters() if id(tensor) in changed]
+        raise ModelModifiedError(_modified(names))
 
 
 def _version(tensor: Tensor) -> int | None:
