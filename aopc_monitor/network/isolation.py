@@ -25,17 +25,12 @@ class Parts:
     Attributes:
         modules: itself, and all modules inside.
         parameters: each once.
+        held: buffers and other tensors of its modules, see `held_tensors`.
     """
 
     modules: list[nn.Module]
     parameters: list[nn.Parameter]
-
-    @classmethod
-    def of(cls, model: nn.Module) -> Parts:
-        """The parts of a model."""
-        modules = list(model.modules())
-        found = [p for module in modules for p in module._parameters.values() if p is not None]
-        return cls(modules, list({id(parameter): parameter for parameter in found}.values()))
+    held: list[Tensor]
 
 
 @contextmanager
@@ -69,9 +64,8 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         >>> model.training, model[0].training
         (True, True)
     """
-    parts = Parts.of(model)
-    modules = [(module, module.training) for module in parts.modules]
-    snapshot = Snapshot.of(parts.modules)
+    modules = [(module, module.training) for module in model.modules()]
+    parts, snapshot = _parts_of([module for module, _ in modules])
     parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
     generators, default_dtype = generator_states(), torch.get_default_dtype()
     try:
@@ -98,6 +92,13 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
                 f"something on the model could not be put back as it was: {'; '.join(problems)}"
             )
     _check_versions(model, parameters)
+
+
+def _parts_of(modules: list[nn.Module]) -> tuple[Parts, Snapshot]:
+    found = [p for module in modules for p in module._parameters.values() if p is not None]
+    parameters = list({id(parameter): parameter for parameter in found}.values())
+    snapshot = Snapshot.of(modules)
+    return Parts(modules, parameters, snapshot.held), snapshot
 
 
 @contextmanager

@@ -31,13 +31,15 @@ class Snapshot:
         empty: dicts, lists and sets that had none, as most of a module's have.
         tensors: buffers and other tensors, and copies of them.
         generators: what sets a generator back.
-        off_graph: buffers and other tensors that had no gradient.
+        held: buffers and other tensors, see `held_tensors`.
+        off_graph: those of them that had no gradient.
     """
 
     containers: list[tuple[Any, Any]] = field(default_factory=list)
     empty: list[Any] = field(default_factory=list)
     tensors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     generators: list[Callable[[], None]] = field(default_factory=list)
+    held: list[Tensor] = field(default_factory=list)
     off_graph: list[Tensor] = field(default_factory=list)
 
     @classmethod
@@ -47,7 +49,7 @@ class Snapshot:
         Of their own attributes tensors of up to a million numbers, dicts, lists and sets of up to a
         thousand members, two of them inside each other, and random generators, also in objects.
         """
-        snapshot, held = cls(), list[Tensor]()
+        snapshot = cls()
         for module in modules:
             attributes = vars(module)
             snapshot.containers.append((attributes, dict(attributes)))
@@ -61,11 +63,10 @@ class Snapshot:
                     snapshot._add_members(value)
                 elif name not in BACK_REFERENCES:
                     snapshot._add(value, NESTED_CONTAINERS)
-                    held += _tensors_in(value, NESTED_CONTAINERS)
             buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
             snapshot.tensors += [(buffer, buffer.detach().clone()) for buffer in buffers]
-            held += buffers
-        snapshot.off_graph = [tensor for tensor in held if not tensor.requires_grad]
+            snapshot.held += buffers
+        snapshot.off_graph = [tensor for tensor in snapshot.held if not tensor.requires_grad]
         return snapshot
 
     @classmethod
@@ -98,13 +99,19 @@ class Snapshot:
         if isinstance(value, PLAIN):
             return
         if isinstance(value, Tensor):
+            self.held.append(value)
             if type(value) is Tensor and value.numel() <= MOST_NUMBERS:
                 self.tensors.append((value, value.detach().clone()))
         elif isinstance(value, (dict, list, set, tuple)):
             self._add_members(value)
-            if depth > 0 and 0 < len(value) <= MOST_MEMBERS:
-                for member in value.values() if isinstance(value, dict) else value:
+            if len(value) > MOST_MEMBERS:
+                return
+            members = value.values() if isinstance(value, dict) else value
+            if depth > 0:
+                for member in members:
                     self._add(member, depth - 1)
+            else:
+                self.held += [member for member in members if isinstance(member, Tensor)]
         else:
             self.generators.extend(_generators(value))
 

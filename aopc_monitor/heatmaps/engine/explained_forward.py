@@ -18,7 +18,6 @@ from torch.utils.hooks import RemovableHandle
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
 from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
-from aopc_monitor.network.snapshot import held_tensors
 
 
 class ExplainedForward(TorchFunctionMode):
@@ -31,17 +30,17 @@ class ExplainedForward(TorchFunctionMode):
     their order (see `needs_order`).
 
     Args:
-        modules: those of the network, into whose buffers and attributes no gradient is written.
+        held: what the network holds in buffers and attributes, into which no gradient is written.
         undo: undoes what cuts off (see `CutOffs`), to see whether it matters.
 
     Attributes:
         cut_offs: what was cut off.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], *, undo: bool = False) -> None:
+    def __init__(self, held: Iterable[Tensor], *, undo: bool = False) -> None:
         super().__init__()
         self.cut_offs = CutOffs(undo=undo)
-        self._held = {id(tensor) for tensor in held_tensors(modules)}
+        self._held = set(map(id, held))
         self._gradients_wanted = True
 
     def __torch_function__(

@@ -13,6 +13,7 @@ from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
 from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
 from aopc_monitor.network.isolation import Parts
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
+from aopc_monitor.network.snapshot import held_tensors
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -53,6 +54,8 @@ class Network:
         floats = (dtype for dtype in dtypes if dtype.is_floating_point)
         self._wide_dtype = None if has_halves else next(floats, None)
         self._wide = _widened_state(model) if has_halves and widen else {}
+        # What a forward finds in the modules; None once one may have put something else there.
+        self._held = None if self._wide else parts.held
 
     def outputs(self, images: Tensor, *, undo_cuts: bool = False) -> Tensor:
         """(N, classes) outputs, on the graph of the images unless gradients are off.
@@ -63,12 +66,14 @@ class Network:
         """
         if not torch.is_grad_enabled():
             return self._outputs(images)
-        with ExplainedForward(self._parts.modules, undo=undo_cuts) as forward:
+        held = held_tensors(self._parts.modules) if self._held is None else self._held
+        with ExplainedForward(held, undo=undo_cuts) as forward:
             outputs = self._outputs(images)
         self.cut_offs = forward.cut_offs.causes_for(outputs)
         return outputs
 
     def _outputs(self, images: Tensor) -> Tensor:
+        self._held = None
         if self._wide:
             _widen_attributes(self.model)
             with _default_dtype(torch.float32):
