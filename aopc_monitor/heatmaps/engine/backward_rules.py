@@ -27,7 +27,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, body_of, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.calls import (
+    Call,
+    Operation,
+    body_of,
+    is_query,
+    plain_name,
+    tensors_in,
+)
 from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
 from aopc_monitor.heatmaps.engine.custom_functions import CustomFunctions
 from aopc_monitor.heatmaps.engine.dependence import reaches
@@ -89,6 +96,7 @@ class BackwardRules(Marks, TorchFunctionMode):
         self._start = images.grad_fn
         # What was made of parameters alone that no module registered: they require gradients.
         self._constants: TensorTable[bool] = TensorTable()
+        self._has_constants = False
         self._custom = CustomFunctions()
         self._opened: list[Operation] = []
 
@@ -126,6 +134,8 @@ class BackwardRules(Marks, TorchFunctionMode):
     ) -> Any:
         """Run one torch call by its rule, or as it is."""
         kwargs = kwargs or {}
+        if is_query(func):
+            return func(*args, **kwargs)
         call, signals = self._with_known_origin(Call(func, args, kwargs))
         if call.in_place and isinstance(call.first, Tensor):
             self.keeper.about_to_write(call.first)
@@ -143,7 +153,7 @@ class BackwardRules(Marks, TorchFunctionMode):
     def _with_known_origin(self, call: Call) -> tuple[Call, list[Tensor]]:
         """The call, and the signals among its arguments, once it is known where they come from."""
         signals, seen = self._signals_of(call), self._seen
-        if self._custom or any(signal not in seen for signal in signals):
+        if self._custom.are_met or [signal for signal in signals if signal not in seen]:
             self._check_origin(signals)
             call = call.with_tensors(self._custom.stand_in)
             signals = self._signals_of(call)
@@ -157,15 +167,19 @@ class BackwardRules(Marks, TorchFunctionMode):
     def _signals_among(self, tensors: list[Tensor]) -> list[Tensor]:
         # As `is_signal`, which takes twice as long for all tensors of a forward.
         found = [tensor for tensor in tensors if tensor.requires_grad and not tensor.is_leaf]
-        constants = self._constants
-        return [tensor for tensor in found if tensor not in constants] if constants else found
+        if self._has_constants:
+            return [tensor for tensor in found if tensor not in self._constants]
+        return found
 
     def _of_constants(self, result: Any) -> Any:
         """What was made without any signal is none either, though it may require gradients."""
         for tensor in tensors_in(result):
             if tensor.requires_grad and not tensor.is_leaf:
-                self._constants[tensor] = True
+                self._note_constant(tensor)
         return result
+
+    def _note_constant(self, tensor: Tensor) -> None:
+        self._constants[tensor] = self._has_constants = True
 
     def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
         if call.name.endswith("_as"):  # the second tensor only lends its shape
@@ -253,7 +267,7 @@ class BackwardRules(Marks, TorchFunctionMode):
             if signal in self._seen or signal in self._constants:
                 continue
             if not reaches(signal, self._start):
-                self._constants[signal] = True
+                self._note_constant(signal)
                 continue
             self._seen[signal] = True
             if not self._put_in_its_place(signal):

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
+from aopc_monitor.heatmaps.engine.operations import QUERIES
+
 Operation: TypeAlias = Callable[..., Any]
 
 
@@ -21,16 +23,18 @@ class Call:
         name: its plain name: "relu" for `F.relu`, `torch.relu_` and `Tensor.relu` alike.
         args: positional arguments.
         kwargs: keyword arguments.
+        in_place: whether the operation writes into its first argument.
     """
 
-    __slots__ = ("_facts", "_tensors", "args", "kwargs", "name", "operation")
+    __slots__ = ("_tensors", "args", "in_place", "kwargs", "name", "operation")
 
     def __init__(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.operation = operation
-        self._facts = _facts_of(operation)
-        self.name = self._facts.name
         self.args = args
         self.kwargs = kwargs
+        self.name, self.in_place, place = _facts_of(operation)
+        if place is not None:
+            self.in_place = bool(self.argument(place, "inplace", False))
         self._tensors: list[Tensor] | None = None
 
     @property
@@ -78,13 +82,16 @@ class Call:
         """The arguments that came by position and are plain numbers."""
         return [value for value in self.args if isinstance(value, (int, float))]
 
-    @property
-    def in_place(self) -> bool:
-        """Whether the operation writes into its first argument."""
-        place = self._facts.place_of_inplace
-        if place is None:
-            return self._facts.writes
-        return bool(self.argument(place, "inplace", False))
+
+@lru_cache(maxsize=1024)
+def is_query(operation: Operation) -> bool:
+    """Whether an operation asks something about a tensor, such as its shape.
+
+    Example:
+        >>> is_query(Tensor.size), is_query(Tensor.shape.__get__), is_query(Tensor.sum)
+        (True, True, False)
+    """
+    return plain_name(operation) in QUERIES
 
 
 class _Facts(NamedTuple):

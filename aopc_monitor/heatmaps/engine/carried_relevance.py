@@ -16,6 +16,8 @@ from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 from aopc_monitor.heatmaps.engine.operations import AFFINE, AVERAGES, RESHAPES
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
+_MOVED_ALONG = RESHAPES | AVERAGES
+
 
 @dataclass(frozen=True)
 class Carrier:
@@ -66,16 +68,16 @@ class Carriers:
 
         To be asked before the call runs, which may write into its arguments.
         """
-        if not self._of or not any(signal in self._of for signal in signals):
-            return None
         carriers = [self._of[signal] for signal in signals if signal in self._of]
+        if not carriers:
+            return None
         if len(carriers) < len(signals):
             return []
         if call.name in AFFINE and len(signals) == 1:
             with torch.no_grad():
                 shape = call.run()
             return [carriers[0].scaled_and_shifted(call, signals[0], shape)]
-        if call.name not in RESHAPES | AVERAGES or call.in_place:
+        if call.name not in _MOVED_ALONG or call.in_place:
             return []
         parts = ("relevance", "low", "high") if self._has_bounds else ("relevance",)
         ways = [self._moved(call, part) for part in parts]

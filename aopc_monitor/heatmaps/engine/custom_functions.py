@@ -39,12 +39,17 @@ KNOWN: tuple[Function, ...] = (
 
 
 class CustomFunctions:
-    """Finds out what custom functions did, by what went into them and what came out."""
+    """Finds out what custom functions did, by what went into them and what came out.
+
+    Attributes:
+        are_met: whether any was recognised.
+    """
 
     def __init__(self) -> None:
         # The last few suffice: a result is met soon after the function was called.
         self._inputs: deque[Tensor] = deque(maxlen=16)
         self._stand_ins: TensorTable[Tensor] = TensorTable()
+        self.are_met = False
 
     def note_inputs(self, signals: Iterable[Tensor]) -> None:
         """Remember signals that are worked on without gradients, as inside of such a function."""
@@ -77,13 +82,11 @@ class CustomFunctions:
     def put(self, result: Tensor, stand_in: Tensor) -> None:
         """Use another tensor wherever the result of a custom function is used."""
         self._stand_ins[result] = stand_in
+        self.are_met = True
 
     def stand_in(self, value: Tensor) -> Tensor:
         """What stands in for a tensor: itself, unless a custom function was recognised."""
         return self._stand_ins.get(value, value)
-
-    def __bool__(self) -> bool:
-        return len(self._stand_ins) > 0
 
 
 def _function_of(values: Tensor, result: Tensor) -> Function | None:

@@ -26,10 +26,14 @@ class CutOffs:
     Args:
         undo: hand gradients through `.detach()` and `.data`, and change values that leave torch, so
             that outputs show whether they depend on them.
+
+    Attributes:
+        has_begun: whether there is anything that could get into the results of other calls.
     """
 
     def __init__(self, *, undo: bool = False) -> None:
         self.undo = undo
+        self.has_begun = undo
         self._causes: TensorTable[frozenset[str]] = TensorTable()
         self._outside: frozenset[str] = frozenset()
         # What was cut off by where its values lie: `torch.Tensor(cut)` makes another tensor of them
@@ -39,10 +43,6 @@ class CutOffs:
         self._copies: TensorTable[Tensor] = TensorTable()
         self._differences: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
         self._offsets: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
-
-    def __bool__(self) -> bool:
-        """Whether there is anything that could get into the results of calls that cut nothing."""
-        return self.undo or bool(self._causes) or bool(self._by_place)
 
     def causes_for(self, outputs: Tensor) -> list[str]:
         """The calls that cut off what outputs were made of, or may have been made of."""
@@ -77,6 +77,7 @@ class CutOffs:
 
     def _mark(self, result: Any, causes: frozenset[str] | None) -> None:
         if causes:
+            self.has_begun = True
             for tensor in tensors_in(result):
                 if tensor.is_floating_point() or tensor.is_complex():
                     self._causes[tensor] = causes

@@ -15,7 +15,7 @@ from torch.nn.modules import module as _module
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, Operation, is_query, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
 from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
 
@@ -58,8 +58,11 @@ class ExplainedForward(TorchFunctionMode):
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.enable_grad():
                 return self._run(Call(func, args, kwargs), obeying=True)
-        # Nearly every call of nearly every network ends here.
-        if self._gradients_wanted and not self.cut_offs and _is_ordinary(func):
+        if is_query(func) and args and type(args[0]) is Tensor:
+            with torch._C.DisableTorchFunction():
+                return func(*args, **kwargs)
+        # Nearly every other call of nearly every network ends here.
+        if self._gradients_wanted and not self.cut_offs.has_begun and _is_ordinary(func):
             return func(*args, **kwargs)
         return self._run(Call(func, args, kwargs), obeying=not self._gradients_wanted)
 

@@ -28,8 +28,9 @@ def needs_order(call: Call) -> bool:
     convolution and attention, gradients of (1, C, H, W) have such strides, and the backward pass of
     batch normalisation in eval mode reads them in the wrong order.
     """
-    images = call.first
-    return isinstance(images, Tensor) and len(images) == 1 and images.requires_grad
+    with torch._C.DisableTorchFunction():  # attributes are torch calls as well
+        images = call.first
+        return isinstance(images, Tensor) and images.shape[0] == 1 and images.requires_grad
 
 
 def order_signal(result: Any) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 # The entry of a table for the linear operations that work on the images themselves.
 FIRST_LAYER = "first layer"
+# What is asked about a tensor, and answered without one.
+QUERIES = frozenset({
+    "device", "dim", "dtype", "is_complex", "is_contiguous", "is_cuda", "is_floating_point",
+    "itemsize", "layout", "len", "ndim", "ndimension", "numel", "shape", "size", "stride",
+})  # fmt: skip
 VIEWS = frozenset({
     "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",
 })  # fmt: skip
