@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -35,8 +36,7 @@ class LinearMap:
 
     Attributes:
         input: the activations a.
-        weight: w; batch normalisation that follows is multiplied in.
-        bias: b, or None.
+        parameters: gives w and b, when they are first asked for: not all rules need them.
         output: z, on the graph of the plain forward pass.
         apply: (a, w, b) -> z.
         per_output: makes a vector of one number per output channel broadcast against the weight;
@@ -46,13 +46,22 @@ class LinearMap:
     """
 
     input: Tensor
-    weight: Tensor
-    bias: Tensor | None
+    parameters: Callable[[], tuple[Tensor, Tensor | None]]
     output: Tensor
     apply: Apply
     per_output: Callable[[Tensor], Tensor] | None = None
     one_to_one: bool = False
     channels_last: bool = False
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """The weights w; batch normalisation that follows is multiplied in."""
+        return self.parameters()[0]
+
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """The biases b, or None."""
+        return self.parameters()[1]
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,11 @@ def deformable_convolution(call: Call) -> LinearMap:
 
     output = apply(activations, weight, bias)
     return LinearMap(
-        activations, weight, bias, output, apply, lambda scale: scale.view(-1, 1, 1, 1)
+        activations,
+        lambda: (weight, bias),
+        output,
+        apply,
+        lambda scale: scale.view(-1, 1, 1, 1),
     )
 
 
@@ -198,7 +211,9 @@ def _weighted(
     output = call.run()
     # Batch normalisation of more dimensions works along another axis than the features.
     scaled = None if channels_last and output.ndim != 2 else per_output
-    return LinearMap(activations, weight, bias, output, apply, scaled, channels_last=channels_last)
+    return LinearMap(
+        activations, lambda: (weight, bias), output, apply, scaled, channels_last=channels_last
+    )
 
 
 def matrix_product_plus(call: Call) -> LinearMap:
@@ -208,7 +223,11 @@ def matrix_product_plus(call: Call) -> LinearMap:
     )
     beta, alpha = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1)
     return LinearMap(
-        activations, weight * alpha, bias * beta, call.run(), _matrix_product, channels_last=True
+        activations,
+        lambda: (weight * alpha, bias * beta),
+        call.run(),
+        _matrix_product,
+        channels_last=True,
     )
 
 
@@ -219,25 +238,32 @@ def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 def batch_norm(call: Call, before: LinearMap | None) -> LinearMap:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
     values = call.first
-    scale, shift = _scale_and_shift(call, values)
-    if before is None or before.per_output is None:
-        return _channelwise(call, values, scale, shift)
+    per_output = None if before is None else before.per_output
+    if before is None or per_output is None:
+        return _channelwise(call, values)
+
+    def parameters() -> tuple[Tensor, Tensor]:
+        scale, shift = _scale_and_shift(call, values)
+        bias = shift if before.bias is None else before.bias * scale + shift
+        return before.weight * per_output(scale), bias
+
     return replace(
         before,
-        weight=before.weight * before.per_output(scale),
-        bias=shift if before.bias is None else before.bias * scale + shift,
+        parameters=parameters,
         # The stabiliser of the layer before, if any, is left out: only the fused map counts.
         output=call.with_first(before.output).run(),
     )
 
 
-def _channelwise(call: Call, values: Tensor, scale: Tensor, shift: Tensor) -> LinearMap:
+def _channelwise(call: Call, values: Tensor) -> LinearMap:
     shape = (1, -1, *[1] * (values.ndim - 2))
 
     def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return a * w.view(shape) if b is None else a * w.view(shape) + b.view(shape)
 
-    return LinearMap(values, scale, shift, call.run(), apply, one_to_one=True)
+    return LinearMap(
+        values, lambda: _scale_and_shift(call, values), call.run(), apply, one_to_one=True
+    )
 
 
 def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:

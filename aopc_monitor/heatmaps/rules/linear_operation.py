@@ -100,7 +100,8 @@ class LinearOperation:
         if not mode.is_signal(linear_map.input):
             return linear_map.output
         alone = linear_map.apply(linear_map.input, linear_map.weight, None)
-        product = self.redistribute(replace(linear_map, bias=None, output=alone), mode)
+        unbiased = replace(linear_map, parameters=lambda: (linear_map.weight, None), output=alone)
+        product = self.redistribute(unbiased, mode)
         return product + of_outputs(linear_map, linear_map.bias)
 
     def redistribute(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
@@ -218,4 +219,4 @@ def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
         return result
 
     signal, weight = factors.values[place], factors.values[1 - place]
-    return entry.redistribute(LinearMap(signal, weight, None, call.run(), apply), mode)
+    return entry.redistribute(LinearMap(signal, lambda: (weight, None), call.run(), apply), mode)
