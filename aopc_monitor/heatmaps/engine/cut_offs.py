@@ -39,10 +39,13 @@ class CutOffs:
         # What was cut off by where its values lie: `torch.Tensor(cut)` makes another tensor of them
         # that no mode sees. It is held, so that no other values can come to lie there.
         self._by_place: dict[int, Tensor] = {}
-        # Parts of x + (q - x).detach(): copies of x, differences to x, and these cut off.
+        # Parts of x + (q - x).detach() and of q + x - x.detach(): copies of x that are cut off,
+        # differences to x, these cut off, q + x, and x - x.detach().
         self._copies: TensorTable[Tensor] = TensorTable()
         self._differences: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
         self._offsets: TensorTable[list[tuple[Tensor, int]]] = TensorTable()
+        self._sums: TensorTable[list[Tensor]] = TensorTable()
+        self._zeros: TensorTable[Tensor] = TensorTable()
 
     def causes_for(self, outputs: Tensor) -> list[str]:
         """The calls that cut off what outputs were made of, or may have been made of."""
@@ -70,8 +73,8 @@ class CutOffs:
         arguments = (call.args, call.kwargs)
         causes = self.causes_of(arguments) if len(self._causes) and _uses_values(call) else None
         result = call.operation(*call.args, **call.kwargs)
-        if call.name == "sub":
-            self._note_difference(call, result)
+        if call.name in ("add", "sub") and call.kwargs.get("alpha", 1) == 1:
+            (self._note_sum if call.name == "add" else self._note_difference)(call, result)
         self._mark(call.args[:1] if call.name == "setitem" else result, causes)
         return result
 
@@ -143,32 +146,64 @@ class CutOffs:
             if not signal.requires_grad:
                 continue
             is_constant = not isinstance(other, Tensor) or not other.requires_grad
+            if other is signal and signal is not value:
+                self._zeros[result] = signal
             kept = self._offsets if signal is not value and is_constant else self._differences
             kept[result] = [*kept.get(result, []), (signal, sign)]
 
-    def _straight_through(self, call: Call) -> Any:
-        """X + (q - x).detach() as one operation, which it is; None for any other sum."""
+    def _note_sum(self, call: Call, result: Any) -> None:
+        """Remember q + x, if q is a constant or was cut off and x is a signal."""
         values = [call.argument(0, "input"), call.argument(1, "other")]
+        if call.in_place:
+            return
+        for constant, signal in (values, values[::-1]):
+            if isinstance(signal, Tensor) and signal.requires_grad and self._is_constant(constant):
+                self._sums[result] = [*self._sums.get(result, []), signal]
+
+    def _is_constant(self, value: Any) -> bool:
+        # While cuts are undone, what was cut off has a gradient all the same.
+        return isinstance(value, Tensor) and (not value.requires_grad or value in self._copies)
+
+    def _straight_through(self, call: Call) -> Any:
+        """X + (q - x).detach() and kin as one operation, which it is; None for any other sum."""
+        first, second = call.argument(0, "input"), call.argument(1, "other")
         if call.in_place or call.kwargs.get("alpha", 1) != 1:
             return None
-        wanted = 1 if call.name == "add" else -1
-        orders = [values, values[::-1]] if wanted == 1 else [values]
-        for signal, offset in orders:
-            if not isinstance(offset, Tensor) or not isinstance(signal, Tensor):
-                continue
-            for source, sign in self._offsets.get(offset, []):
-                if source is signal and sign == wanted:
-                    with torch.no_grad():
-                        value = signal + wanted * offset
-                    return straight_through(signal, value.detach())
-        return None
+        if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+            return None
+        if call.name == "add":
+            signal = self._signal_plus(first, second)
+            signal = self._signal_plus(second, first) if signal is None else signal
+        else:
+            signal = self._signal_minus(first, second)
+        if signal is None:
+            return None
+        with torch.no_grad():
+            value = call.operation(*call.args, **call.kwargs)
+        result = straight_through(signal, value.detach())
+        self._mark(result, self.causes_of(signal))
+        return result
+
+    def _signal_plus(self, signal: Tensor, other: Tensor) -> Tensor | None:
+        """X of x + (q - x).detach() or of (x - x.detach()) + q; None if it is neither."""
+        if any(x is signal and sign == 1 for x, sign in self._offsets.get(other, [])):
+            return signal
+        return self._zeros.get(signal) if self._is_constant(other) else None
+
+    def _signal_minus(self, first: Tensor, other: Tensor) -> Tensor | None:
+        """X of x - (x - q).detach() or of (q + x) - x.detach(); None if it is neither."""
+        if any(x is first and sign == -1 for x, sign in self._offsets.get(other, [])):
+            return first
+        copied = self._copies.get(other)
+        is_summand = any(x is copied for x in self._sums.get(first, []))
+        return copied if is_summand else None
 
 
 def cuts_off(operation: Operation) -> bool:
-    """Whether a call of this operation may cut something off, or begin to: q - x."""
+    """Whether a call of this operation may cut something off, or begin to: q - x, q + x."""
     name = plain_name(operation)
     leaves = getattr(operation, "__name__", "") in LEAVING_TORCH
-    return leaves or name in DETACHING or name in COPYING or name == "sub"
+    return leaves or name in DETACHING or name in COPYING or name in ("add", "sub")
 
 
 def straight_through(signal: Tensor, value: Tensor) -> Tensor:

@@ -226,6 +226,11 @@ ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "x - (x - q).detach()": lambda x, q: x - (x - q).detach(),
     "q.detach() - x.detach() + x": lambda x, q: q.detach() - x.detach() + x,
     "x + (q - x).data": lambda x, q: x + (q - x).data,
+    "q.detach() + x - x.detach()": lambda x, q: q.detach() + x - x.detach(),
+    "x + q.detach() - x.detach()": lambda x, q: x + q.detach() - x.detach(),
+    "x - x.detach() + q.detach()": lambda x, q: x - x.detach() + q.detach(),
+    "q.detach() + (x - x.detach())": lambda x, q: q.detach() + (x - x.detach()),
+    "constant + x - x.detach()": lambda x, q: torch.ones_like(q) + x - x.detach(),
 }
 
 
@@ -241,6 +246,41 @@ def test_straight_through_estimators_are_recognised(name: str, estimator: str) -
         warnings.simplefilter("error")
         found = heatmaps.get(name)(Two(rounded), x, target)
     assert bool((found != 0).any())
+
+
+@pytest.mark.parametrize(
+    "combined",
+    [
+        lambda q, x: q + x - x.detach(),  # q has a gradient of its own
+        lambda q, x: x - x.detach() + q,
+        lambda q, x: q.detach() + x - q.detach(),
+        lambda q, x: q.detach() + 2 * x - x.detach(),
+        lambda q, x: (x - x) + q.detach(),
+        lambda q, x: q.detach() + (x - q.detach()) + x,
+        lambda q, x: torch.sub(q.detach() + x, x.detach(), alpha=2),
+    ],
+)
+def test_sums_that_only_look_like_estimators_keep_their_gradient(
+    combined: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    x, target = images(), torch.tensor([0, 1, 2])
+    network = Two(lambda net, x: combined(net.first(x), net.second(x)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = heatmaps.get("gradient_x_input")(network, x, target)
+    x.requires_grad_()
+    network(x).gather(1, target[:, None]).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(found, (x.grad * x).detach().sum(dim=1))
+
+
+def test_what_was_cut_off_before_an_estimator_is_told() -> None:
+    def network(net: Two, x: Tensor) -> Tensor:
+        hidden = net.second(x) + 4 * net.first(x).detach()
+        return hidden + (hidden.round() - hidden).detach()
+
+    with pytest.warns(UserWarning, match="cuts values off by .detach"):
+        heatmaps.get("gradient_x_input")(Two(network), images(), torch.tensor([0, 1, 2]))
 
 
 def test_a_straight_through_estimator_conserves_relevance() -> None:
