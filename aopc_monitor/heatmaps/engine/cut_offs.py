@@ -74,7 +74,8 @@ class CutOffs:
         causes = self.causes_of(arguments) if len(self._causes) and _uses_values(call) else None
         result = call.operation(*call.args, **call.kwargs)
         if call.name in ("add", "sub") and call.kwargs.get("alpha", 1) == 1:
-            (self._note_sum if call.name == "add" else self._note_difference)(call, result)
+            with torch._C.DisableTorchFunction():  # attributes are torch calls as well
+                (self._note_sum if call.name == "add" else self._note_difference)(call, result)
         self._mark(call.args[:1] if call.name == "setitem" else result, causes)
         return result
 
