@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory, proceed
-from aopc_monitor.network.further_inputs import Inputs, called, selected
+from aopc_monitor.network.further_inputs import Inputs, accepted, called, selected
 from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs, part_of
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.network.token_marks import answer_to_tokens, are_tokens, outputs_of_tokens
@@ -188,7 +188,7 @@ def asked_for(
         inputs: what its forward takes after the images, one row for each image.
         before_each: called before each forward; what raises here to stop has to raise again.
     """
-    reading = Reading(output_fn)
+    reading, inputs = Reading(output_fn), accepted(inputs, network)
     plain = network
     if output_fn is not None or inputs or are_tokens(images):
         plain = AskedNetwork(network, reading, inputs)
@@ -215,7 +215,7 @@ def traits_of_asked(
     before_each: Callable[[], None] = proceed,
 ) -> Traits:
     """The traits of a network that is read and given inputs so; see `asked_for`."""
-    plain = AskedNetwork(network, Reading(output_fn), inputs)
+    plain = AskedNetwork(network, Reading(output_fn), accepted(inputs, network))
 
     def answer(few: Tensor, rows: Tensor) -> Any:
         before_each()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeAlias
@@ -28,10 +29,43 @@ def called(call: Callable[..., Any], first: Tensor, inputs: Inputs) -> Any:
     """
     if not isinstance(inputs, Mapping):
         return call(first, *inputs)
-    if any(entry is Place.FIRST for entry in inputs.values()):
+    if _has_place(inputs):
         named = {name: first if entry is Place.FIRST else entry for name, entry in inputs.items()}
         return call(**named)
     return call(first, **inputs)
+
+
+def accepted(inputs: Inputs, network: Any) -> Inputs:
+    """Further inputs that came with token ids, without those that a forward does not take.
+
+    Tokenizers give more than many networks take. A forward that takes no argument of the name of
+    the ids is given them by position.
+
+    Args:
+        inputs: what came in; returned as it is if the ids have no name.
+        network: the network, or what is called in its place.
+
+    Example:
+        >>> class Network(torch.nn.Module):
+        ...     def forward(self, ids, attention_mask): ...
+        >>> came_in = {"input_ids": Place.FIRST, "attention_mask": 1, "token_type_ids": 0}
+        >>> accepted(came_in, Network())
+        {'attention_mask': 1}
+    """
+    if not isinstance(inputs, Mapping) or not _has_place(inputs):
+        return inputs
+    try:
+        parameters = inspect.signature(getattr(network, "forward", network)).parameters.values()
+    except (TypeError, ValueError):  # of something that is not written in Python
+        return inputs
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return inputs
+    names = {parameter.name for parameter in parameters}
+    return {name: entry for name, entry in inputs.items() if name in names}
+
+
+def _has_place(inputs: Mapping[str, Any]) -> bool:
+    return any(entry is Place.FIRST for entry in inputs.values())
 
 
 def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:
