@@ -98,7 +98,7 @@ def protocol_of(options: argparse.Namespace) -> PerturbationProtocol:
     """
     side = options.image_size
     region_size = options.region_size or suggested_region_size(side, side)
-    steps = min(options.steps, Grid(side, side, region_size).num_regions)
+    steps = min(options.steps, Grid((side, side), region_size).num_regions)
     return PerturbationProtocol(
         region_size,
         steps,

@@ -13,7 +13,7 @@ from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.scores import Score, check_score, checked_scores, score_function
 from aopc_monitor.perturbation.curve import Block, Perturber, perturbed_scores
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
-from aopc_monitor.perturbation.regions import Grid, rank_map, suggested_region_size
+from aopc_monitor.perturbation.regions import Grid, suggested_region_size
 from aopc_monitor.perturbation.replacements import (
     Blur,
     Constant,
@@ -91,7 +91,7 @@ class Occlusion(NetworkHeatmap):
     def _differences(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         grid = self._grid(images)
         # Regions come in reading order, and each is one step.
-        regions = rank_map(_counted(len(images), grid.num_regions, images.device), grid)
+        regions = grid.rank_map(_counted(len(images), grid.num_regions, images.device))[:, None]
         outputs = network.outputs(images.clone())
         target = target.to(outputs.device)
         check_target(target, *outputs.shape)
@@ -114,8 +114,8 @@ class Occlusion(NetworkHeatmap):
         return padded.gather(1, regions.long().flatten(1)).view_as(images[:, 0])
 
     def _grid(self, images: Tensor) -> Grid:
-        height, width = images.shape[2:]
-        return Grid(height, width, self.region_size or suggested_region_size(height, width))
+        extent = images.shape[2:]
+        return Grid(extent, self.region_size or suggested_region_size(*extent))
 
     def _perturber(self, images: Tensor, grid: Grid) -> Perturber:
         replacement = get_replacement(self.replacement)

@@ -18,7 +18,8 @@ from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
+from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order, check_order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.statistics import standard_error
@@ -36,17 +37,28 @@ class AOPC(MeanOverImages):
 
     Args:
         heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
-        region_size: side of the square regions in pixels.
-        steps: L, how many regions are perturbed.
+        region_size: side m of the regions, a number or one per dimension: pixels of an image, time
+            steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
+            each feature is a region.
+        steps: L, how many regions are perturbed; see `step_is`.
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
-            channel; for normalised images see `normalized_data_range`.
+            channel (of a table per feature); for normalised images see `normalized_data_range`.
+            Not needed by "blur", "mean", "linear" and a constant of your own.
         order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
         relative: divide each image's area by f(x^(0)), so that networks of different confidence
             compare; only for positive scores.
-        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
+            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
+            `Replacement`.
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
+        regions: regions of your own in the place of a grid: whole numbers from 0 on, one per
+            location, for all inputs, -1 where nothing is perturbed; or a function from inputs to
+            these, for each. Also of a batch, in `update`.
+        region_relevance: of a region of your own, the "mean" or the "sum" of the heatmap over it.
+        step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
+            input's regions; if not given, "share" where each input has regions of its own.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or (outputs, target) -> (N,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
@@ -78,14 +90,17 @@ class AOPC(MeanOverImages):
         self,
         heatmap: str | Heatmap = "lrp",
         *,
-        region_size: int,
+        region_size: int | Sequence[int] | None = None,
         steps: int,
-        data_range: DataRange,
+        data_range: DataRange | None = None,
         order: Order = "morf",
         relative: bool = False,
-        replacement: str | Replacement = "uniform",
+        replacement: str | Replacement | None = None,
         repeats: int = 1,
         sampled_steps: int | None = None,
+        regions: Any = None,
+        region_relevance: RegionRelevance = "mean",
+        step_is: StepIs | None = None,
         score: Score = "probability",
         output_fn: OutputFunction | None = None,
         execution: Execution | None = None,
@@ -104,6 +119,9 @@ class AOPC(MeanOverImages):
             score,
             execution,
             output_fn,
+            regions=regions,
+            region_relevance=region_relevance,
+            step_is=step_is,
         )
         check_order(order)
         made = with_data_range(get_seeded(heatmap, seed), data_range)
@@ -117,19 +135,27 @@ class AOPC(MeanOverImages):
         self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("count_curve", zeros.long(), dist_reduce_fx="sum")
 
-    def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
+    def update(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        heatmaps: Tensor | None = None,
+        regions: Any = None,
+    ) -> None:
         """Perturb a batch and add it to the average; the model is left as it was.
 
         Args:
             model: network that returns (N, classes), or an object with that as `.logits`.
             images: (N, C, H, W) floating point, as the network sees them.
             heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
+            regions: a map of regions of this batch, `(N, *space)` whole numbers, in the place of
+                those that the metric was made with.
 
         Raises:
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
-        results = self._evaluate(model, images, heatmaps)
+        results = self._evaluate(model, images, heatmaps, regions)
         self._add(self._areas(results))
         curves = self._curves(results)
         # Out of place: states that were made in inference mode refuse to be written into.
@@ -177,15 +203,16 @@ class AOPC(MeanOverImages):
         return scores
 
     def _evaluate(
-        self, model: nn.Module, images: Tensor, heatmaps: Tensor | None
+        self, model: nn.Module, images: Tensor, heatmaps: Tensor | None, regions: Any
     ) -> list[AOPCResult]:
         images = checked_inputs(images)
+        protocol = self.protocol.for_inputs(images, regions)
         if not self._is_warned:  # at the first batch, and not at each
-            self.protocol.warn_outside(images)
+            protocol.warn_outside(images)
             self._is_warned = True
         orders = self._orders(self.order)
         made = self.heatmap if heatmaps is None else heatmaps
-        return batch_results(model, images, made, orders, self.protocol, self.seed, self._chunks)
+        return batch_results(model, images, made, orders, protocol, self.seed, self._chunks)
 
 
 class SymmetricRelevanceGain(AOPC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NoReturn
@@ -26,11 +26,9 @@ from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
-from aopc_monitor.perturbation.protocol import (
-    SUGGESTED_SAMPLED_STEPS,
-    PerturbationProtocol,
-    at_most,
-)
+from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
+from aopc_monitor.perturbation.protocol_choices import SUGGESTED_SAMPLED_STEPS, at_most
+from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.batches import images_of
@@ -150,16 +148,19 @@ def estimate_aopc(
     batches: Iterable[Any],
     heatmap: str | Heatmap = "lrp",
     *,
-    region_size: int,
+    region_size: int | Sequence[int] | None = None,
     steps: int,
-    data_range: DataRange,
+    data_range: DataRange | None = None,
     sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS,
     target_sem: float | None = None,
     sem_of: Quantity = "aopc",
     control: bool = True,
     seed: int = 0,
-    replacement: str | Replacement = "uniform",
+    replacement: str | Replacement | None = None,
     repeats: int = 1,
+    regions: Any = None,
+    region_relevance: RegionRelevance = "mean",
+    step_is: StepIs | None = None,
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
     execution: Execution | None = None,
@@ -179,10 +180,13 @@ def estimate_aopc(
         batches: batches of images (N, C, H, W), alone or with labels, which are not used: a loader
             that does not shuffle. Batches go to the device of the model.
         heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
-        region_size: side of the square regions in pixels.
-        steps: L, how many regions are perturbed.
+        region_size: side m of the regions, a number or one per dimension: pixels of an image, time
+            steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
+            each feature is a region.
+        steps: L, how many regions are perturbed; see `step_is`.
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
-            channel; for normalised images see `normalized_data_range`.
+            channel (of a table per feature); for normalised images see `normalized_data_range`.
+            Not needed by "blur", "mean", "linear" and a constant of your own.
         sampled_steps: J, how many of the steps are evaluated for each image, drawn so that the AOPC
             is unbiased; None for all. The usual 4 are lowered where there are fewer steps. Few
             steps of many images are more precise than many steps of few.
@@ -191,8 +195,16 @@ def estimate_aopc(
         sem_of: whose error that is: "aopc", or "gain" for that over the random order.
         control: whether the random order is evaluated too, at as many forwards again.
         seed: seed of ties, sampled steps and noise.
-        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
+            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
+            `Replacement`.
         repeats: independent draws of a random replacement.
+        regions: regions of your own in the place of a grid: whole numbers from 0 on, one per
+            location, for all inputs, -1 where nothing is perturbed; or a function from inputs to
+            these, for each.
+        region_relevance: of a region of your own, the "mean" or the "sum" of the heatmap over it.
+        step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
+            input's regions; if not given, "share" where each input has regions of its own.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or (outputs, target) -> (N,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
@@ -219,6 +231,7 @@ def estimate_aopc(
     """
     refuse_unknown("estimate_aopc", unknown)
     _check_target(target_sem, sem_of, control)
+    made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size,
@@ -230,8 +243,10 @@ def estimate_aopc(
         score,
         execution,
         output_fn,
+        regions=regions,
+        region_relevance=region_relevance,
+        step_is=step_is,
     )
-    made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     sizes = ChunkSizesByNetwork(execution.chunk_size)
     orders: tuple[Order, ...] = ("morf", "random") if control else ("morf",)
 

@@ -167,7 +167,7 @@ def evaluate(
             name: clean.heatmaps(with_data_range(make, protocol.data_range), chunks, before_each)
             for name, make in heatmaps.items()
         }
-        nothing = torch.zeros_like(clean.images[:, 0])
+        nothing = clean.images.new_zeros(kind_of(images).locations(images))
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         orders.append((nothing, "random"))
         if lerf:
@@ -219,15 +219,14 @@ def plan(
         8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
     """
     kind = kind_of(images)
-    of_region, of_input = kind.sizes_text(protocol.grid(images))
+    regions, of_input = protocol.regions_of(images), kind.extent_text(images)
     forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
     sampled = protocol.strata.count
     steps = f"{protocol.steps} steps"
     if sampled < protocol.steps:
         steps = f"{sampled} sampled of {steps}"
     line = (
-        f"{len(images)} {kind.name} of {of_input}, regions of "
-        f"{of_region}, {steps}, "
+        f"{len(images)} {kind.name} of {of_input}, {regions.text()}, {steps}, "
         f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
         f"{forwards:,} forwards an evaluation"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,10 +34,11 @@ class SensitivityN(MeanOverImages):
         heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
         n: number of features in a subset, or several; `compute` is then their mean.
         subsets: random subsets per image and n.
-        region_size: side of a feature in pixels.
+        region_size: side of a feature in pixels, a number or one per dimension; 1 if not given.
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", "sigmoid", or (outputs, target) -> (N,).
+        regions: features of your own in the place of a grid, as in `AOPC`.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         seed: seed of the subsets.
@@ -64,16 +66,17 @@ class SensitivityN(MeanOverImages):
         *,
         n: Sizes,
         subsets: int = 100,
-        region_size: int = 1,
+        region_size: int | Sequence[int] | None = None,
         baseline: Removal = 0.0,
         score: Score = "logit",
+        regions: Any = None,
         execution: Execution | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         refuse_moved(type(self).__name__, kwargs)
         execution = checked_execution(execution)
-        choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
+        choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
         found = get_seeded(heatmap, seed)
         super().__init__(("sensitivity-n", found, seed, choices.key), **kwargs)
         self.heatmap = found

@@ -18,8 +18,9 @@ from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
-from aopc_monitor.utilities.checks import checked_images, checked_seed
+from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.protocol_choices import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
+from aopc_monitor.utilities.checks import checked_seed
 
 
 class AOPCMonitor(Hooks):
@@ -83,14 +84,17 @@ class AOPCMonitor(Hooks):
         at_validation: evaluate whenever the trainer validates or tests.
         max_overhead: leave out evaluations and figures that would make all of them take more than
             this share of the wall time, such as 0.05; the first and the last are always made.
-        region_size: side of the square regions in pixels; one that fits the images if not given.
+        region_size: side of the regions, a number or one per dimension (of a volume); one that
+            fits the images if not given.
         steps: how many regions are perturbed; half of them, at most 50, if not given.
         sampled_steps: how many of the steps are evaluated for each image, drawn so that the AOPC is
             unbiased; None for all, with a smaller error at more forwards.
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
             channel; if not given, the smallest and largest value of the probe. What was chosen is
             printed once and kept in the checkpoint.
-        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+        replacement: "uniform", the usual one, "blur", "mean", "constant", "noisy_linear", "linear",
+            or a `Replacement`; see `area_over_perturbation_curve`, also for the regions.
+        regions: regions of your own: a map for all images, or a function from images to theirs.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or (outputs, target) -> (N,).
@@ -144,11 +148,12 @@ class AOPCMonitor(Hooks):
         at_validation: bool = True,
         max_overhead: float | None = None,
         # How images are perturbed.
-        region_size: int | None = None,
+        region_size: int | Sequence[int] | None = None,
         steps: int | None = None,
         sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS,
         data_range: Sequence[Any] | None = None,
-        replacement: str | Any = "uniform",
+        replacement: str | Any | None = None,
+        regions: Any = None,
         repeats: int = 1,
         score: str | Callable[..., Any] = "probability",
         lerf: bool = False,
@@ -177,6 +182,7 @@ class AOPCMonitor(Hooks):
                 score=cast("Score", score),
                 execution=Execution(chunk_size),
                 output_fn=output_fn,
+                regions=regions,
             ),
             seed=checked_seed(seed),
             reading=BatchReading(images_fn, labels_fn, inputs_fn, score == "sigmoid"),
@@ -251,7 +257,7 @@ class AOPCMonitor(Hooks):
         """
         settings = self.settings
         images = settings.reading.images(batch)
-        images = checked_images(images)
+        images = checked_inputs(images)
         network = settings.network(model)
         inputs = settings.reading.inputs(batch, len(images))
         whole = Probe(images, None, inputs=inputs)

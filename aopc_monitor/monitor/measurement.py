@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
@@ -71,17 +71,24 @@ class Measurement:
     def settings(self) -> dict[str, Any]:
         """What two measurements must share to compare, as texts and numbers."""
         protocol = self.protocol
+        size, regions, relevance = (
+            protocol.region_size, protocol.regions, protocol.region_relevance
+        )  # fmt: skip
         return {
             "probe": self.probe.fingerprint,
             "heatmaps": [setting_text(heatmap) for heatmap in self.heatmaps.values()],
             "seed": self.seed,
-            "region_size": protocol.region_size,
+            "region_size": list(size) if isinstance(size, Sequence) else size,
             "steps": protocol.steps,
             "sampled_steps": protocol.sampled_steps,
             "repeats": protocol.repeats,
             "replacement": setting_text(protocol.replacement),
             "score": setting_text(protocol.score),
             "data_range": setting_text(protocol.data_range),
+            # None where checkpoints of earlier versions, too, have nothing.
+            "regions": None if regions is None else setting_text(regions),
+            "region_relevance": None if relevance == "mean" else relevance,
+            "step_is": protocol.step_is,
         }
 
 

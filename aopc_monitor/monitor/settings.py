@@ -23,7 +23,7 @@ from aopc_monitor.monitor.trainers import (
 )
 from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
-from aopc_monitor.perturbation.protocol import ProtocolChoices
+from aopc_monitor.perturbation.protocol_choices import ProtocolChoices
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.configured import imported, is_path
 

@@ -130,6 +130,11 @@ class Forward:
         if wanted is None:
             is_half = execution.autocast is not None or images.dtype in AUTOCAST_DTYPES
             wanted = suits_channels_last(model, images, is_half)
+        if wanted and images.ndim != 4:
+            raise ValueError(
+                f"channels_last=True is for images (N, C, H, W), and these inputs have shape "
+                f"{tuple(images.shape)}: leave it out"
+            )
         layout = torch.channels_last if wanted else torch.contiguous_format
         return cls(model, execution, layout)
 

@@ -18,14 +18,17 @@ from aopc_monitor.perturbation.input_kinds import InputKind as InputKind
 from aopc_monitor.perturbation.input_kinds import kind_of as kind_of
 from aopc_monitor.perturbation.noisy_linear import Imputation as Imputation
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear as NoisyLinear
-from aopc_monitor.perturbation.protocol import SUGGESTED_SAMPLED_STEPS as SUGGESTED_SAMPLED_STEPS
 from aopc_monitor.perturbation.protocol import PerturbationProtocol as PerturbationProtocol
-from aopc_monitor.perturbation.protocol import ProtocolChoices as ProtocolChoices
+from aopc_monitor.perturbation.protocol_choices import (
+    SUGGESTED_SAMPLED_STEPS as SUGGESTED_SAMPLED_STEPS,
+)
+from aopc_monitor.perturbation.protocol_choices import ProtocolChoices as ProtocolChoices
+from aopc_monitor.perturbation.region_map import GivenRegions as GivenRegions
+from aopc_monitor.perturbation.region_map import RegionMap as RegionMap
 from aopc_monitor.perturbation.regions import Grid as Grid
 from aopc_monitor.perturbation.regions import Order as Order
+from aopc_monitor.perturbation.regions import Regions as Regions
 from aopc_monitor.perturbation.regions import perturbation_order as perturbation_order
-from aopc_monitor.perturbation.regions import rank_map as rank_map
-from aopc_monitor.perturbation.regions import region_relevance as region_relevance
 from aopc_monitor.perturbation.regions import suggested_region_size as suggested_region_size
 from aopc_monitor.perturbation.replacements import *  # noqa: F403  (the rows of its table)
 from aopc_monitor.perturbation.replacements import REPLACEMENTS as REPLACEMENTS
@@ -40,8 +43,8 @@ if not TYPE_CHECKING:
     __all__ = sorted({
         *("DataRange", "normalized_data_range", "observed_data_range"),
         *("INPUT_KINDS", "InputKind", "kind_of"),
-        *("Grid", "Order", "suggested_region_size", "Strata"),
-        *("perturbation_order", "rank_map", "region_relevance", "get_replacement"),
+        *("GivenRegions", "Grid", "Order", "RegionMap", "Regions", "Strata"),
+        *("perturbation_order", "suggested_region_size", "get_replacement"),
         *("Imputation", "REPLACEMENTS", "Replacement", "content_of", "generator_for"),
         *("PerturbationProtocol", "ProtocolChoices", "SUGGESTED_SAMPLED_STEPS"),
         *(replacement.__name__ for replacement in REPLACEMENTS.values()),

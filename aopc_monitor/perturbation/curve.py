@@ -19,7 +19,7 @@ from aopc_monitor.perturbation.input_kinds import rank_maps_of
 from aopc_monitor.perturbation.noisy_linear import Imputation
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
-from aopc_monitor.perturbation.replacements import Replacement, get_replacement
+from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.randomness import seed_from
 from aopc_monitor.utilities.statistics import accumulator_dtype
@@ -42,7 +42,8 @@ class Perturber:
         replacement: what regions become.
         low: (C, 1, 1) lower end of the data range.
         high: (C, 1, 1) upper end.
-        steps: (N * repeats, J) which steps k of each image and repeat are evaluated.
+        steps: (N * repeats, J) how many regions are perturbed at each step k of each image and
+            repeat that is evaluated: k itself, or a share of the image's regions.
         repeats: independent draws per image and step.
         generator: source of the draws.
     """
@@ -143,7 +144,7 @@ class Block:
     Attributes:
         perturber: the batch and how to perturb it.
         image: (M,) which image each triple is of.
-        step: (M,) k of each triple, from 1 to L.
+        step: (M,) how many regions are perturbed in each triple.
         replaced: (M, C, H, W) what the replacement returned, which knows no order.
     """
 
@@ -216,11 +217,12 @@ def curves_of_orders(
         ValueError: for heatmaps that do not fit the images.
         NotFiniteError: for scores that are not finite.
     """
-    rank_maps = rank_maps_of(images, orders, protocol.grid(images), generator)
+    regions = protocol.regions_of(images)
+    rank_maps = rank_maps_of(images, orders, regions, generator)
     low, high = protocol.range_on(images)
     steps = protocol.strata.draw(len(images) * protocol.draws, generator, images.device)
-    replacement, repeats = get_replacement(protocol.replacement), protocol.draws
-    perturber = Perturber(images, replacement, low, high, steps, repeats, generator)
+    counts = protocol.perturbed_regions(steps, regions)
+    perturber = Perturber(images, protocol.replacer, low, high, counts, protocol.draws, generator)
     with torch.no_grad():
         scores = (scores_of or perturbed_scores)(
             score, perturber, rank_maps, chunk_size, before_each, new_images=new_images

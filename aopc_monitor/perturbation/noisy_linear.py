@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aopc_monitor.perturbation.input_kinds import InputKind
+
 # Largest error of a pixel that is aimed at, in units of the data range: a thousandth of the noise.
 TOLERANCE = 1e-5
 # About ten are needed; the bound is for numbers that no tolerance can be reached with.
@@ -87,6 +89,11 @@ class NoisyLinear:
                 f"noise={self.noise} must be 0 or a positive number: the standard deviation in "
                 "units of the data range"
             )
+
+    @staticmethod
+    def suits(kind: InputKind) -> bool:
+        """Images: the weights are those of eight neighbours."""
+        return kind.name == "images"
 
     @property
     def is_random(self) -> bool:

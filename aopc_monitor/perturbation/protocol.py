@@ -1,20 +1,35 @@
-"""How images are perturbed: the choices that an AOPC is measured under, checked in one place."""
+"""How inputs are perturbed: the choices that an AOPC is measured under, checked in one place."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import Tensor
 
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score, check_score
-from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors, observed_data_range
-from aopc_monitor.perturbation.input_kinds import kind_of
-from aopc_monitor.perturbation.regions import Grid
-from aopc_monitor.perturbation.replacements import Replacement, get_replacement
+from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
+from aopc_monitor.perturbation.input_kinds import kind_of, regions_of
+from aopc_monitor.perturbation.region_map import (
+    GivenRegions,
+    RegionFunction,
+    RegionRelevance,
+    check_relevance_is,
+    checked_region_size,
+    given_regions,
+)
+from aopc_monitor.perturbation.regions import Regions
+from aopc_monitor.perturbation.replacements import (
+    Replacement,
+    check_suits,
+    get_replacement,
+    needs_data_range,
+)
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.configured import (
@@ -27,6 +42,9 @@ from aopc_monitor.utilities.configured import (
 
 # Resizing and colour jitter overshoot a little.
 RANGE_SLACK = 0.1
+# What inputs of floating-point numbers are replaced by.
+USUAL = "uniform"
+StepIs = Literal["region", "share"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +52,15 @@ class PerturbationProtocol:
     """The choices that an AOPC is measured under; two compare only if `comparable` is equal.
 
     Attributes:
-        region_size: side m of the square regions in pixels.
-        steps: L, how many regions are perturbed.
+        region_size: side m of the regions, a number or one per dimension: pixels of an image, time
+            steps of a series. None for regions of your own, and for tables.
+        steps: L, how many regions are perturbed; the number of shares if a step is one.
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
-            channel; see `normalized_data_range`.
-        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", or a `Replacement`.
+            channel (of a table per feature); see `normalized_data_range`. None where the
+            replacement needs none.
+        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", "linear", or a
+            `Replacement`; what the kind of input usually has if not given, uniform for all that
+            hold floating-point numbers.
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
@@ -46,31 +68,41 @@ class PerturbationProtocol:
             number per image), or (outputs, target) -> (N,).
         execution: how forwards are carried out.
         output_fn: from what the network returns to (N, classes), where it is something else.
+        regions: regions of your own: whole numbers `(*space)` for all inputs or `(N, *space)`, -1
+            where nothing is perturbed, or a function from inputs to these.
+        region_relevance: of a region of your own, the "mean" or the "sum" of the heatmap over it.
+        step_is: "region": step k perturbs k regions; "share": step k of L perturbs
+            round(k / L * R_i) of the R_i regions of an input. If not given, "share" where each
+            input has regions of its own, else "region".
 
     Raises:
-        ValueError: for a value that no images could fit.
+        ValueError: for a value that no inputs could fit.
     """
 
-    region_size: int
+    region_size: int | Sequence[int] | None
     steps: int
     data_range: DataRange | None
-    replacement: str | Replacement = "uniform"
+    replacement: str | Replacement | None = None
     repeats: int = 1
     sampled_steps: int | None = None
     score: Score = "probability"
     execution: Execution = field(default_factory=Execution)
     output_fn: OutputFunction | None = None
+    regions: RegionFunction | GivenRegions | None = field(default=None, repr=False)
+    region_relevance: RegionRelevance = field(default="mean", repr=False)
+    step_is: StepIs | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("region_size", "steps", "repeats", "sampled_steps", "data_range"):
             # Numbers of numpy and lists of configuration systems fit in no checkpoint.
             object.__setattr__(self, name, plain_value(getattr(self, name)))
+        object.__setattr__(self, "regions", given_regions(self.regions))
         if is_class_path(self.replacement):
             made = made_from_path(cast("Any", self.replacement), "replacement")
             object.__setattr__(self, "replacement", made)
         if is_path(self.score):
             object.__setattr__(self, "score", imported(str(self.score), "score"))
-        check_positive("region_size", self.region_size)
+        self._check_regions()
         check_positive("steps", self.steps)
         check_positive("repeats", self.repeats)
         if self.sampled_steps is not None:
@@ -81,34 +113,113 @@ class PerturbationProtocol:
                     "most as many, or None for all of them"
                 )
         check_score(self.score)
-        get_replacement(self.replacement)
-        data_range_tensors(self.data_range)
+        # What the kind of input usually has is known with the inputs.
+        if self.data_range is not None or self.replacement is not None:
+            self._check_range()
 
-    def grid(self, images: Tensor) -> Grid:
-        """The regions of these images.
+    def _check_regions(self) -> None:
+        size = checked_region_size(self.region_size, self.regions)
+        object.__setattr__(self, "region_size", size)
+        check_relevance_is(self.region_relevance)
+        if self.step_is not in (None, *get_args(StepIs)):
+            raise ValueError(
+                f"step_is={self.step_is!r} is unknown: choose one of {', '.join(get_args(StepIs))}"
+            )
+
+    def _check_range(self) -> None:
+        if needs_data_range(self.replacer) or self.data_range is not None:
+            data_range_tensors(self.data_range)
+
+    def __repr__(self) -> str:
+        # What an earlier version did not have is told where it is used alone: the text tells
+        # whether two measurements compare, those of that version as well.
+        told = [one for one in fields(self) if one.repr or getattr(self, one.name) != one.default]
+        values = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in told)
+        return f"{type(self).__qualname__}({values})"
+
+    def for_inputs(self, inputs: Tensor, regions: Any = None) -> PerturbationProtocol:
+        """The protocol with what the kind of these inputs usually has, checked against it.
+
+        Args:
+            inputs: what will be perturbed.
+            regions: a map of regions of these inputs, in the place of those of the protocol.
 
         Raises:
-            ValueError: if a region is larger than the image, or the steps are more than regions.
+            ValueError: if the replacement is for another kind, or needs a data range that is
+                missing.
         """
-        kind = kind_of(images)
-        grid = kind.regions(images, self.region_size)
-        if self.steps > grid.num_regions:
-            of_region, of_input = kind.sizes_text(grid)
+        kind, changes = kind_of(inputs), dict[str, Any]()
+        if self.replacement is None:
+            changes["replacement"] = kind.default_replacement
+        if regions is not None:
+            changes |= {"regions": regions, "region_size": None}
+        protocol = replace(self, **changes) if changes else self
+        check_suits(protocol.replacer, kind)
+        protocol._check_range()
+        return protocol
+
+    def regions_of(self, inputs: Tensor) -> Regions:
+        """The regions of these inputs.
+
+        Raises:
+            ValueError: if regions do not fit the inputs, or the steps are more than regions.
+        """
+        kind = kind_of(inputs)
+        regions = regions_of(inputs, self.region_size, self.regions, self.region_relevance)
+        numbers = regions.numbers
+        fewest = regions.num_regions if numbers is None else int(numbers.min())
+        if self.steps <= fewest or self.counts_shares(regions):
+            return regions
+        if numbers is None:
             raise ValueError(
-                f"steps={self.steps} is more than the {grid.num_regions} regions of {of_region} "
-                f"{kind.unit} that {kind.name} of {of_input} have: use at most that many steps, or "
+                f"steps={self.steps} is more than the {fewest} {regions.text(unit=kind.unit)} that "
+                f"{kind.name} of {kind.extent_text(inputs)} have: use at most that many steps, or "
                 "smaller regions"
             )
-        return grid
+        raise ValueError(
+            f"steps={self.steps} is more than the {fewest} regions of the shortest of these "
+            f'{kind.name}: use at most that many, or step_is="share", under which the last step '
+            "perturbs all regions of each"
+        )
+
+    def counts_shares(self, regions: Regions) -> bool:
+        """Whether a step is a share of an input's regions, and not one region more."""
+        if self.step_is is None:
+            return regions.numbers is not None
+        return self.step_is == "share"
+
+    def perturbed_regions(self, steps: Tensor, regions: Regions) -> Tensor:
+        """How many regions are perturbed at steps (N * draws, J) of the images and their draws.
+
+        Example:
+            >>> protocol = PerturbationProtocol(None, 4, (0.0, 1.0), step_is="share")
+            >>> steps = torch.tensor([[1, 2, 3, 4]])
+            >>> protocol.perturbed_regions(steps, protocol.regions_of(torch.rand(1, 10)))
+            tensor([[ 3,  5,  8, 10]])
+        """
+        if not self.counts_shares(regions):
+            return steps
+        numbers = regions.numbers
+        if numbers is None:
+            numbers = torch.full((len(steps) // self.draws,), regions.num_regions)
+        of_rows = numbers.to(steps.device).repeat_interleave(self.draws)[:, None]
+        # Rounded as whole numbers, a half upwards: no rounding error moves a step.
+        return (2 * steps * of_rows + self.steps) // (2 * self.steps)
 
     def comparable(self) -> PerturbationProtocol:
         """The choices that values depend on, without those that only change the cost."""
-        return replace(self, execution=Execution(autocast=self.execution.autocast))
+        execution = Execution(autocast=self.execution.autocast)
+        return replace(self, execution=execution, replacement=self.replacement or USUAL)
+
+    @property
+    def replacer(self) -> Replacement:
+        """What makes replacements; the usual one of dense inputs where none was chosen yet."""
+        return get_replacement(self.replacement or USUAL)
 
     @property
     def draws(self) -> int:
         """Evaluations per image and step: a replacement that is not random needs only one."""
-        return self.repeats if get_replacement(self.replacement).is_random else 1
+        return self.repeats if self.replacer.is_random else 1
 
     @property
     def strata(self) -> Strata:
@@ -120,13 +231,21 @@ class PerturbationProtocol:
         return num_images * (1 + num_orders * self.strata.count * self.draws)
 
     def range_on(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The data range as two (C, 1, ...) tensors beside `(N, C, *space)`, on the same device."""
+        """The data range as two (C, 1, ...) tensors beside `(N, C, *space)`, on the same device.
+
+        NaN where there is none, since the replacement needs none.
+        """
+        if self.data_range is None and not needs_data_range(self.replacer):
+            nothing = images.new_full((), torch.nan, dtype=torch.float32)
+            return nothing, nothing
         low, high = data_range_tensors(self.data_range, images.shape[1])
         shape = (-1, *[1] * (images.ndim - 2))
         return low.view(shape).to(images.device), high.view(shape).to(images.device)
 
     def warn_outside(self, images: Tensor) -> None:
         """Warn where the images themselves are not in the data range."""
+        if self.data_range is None:
+            return
         low, high = self.range_on(images)
         slack = RANGE_SLACK * (high - low)
         if ((images < low - slack) | (images > high + slack)).any():
@@ -136,86 +255,3 @@ class PerturbationProtocol:
                 "valid input. Give the range after normalisation, see normalized_data_range",
                 stacklevel=2,
             )
-
-
-MOST_SUGGESTED_STEPS = 50
-SUGGESTED_SAMPLED_STEPS = 4
-
-
-@dataclass(frozen=True)
-class ProtocolChoices:
-    """What was chosen of a protocol before there are images; the rest is chosen to fit them.
-
-    Attributes:
-        region_size: side of the regions; grows with the square root of the image if not given.
-        steps: half of the regions, at most 50, if not given.
-        sampled_steps: how many of them are evaluated for each image, None for all; the usual number
-            is lowered where there are fewer steps.
-        data_range: the images' own smallest and largest value of each channel if not given.
-        replacement: as in `PerturbationProtocol`, and so are the others.
-
-    Raises:
-        ValueError: for a value that no images could fit.
-
-    Example:
-        >>> import torch
-        >>> protocol = ProtocolChoices(steps=8).for_images(torch.rand(8, 3, 32, 32))
-        >>> protocol.region_size, protocol.steps, protocol.sampled_steps
-        (4, 8, 4)
-    """
-
-    region_size: int | None = None
-    steps: int | None = None
-    sampled_steps: int | None = SUGGESTED_SAMPLED_STEPS
-    data_range: DataRange | None = None
-    replacement: str | Replacement = "uniform"
-    repeats: int = 1
-    score: Score = "probability"
-    execution: Execution = field(default_factory=Execution)
-    output_fn: OutputFunction | None = None
-
-    def __post_init__(self) -> None:
-        # What is not given is anything that passes: only what is given is checked.
-        self._protocol(
-            region_size=1 if self.region_size is None else self.region_size,
-            steps=(self.sampled_steps or 1) if self.steps is None else self.steps,
-            sampled_steps=at_most(self.steps, self.sampled_steps),
-            data_range=(0.0, 1.0) if self.data_range is None else self.data_range,
-        )
-
-    def for_images(self, images: Tensor) -> PerturbationProtocol:
-        """The protocol for these images (N, C, H, W): what was chosen is kept.
-
-        Raises:
-            ValueError: for a choice that does not fit the images.
-        """
-        kind = kind_of(images)
-        region_size = self.region_size or kind.suggested_region_size(images)
-        regions = kind.regions(images, region_size).num_regions
-        steps = self.steps or min(max(1, regions // 2), MOST_SUGGESTED_STEPS)
-        protocol = self._protocol(
-            region_size=region_size,
-            steps=steps,
-            sampled_steps=at_most(steps, self.sampled_steps),
-            data_range=observed_data_range(images) if self.data_range is None else self.data_range,
-        )
-        protocol.grid(images)
-        protocol.warn_outside(images)
-        return protocol
-
-    def _protocol(self, **fitting: Any) -> PerturbationProtocol:
-        return PerturbationProtocol(
-            **fitting,
-            replacement=self.replacement,
-            repeats=self.repeats,
-            score=self.score,
-            execution=self.execution,
-            output_fn=self.output_fn,
-        )
-
-
-def at_most(steps: int | None, sampled_steps: int | None) -> int | None:
-    """The usual number of samples, but no more than there are steps."""
-    if steps is None or sampled_steps != SUGGESTED_SAMPLED_STEPS:
-        return sampled_steps
-    return min(steps, sampled_steps) if isinstance(steps, int) else sampled_steps

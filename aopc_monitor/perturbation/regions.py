@@ -1,4 +1,4 @@
-"""Where: the grid of regions, the relevance of a region, and the order of perturbation.
+"""Where: the regions of an input, their relevance, and the order of perturbation.
 
 Samek et al. 2017, section III: a heatmap induces an ordered sequence of locations (eq. 9 and 10),
 here the cells of a non-overlapping grid. Pure tensor functions.
@@ -6,115 +6,205 @@ here the cells of a non-overlapping grid. Pure tensor functions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from math import prod
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aopc_monitor.utilities.configured import plain_value
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Order = Literal["morf", "lerf", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
+# What inputs of so many dimensions are called, and what these are counted in.
+SPACES = {1: ("series", "time steps"), 2: ("images", "pixels"), 3: ("volumes", "voxels")}
+AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+class Regions(Protocol):
+    """The regions that the inputs of a batch are cut into; `*space` are their locations."""
+
+    @property
+    def num_regions(self) -> int:
+        """R, the number of regions; the largest one if each input has its own."""
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """(N,) the number of regions of each input; None if all have the same regions."""
+
+    def relevance(self, heatmaps: Tensor) -> Tensor:
+        """(N, R) relevance of each region, of heatmaps `(N, *space)`."""
+
+    def rank_map(self, order: Tensor) -> Tensor:
+        """`(N, *space)` rank of each location, from the order (N, R) of regions.
+
+        A location in no region has rank R, which no step reaches.
+        """
+
+    def mask(self, chosen: Tensor, image: Tensor) -> Tensor:
+        """`(M, *space)` which locations are in the chosen regions (M, R) of the inputs (M,)."""
+
+    def text(self, noun: str = "regions", unit: str = "") -> str:
+        """What they are called in messages."""
+
 
 @dataclass(frozen=True)
 class Grid:
-    """Non-overlapping square regions, centred on the image; the remainder at the borders is free.
+    """Non-overlapping regions of one size, centred; the remainder at the borders is free.
 
     Attributes:
-        height: image height in pixels.
-        width: image width in pixels.
-        region_size: side m of a region in pixels.
+        extent: of an input along each dimension: (height, width) of an image in pixels, (length,)
+            of a series in time steps, (depth, height, width) of a volume in voxels.
+        region_size: of a region, one number for all dimensions or one for each.
 
     Raises:
-        ValueError: if a region is smaller than one pixel or larger than the image.
+        ValueError: if a region is smaller than one location or larger than the input.
 
     Example:
-        >>> grid = Grid(height=32, width=32, region_size=9)
-        >>> grid.rows, grid.columns, grid.num_regions, grid.top
-        (3, 3, 9, 2)
+        >>> grid = Grid(extent=(32, 32), region_size=9)
+        >>> grid.counts, grid.num_regions, grid.margins
+        ((3, 3), 9, (2, 2))
+        >>> Grid((16, 112, 112), (4, 14, 14)).num_regions
+        256
     """
 
-    height: int
-    width: int
-    region_size: int
+    extent: tuple[int, ...]
+    region_size: int | Sequence[int]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.region_size <= min(self.height, self.width):
+        extent, given = tuple(self.extent), plain_value(self.region_size)
+        name, unit = SPACES[len(extent)]
+        size = tuple(given) if isinstance(given, Sequence) else (given,) * len(extent)
+        if len(size) != len(extent):
             raise ValueError(
-                f"region_size={self.region_size} does not fit images of {self.height} x "
-                f"{self.width} pixels: give a whole number from 1 to "
-                f"{min(self.height, self.width)}"
+                f"region_size={given!r} has {len(size)} numbers for {name}, which have "
+                f"{len(extent)} dimensions: give one number for all dimensions, or one for each"
             )
+        if not all(1 <= m <= side for m, side in zip(size, extent, strict=True)):
+            is_one = len(set(size)) == 1
+            wanted = f"a whole number from 1 to {min(extent)}" if is_one else "smaller ones"
+            raise ValueError(
+                f"region_size={size[0] if is_one else size} does not fit {name} of "
+                f"{' x '.join(map(str, extent))} {unit}: give {wanted}"
+            )
+        object.__setattr__(self, "extent", extent)
+        object.__setattr__(self, "region_size", size)
 
     @property
-    def rows(self) -> int:
-        """Number of regions from top to bottom."""
-        return self.height // self.region_size
+    def sides(self) -> tuple[int, ...]:
+        """Extent of a region along each dimension."""
+        return cast("tuple[int, ...]", self.region_size)
 
     @property
-    def columns(self) -> int:
-        """Number of regions from left to right."""
-        return self.width // self.region_size
+    def counts(self) -> tuple[int, ...]:
+        """Number of regions along each dimension."""
+        return tuple(side // m for side, m in zip(self.extent, self.sides, strict=True))
+
+    @property
+    def margins(self) -> tuple[int, ...]:
+        """Locations before the first region along each dimension."""
+        sizes = zip(self.extent, self.counts, self.sides, strict=True)
+        return tuple((side - count * m) // 2 for side, count, m in sizes)
 
     @property
     def num_regions(self) -> int:
         """R, the number of regions."""
-        return self.rows * self.columns
+        return prod(self.counts)
 
     @property
-    def top(self) -> int:
-        """Pixels above the first row of regions."""
-        return (self.height - self.rows * self.region_size) // 2
+    def numbers(self) -> None:
+        """All inputs have the same regions."""
+        return
 
-    @property
-    def left(self) -> int:
-        """Pixels left of the first column of regions."""
-        return (self.width - self.columns * self.region_size) // 2
+    def inside(self) -> tuple[slice, ...]:
+        """The part of each dimension that regions cover."""
+        sizes = zip(self.margins, self.counts, self.sides, strict=True)
+        return tuple(slice(first, first + count * m) for first, count, m in sizes)
 
-    def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the image that regions cover."""
-        return (
-            slice(self.top, self.top + self.rows * self.region_size),
-            slice(self.left, self.left + self.columns * self.region_size),
-        )
+    def relevance(self, heatmaps: Tensor) -> Tensor:
+        """Mean of the heatmap over each region.
+
+        The mean is taken in double precision, so that equal locations give exactly equal regions
+        and a rounding error never decides the order.
+
+        Args:
+            heatmaps: `(N, *extent)`.
+
+        Returns:
+            (N, R), regions counted with the last dimension running fastest.
+
+        Example:
+            >>> Grid((4, 4), 2).relevance(torch.eye(4)[None])
+            tensor([[0.5000, 0.0000, 0.0000, 0.5000]], dtype=torch.float64)
+        """
+        covered = heatmaps[(slice(None), *self.inside())]
+        covered = covered.to(accumulator_dtype(heatmaps.device)).unsqueeze(1)
+        return AVERAGES[len(self.extent)](covered, self.sides).flatten(1)
+
+    def rank_map(self, order: Tensor) -> Tensor:
+        """Each location's position in the order: step k perturbs exactly those of rank < k.
+
+        Args:
+            order: (N, R) region indices from `perturbation_order`.
+
+        Returns:
+            `(N, *extent)` int16, or int32 for more regions than that can count. Locations outside
+            all regions have rank R, which no step reaches.
+
+        Example:
+            >>> Grid((1, 3), 1).rank_map(torch.tensor([[2, 0, 1]]))
+            tensor([[[1, 2, 0]]], dtype=torch.int16)
+        """
+        return self._spread(ranks_of(order), outside=self.num_regions)
+
+    def mask(self, chosen: Tensor, image: Tensor | None = None) -> Tensor:
+        """`(M, *extent)` which locations are in the chosen regions (M, R)."""
+        return self._spread(chosen, outside=False)
+
+    def text(self, noun: str = "regions", unit: str = "") -> str:
+        """Their size."""
+        return f"{noun} of {' x '.join(map(str, self.sides))} {unit}".rstrip()
+
+    def _spread(self, values: Tensor, outside: int | bool) -> Tensor:
+        """`(N, *extent)` of (N, R) values of regions."""
+        cells = values.view(-1, *self.counts)
+        for dimension, m in enumerate(self.sides, start=1):
+            cells = cells.repeat_interleave(m, dimension)
+        full = cells.new_full((len(cells), *self.extent), outside)
+        full[(slice(None), *self.inside())] = cells
+        return full
 
 
-def suggested_region_size(height: int, width: int) -> int:
+def suggested_region_size(*extent: int) -> int:
     """A region size that suits an image: 4 pixels at 32 x 32, 9 (the paper's) at 224 x 224.
 
-    It grows with the square root of the shorter side, so that larger images get both larger
-    regions and more of them.
+    It grows with the square root of the shorter side, or of the length of a series, so that larger
+    ones get both larger regions and more of them.
 
     Example:
         >>> [suggested_region_size(side, side) for side in (28, 32, 64, 224)]
         [3, 4, 5, 9]
+        >>> suggested_region_size(1000)
+        20
     """
-    return max(1, round(0.62 * min(height, width) ** 0.5))
+    return max(1, round(0.62 * min(extent) ** 0.5))
 
 
-def region_relevance(heatmaps: Tensor, grid: Grid) -> Tensor:
-    """Mean of the heatmap over each region.
+def suggested_box(*extent: int) -> tuple[int, ...]:
+    """A region size that suits a volume, one number per dimension, since these often differ.
 
-    The mean is taken in double precision, so that equal pixels give exactly equal regions and a
-    rounding error never decides the order.
-
-    Args:
-        heatmaps: (N, H, W).
-        grid: the regions of the image.
-
-    Returns:
-        (N, R), regions counted along rows.
+    It grows so that there are about as many regions as in an image of these sides.
 
     Example:
-        >>> region_relevance(torch.eye(4)[None], Grid(4, 4, 2))
-        tensor([[0.5000, 0.0000, 0.0000, 0.5000]], dtype=torch.float64)
+        >>> suggested_box(32, 32, 32), suggested_box(16, 112, 112)
+        ((7, 7, 7), (5, 17, 17))
     """
-    rows, columns = grid.inside()
-    covered = heatmaps[:, rows, columns].to(accumulator_dtype(heatmaps.device))
-    return F.avg_pool2d(covered.unsqueeze(1), grid.region_size).flatten(1)
+    return tuple(max(1, round(0.73 * side ** (2 / 3))) for side in extent)
 
 
 def check_order(order: str) -> None:
@@ -155,29 +245,15 @@ def perturbation_order(relevance: Tensor, order: Order, tie_breakers: Tensor) ->
     return shuffled.gather(1, by_relevance)
 
 
-def rank_map(order: Tensor, grid: Grid) -> Tensor:
-    """Each pixel's position in the order: step k perturbs exactly the pixels of rank < k.
-
-    Args:
-        order: (N, R) region indices from `perturbation_order`.
-        grid: the regions of the image.
-
-    Returns:
-        (N, 1, H, W) int16, or int32 for more regions than that can count. Pixels outside all
-        regions have rank R, which no step reaches.
+def ranks_of(order: Tensor) -> Tensor:
+    """(N, R) the position of each region in the order (N, R), in as small numbers as count them.
 
     Example:
-        >>> rank_map(torch.tensor([[2, 0, 1]]), Grid(1, 3, 1))
-        tensor([[[[1, 2, 0]]]], dtype=torch.int16)
+        >>> ranks_of(torch.tensor([[2, 0, 1]]))
+        tensor([[1, 2, 0]], dtype=torch.int16)
     """
-    # These maps are kept for all images of a batch: small numbers, as early as possible.
-    dtype = torch.int16 if grid.num_regions <= torch.iinfo(torch.int16).max else torch.int32
-    positions = torch.arange(grid.num_regions, device=order.device).expand_as(order)
-    ranks = torch.empty_like(order).scatter_(1, order, positions)
-    cells = ranks.to(dtype).view(-1, 1, grid.rows, grid.columns)
-    pixels = cells.repeat_interleave(grid.region_size, 2).repeat_interleave(grid.region_size, 3)
-    shape = (len(order), 1, grid.height, grid.width)
-    full = torch.full(shape, grid.num_regions, dtype=dtype, device=order.device)
-    rows, columns = grid.inside()
-    full[:, :, rows, columns] = pixels
-    return full
+    # Maps of these are kept for all images of a batch: small numbers, as early as possible.
+    num_regions = order.shape[1]
+    dtype = torch.int16 if num_regions <= torch.iinfo(torch.int16).max else torch.int32
+    positions = torch.arange(num_regions, device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, positions).to(dtype)

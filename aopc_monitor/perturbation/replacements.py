@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.perturbation.input_kinds import INPUT_KINDS, InputKind, kind_of
+from aopc_monitor.perturbation.linear import Linear
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
 from aopc_monitor.utilities.configured import plain_value
 from aopc_monitor.utilities.randomness import uniform_numbers
@@ -23,7 +24,12 @@ from aopc_monitor.utilities.randomness import uniform_numbers
 
 @runtime_checkable
 class Replacement(Protocol):
-    """What perturbed pixels become; an `Imputation` too if that depends on which these are."""
+    """What perturbed pixels become; an `Imputation` too if that depends on which these are.
+
+    One may also have `needs_data_range`, False where `low` and `high` are not looked at, and
+    `suits(kind)`, whether it is made for inputs of a kind. Without it, it is for all kinds that
+    hold floating-point numbers.
+    """
 
     @property
     def is_random(self) -> bool:
@@ -42,7 +48,7 @@ class Replacement(Protocol):
         """Full-size replacement images.
 
         Args:
-            images: (M, C, H, W) clean images.
+            images: (M, C, H, W) clean images, or inputs of another kind.
             low: (C, 1, 1) lower end of the data range, on the images' device.
             high: (C, 1, 1) upper end.
             generator: where a random replacement takes its numbers from. For another order of the
@@ -84,51 +90,66 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Blur:
-    """A Gaussian-blurred copy of the image: keeps colour and coarse shape, removes detail.
+    """A Gaussian-blurred copy of an image or volume: keeps colour and coarse shape, not detail.
 
     Attributes:
-        sigma: standard deviation of the Gaussian in pixels; an eighth of the shorter image side
-            if not given.
+        sigma: standard deviation of the Gaussian in pixels; an eighth of the shortest side if not
+            given.
     """
 
     is_random: ClassVar[bool] = False
     fresh_each_step: ClassVar[bool] = False
+    needs_data_range: ClassVar[bool] = False
     sigma: float | None = None
 
     def __post_init__(self) -> None:
         if self.sigma is not None and not self.sigma > 0:
             raise ValueError(f"sigma={self.sigma} must be a positive number of pixels")
 
+    @staticmethod
+    def suits(kind: InputKind) -> bool:
+        """Images and volumes."""
+        return kind.name in ("images", "volumes")
+
     def __call__(
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Blur (M, C, H, W) separably; beyond the border the edge pixel goes on."""
-        sigma = self.sigma or min(images.shape[-2:]) / 8
+        """Blur `(M, C, *space)` separably; beyond the border the edge pixel goes on."""
+        space = images.ndim - 2
+        sigma = self.sigma or min(images.shape[2:]) / 8
         radius = max(1, math.ceil(3 * sigma))
         positions = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
         kernel = torch.softmax(-(positions**2) / (2 * sigma**2), dim=0)
         planes = images.flatten(0, 1).unsqueeze(1)
         work = F.pad(
             planes.to(torch.promote_types(images.dtype, torch.float32)),
-            [radius] * 4,
+            [radius] * 2 * space,
             mode="replicate",
         )
-        kernel = kernel.to(work.dtype)
-        work = F.conv2d(F.conv2d(work, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+        convolve = {2: F.conv2d, 3: F.conv3d}[space]
+        for dimension in reversed(range(space)):
+            along = [-1 if place == dimension else 1 for place in range(space)]
+            work = convolve(work, kernel.to(work.dtype).view(1, 1, *along))
         return work.view_as(images).to(images.dtype)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean colour of the image itself, channel by channel."""
+    """The mean of the input itself, channel by channel: the mean colour of an image."""
 
     is_random: ClassVar[bool] = False
     fresh_each_step: ClassVar[bool] = False
+    needs_data_range: ClassVar[bool] = False
+
+    @staticmethod
+    def suits(kind: InputKind) -> bool:
+        """Kinds of which a channel has several locations: a feature of a table has one."""
+        return kind.is_dense and kind.has_channels
 
     def __call__(
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Spread each image's channel means over (M, C, H, W)."""
+        """Spread each input's channel means over `(M, C, *space)`."""
         return kind_of(images).channel_means(images)
 
 
@@ -150,6 +171,11 @@ class Constant:
         if isinstance(value, (tuple, list)):
             value = tuple(torch.tensor(value, dtype=torch.float64).flatten().tolist())
         object.__setattr__(self, "value", value)
+
+    @property
+    def needs_data_range(self) -> bool:
+        """Whether the value is taken from its middle."""
+        return self.value is None
 
     def __call__(
         self, images: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
@@ -181,6 +207,7 @@ REPLACEMENTS: dict[str, type[Replacement]] = {
     "mean": Mean,
     "constant": Constant,
     "noisy_linear": NoisyLinear,
+    "linear": Linear,
 }
 
 
@@ -212,3 +239,31 @@ def get_replacement(replacement: str | Replacement) -> Replacement:
             "fresh_each_step: see aopc_monitor.perturbation.Replacement"
         )
     return replacement
+
+
+def needs_data_range(replacement: Replacement) -> bool:
+    """Whether the data range is looked at; so if a replacement does not tell."""
+    return bool(getattr(replacement, "needs_data_range", True))
+
+
+def suits(replacement: Replacement, kind: InputKind) -> bool:
+    """Whether a replacement is made for inputs of a kind.
+
+    Example:
+        >>> suits(Blur(), kind_of(torch.zeros(1, 12, 1000)))
+        False
+    """
+    told = getattr(replacement, "suits", None)
+    return kind.is_dense if told is None else bool(told(kind))
+
+
+def check_suits(replacement: Replacement, kind: InputKind) -> None:
+    """Raise ValueError unless a replacement is made for inputs of a kind."""
+    if suits(replacement, kind):
+        return
+    made_for = [known.name for known in INPUT_KINDS if suits(replacement, known)]
+    suitable = [name for name, one in REPLACEMENTS.items() if suits(one(), kind)]
+    raise ValueError(
+        f"replacement={replacement!r} is for {' and '.join(made_for) or 'no kind of input'}, and "
+        f"these are {kind.name}: choose one of {', '.join(suitable)}"
+    )

@@ -37,28 +37,46 @@ def checked_images(images: Any) -> Tensor:
         TypeError, ValueError: unless they are a non-empty (N, C, H, W) tensor of finite
             floating-point numbers.
     """
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images is a {type(images).__name__}, not a tensor (N, C, H, W)")
-    if images.ndim != 4 or images.numel() == 0:
+    if isinstance(images, Tensor) and images.ndim != 4:
         raise ValueError(
             f"images has shape {tuple(images.shape)}; wanted is (N, C, H, W) with at least one "
             "image: add the batch dimension with images[None], or the channel with images[:, None]"
         )
-    if not images.is_floating_point():
+    return checked_dense(images, "images", "(N, C, H, W)")
+
+
+def checked_dense(inputs: Any, name: str, shape: str) -> Tensor:
+    """Inputs of floating-point numbers as a plain tensor.
+
+    Args:
+        inputs: the inputs.
+        name: what inputs of this kind are called.
+        shape: of a batch of them, as messages tell it.
+
+    Raises:
+        TypeError, ValueError: unless they are a non-empty tensor of finite floating-point numbers.
+    """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"images is a {type(inputs).__name__}, not a tensor {shape}")
+    if inputs.numel() == 0:
+        raise ValueError(
+            f"images is empty, of shape {tuple(inputs.shape)}: leave out batches without {name}, "
+            f"which are {shape}"
+        )
+    if not inputs.is_floating_point():
         raise TypeError(
-            f"images is {images.dtype}; give floating-point images as the network sees them, "
+            f"images is {inputs.dtype}; give floating-point {name} as the network sees them, "
             "after the same conversion and normalisation as in training"
         )
-    if not torch.isfinite(images).all():
+    if not torch.isfinite(inputs).all():
         raise ValueError("images holds NaN or infinite values")
-    return plain_tensor(images)
+    return plain_tensor(inputs)
 
 
-def check_heatmaps(heatmaps: Any, images: Tensor) -> None:
-    """Raise unless heatmaps are a finite (N, H, W) tensor beside the images."""
+def check_heatmaps(heatmaps: Any, images: Tensor, wanted: tuple[int, ...]) -> None:
+    """Raise unless heatmaps are a finite tensor of the wanted shape beside the images."""
     if not isinstance(heatmaps, Tensor):
-        raise TypeError(f"heatmaps is a {type(heatmaps).__name__}, not a tensor (N, H, W)")
-    wanted = (images.shape[0], images.shape[2], images.shape[3])
+        raise TypeError(f"heatmaps is a {type(heatmaps).__name__}, not a tensor {wanted}")
     if heatmaps.shape != wanted:
         raise ValueError(
             f"heatmaps has shape {tuple(heatmaps.shape)} for images of shape "

@@ -175,7 +175,7 @@ def test_forwards_are_those_that_were_made() -> None:
         ({"sem_of": "x"}, "sem_of='x' is unknown"),
         ({"sem_of": "gain", "control": False}, 'sem_of="gain" needs control=True'),
         ({"of": []}, "batches holds no images"),
-        ({"of": [torch.rand(0, 3, 16, 16)]}, "at least one image"),
+        ({"of": [torch.rand(0, 3, 16, 16)]}, "images is empty"),
         ({"of": [torch.full((2, 3, 16, 16), float("nan"))]}, "images holds NaN"),
         ({"sampled_steps": 0}, "sampled_steps=0 must be"),
         ({"sampled_steps": 13}, "sampled_steps=13 is more than steps=12"),

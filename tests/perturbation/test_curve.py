@@ -15,7 +15,7 @@ from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
 from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
-from aopc_monitor.perturbation.regions import Grid, rank_map
+from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Mean, Replacement, Uniform
 
 LOW, HIGH = data_range_tensors((-1.0, 2.0), channels=3)
@@ -38,9 +38,9 @@ def perturber(x: Tensor, replacement: Replacement) -> Perturber:
 
 
 def random_ranks(x: Tensor, seed: int = 2) -> Tensor:
-    grid = Grid(x.shape[2], x.shape[3], 4)
+    grid = Grid(x.shape[2:], 4)
     keys = torch.rand(len(x), grid.num_regions, generator=torch.Generator().manual_seed(seed))
-    return rank_map(keys.argsort(dim=1), grid)
+    return grid.rank_map(keys.argsort(dim=1))[:, None]
 
 
 class Watched:

@@ -192,11 +192,11 @@ def test_the_curve_is_that_of_a_loop_over_steps(noise: float) -> None:
         model, images, images[:, 0], replacement=replacement, repeats=1,
         generator=torch.Generator().manual_seed(3), **SETTINGS,
     ).curves  # fmt: skip
-    generator, grid = torch.Generator().manual_seed(3), Grid(16, 16, 4)
+    generator, grid = torch.Generator().manual_seed(3), Grid((16, 16), 4)
     keys = torch.rand(2, 16, generator=generator, dtype=torch.float64)
     drawn = replacement(images, LOW, HIGH, generator)
     for image, replaced, key, curve in zip(images, drawn, keys, curves, strict=True):
-        order = sequence(image[0], grid, "morf", key)
+        order = sequence(image[0], regions_of(grid), "morf", key)
         target, mask = int(model(image[None]).argmax()), torch.zeros(16, 16, dtype=torch.bool)
         for k, region in enumerate(order[:-1], start=1):
             mask[regions_of(grid)[region]] = True

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopc_monitor.perturbation.regions import Grid, perturbation_order, rank_map, region_relevance
+from aopc_monitor.perturbation.regions import Grid, perturbation_order
 from tests.reference import regions_of
 
 sides = st.integers(1, 24)
@@ -17,40 +17,40 @@ def test_step_k_perturbs_exactly_the_first_k_regions(
 ) -> None:
     if region_size > min(height, width):
         with pytest.raises(ValueError, match=f"region_size={region_size} does not fit"):
-            Grid(height, width, region_size)
+            Grid((height, width), region_size)
         return
-    grid = Grid(height, width, region_size)
+    grid = Grid((height, width), region_size)
     assert grid.num_regions == (height // region_size) * (width // region_size)
     order = torch.randperm(grid.num_regions, generator=torch.Generator().manual_seed(seed))[None]
-    ranks = rank_map(order, grid)[0, 0]
+    ranks = grid.rank_map(order)[0]
     expected = torch.full((height, width), grid.num_regions, dtype=torch.int16)
     places = regions_of(grid)
     for k, region in enumerate(order[0].tolist()):
         expected[places[region]] = k
     assert torch.equal(ranks, expected)
     # The free border is split evenly.
-    assert 0 <= (height - grid.rows * region_size) - 2 * grid.top <= 1
-    assert 0 <= (width - grid.columns * region_size) - 2 * grid.left <= 1
+    assert 0 <= (height - grid.counts[0] * region_size) - 2 * grid.margins[0] <= 1
+    assert 0 <= (width - grid.counts[1] * region_size) - 2 * grid.margins[1] <= 1
 
 
 @pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
 def test_ranks_are_counted_exactly_however_many_there_are(side: int, dtype: torch.dtype) -> None:
-    grid = Grid(side, side, 1)
-    ranks = rank_map(torch.arange(grid.num_regions)[None], grid)
+    grid = Grid((side, side), 1)
+    ranks = grid.rank_map(torch.arange(grid.num_regions)[None])
     assert ranks.dtype == dtype
     assert torch.equal(ranks.flatten(), torch.arange(side**2, dtype=dtype))
 
 
 def test_relevance_is_the_mean_over_a_region() -> None:
     heatmaps = torch.rand(2, 11, 7)
-    grid = Grid(11, 7, 3)
+    grid = Grid((11, 7), 3)
     expected = torch.stack([heatmaps[:, r, c].mean(dim=(1, 2)) for r, c in regions_of(grid)], 1)
-    torch.testing.assert_close(region_relevance(heatmaps, grid).float(), expected)
+    torch.testing.assert_close(grid.relevance(heatmaps).float(), expected)
 
 
 @given(value=st.floats(-1e6, 1e6, width=32), region_size=st.integers(1, 9))
 def test_equal_pixels_give_equal_regions(value: float, region_size: int) -> None:
-    relevance = region_relevance(torch.full((1, 31, 31), value), Grid(31, 31, region_size))
+    relevance = Grid((31, 31), region_size).relevance(torch.full((1, 31, 31), value))
     assert len(relevance.unique()) == 1
 
 

@@ -12,8 +12,9 @@ from aopc_monitor import AOPC, AOPCMonitor, area_over_perturbation_curve
 from aopc_monitor.heatmaps import Occlusion
 from aopc_monitor.perturbation.curve import Perturber
 from aopc_monitor.perturbation.data_range import data_range_tensors, normalized_data_range
+from aopc_monitor.perturbation.dense_kinds import Images
 from aopc_monitor.perturbation.noisy_linear import Imputation, NoisyLinear
-from aopc_monitor.perturbation.regions import Grid, rank_map
+from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import (
     REPLACEMENTS,
     Blur,
@@ -22,9 +23,11 @@ from aopc_monitor.perturbation.replacements import (
     Replacement,
     Uniform,
     get_replacement,
+    suits,
 )
 from tests.modules import Classifier, loaders, small_network, trainer
 
+FOR_IMAGES = [name for name in REPLACEMENTS if suits(get_replacement(name), Images())]
 LOW, HIGH = data_range_tensors(([-1.0, 0.0, 2.0], [1.0, 5.0, 4.0]), channels=3)
 
 
@@ -89,7 +92,7 @@ def test_wrong_values_are_named() -> None:
         get_replacement("zeros")
 
 
-@pytest.mark.parametrize("name", REPLACEMENTS)
+@pytest.mark.parametrize("name", FOR_IMAGES)
 def test_table_makes_images_of_the_data_range(name: str) -> None:
     images = torch.rand(2, 3, 8, 8) * (HIGH - LOW) + LOW
     replacement = get_replacement(name)
@@ -101,17 +104,17 @@ def test_table_makes_images_of_the_data_range(name: str) -> None:
     assert ((replaced > LOW - slack) & (replaced < HIGH + slack)).all()
 
 
-@pytest.mark.parametrize("name", REPLACEMENTS)
+@pytest.mark.parametrize("name", FOR_IMAGES)
 @pytest.mark.parametrize("fresh", [True, False])
 def test_orders_are_perturbed_with_the_same_draws(name: str, fresh: bool) -> None:
-    images, grid, steps = torch.rand(2, 3, 8, 8), Grid(8, 8, 4), torch.tensor([[1, 2, 4]] * 4)
+    images, grid, steps = torch.rand(2, 3, 8, 8), Grid((8, 8), 4), torch.tensor([[1, 2, 4]] * 4)
     replacement = get_replacement(name)
     if isinstance(replacement, (Uniform, NoisyLinear)):
         replacement = type(replacement)(fresh_each_step=fresh)
     perturber = Perturber(images, replacement, LOW, HIGH, steps, 2, generator())
     (block,) = perturber.draws().blocks(0, 12)
     one, other = (
-        rank_map(torch.tensor([order] * 2), grid) for order in ([0, 1, 2, 3], [1, 0, 3, 2])
+        grid.rank_map(torch.tensor([order] * 2))[:, None] for order in ([0, 1, 2, 3], [1, 0, 3, 2])
     )
     first, second, occluded = torch.empty(3, 12, 3, 8, 8)
     block.perturbed(one, first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
+from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.perturbation.steps import Strata
@@ -74,13 +75,16 @@ def area_over_perturbation_curve(
     images: Tensor,
     heatmaps: Tensor,
     *,
-    region_size: int,
+    region_size: int | Sequence[int] | None = None,
     steps: int,
-    data_range: DataRange,
+    data_range: DataRange | None = None,
     order: Order = "morf",
-    replacement: str | Replacement = "uniform",
+    replacement: str | Replacement | None = None,
     repeats: int = 1,
     sampled_steps: int | None = None,
+    regions: Any = None,
+    region_relevance: RegionRelevance = "mean",
+    step_is: StepIs | None = None,
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
     target: Tensor | None = None,
@@ -97,17 +101,27 @@ def area_over_perturbation_curve(
             evaluated in eval mode and left as it was.
         images: (N, C, H, W) floating point, as the network sees them.
         heatmaps: (N, H, W), one relevance per pixel, on the images' device.
-        region_size: side m of the square regions in pixels.
-        steps: L, how many regions are perturbed.
-        data_range: (low, high) of valid inputs, numbers or one per channel; for normalised images
-            see `normalized_data_range`.
+        region_size: side m of the regions, a number or one per dimension: pixels of an image, time
+            steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
+            each feature is a region.
+        steps: L, how many regions are perturbed; see `step_is`.
+        data_range: (low, high) of valid inputs as the network sees them, numbers or one per
+            channel (of a table per feature); for normalised images see `normalized_data_range`.
+            Not needed by "blur", "mean", "linear" and a constant of your own.
         order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
-        replacement: "uniform" noise, "blur", "mean", "constant", "noisy_linear", or a
+        replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
+            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
             `Replacement`.
         repeats: independent draws of a random replacement, averaged. Others are evaluated once.
         sampled_steps: J, how many of the steps are evaluated for each image: one drawn from each of
             J parts of 1 ... L, so that the area is unbiased at L / J times fewer forwards; all if
             not given.
+        regions: regions of your own in the place of a grid: whole numbers from 0 on, one per
+            location, for all inputs or for each, -1 where nothing is perturbed; or a function from
+            inputs to these.
+        region_relevance: of a region of your own, the "mean" or the "sum" of the heatmap over it.
+        step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
+            input's regions; if not given, "share" where each input has regions of its own.
         score: f: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or a callable (outputs (M, classes), target (M,)) -> (M,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
@@ -147,8 +161,12 @@ def area_over_perturbation_curve(
         score,
         execution,
         output_fn,
+        regions=regions,
+        region_relevance=region_relevance,
+        step_is=step_is,
     )
     images = checked_inputs(images)
+    protocol = protocol.for_inputs(images)
     protocol.warn_outside(images)
     with network_of(model, images) as (network, images), untouched(network):
         chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
@@ -183,6 +201,7 @@ def batch_results(
     Returns:
         One result per order. Differences of their `per_image` are paired.
     """
+    protocol = protocol.for_inputs(images)
     with network_of(model, images) as (network, images), untouched(network, seed):
         chunks = sizes.of(network, images)
         clean = CleanBatch.of(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
-from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.regions import Grid
+from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.randomness import generator_for
@@ -57,11 +56,13 @@ def aopc_bounds(
     model: nn.Module,
     images: Tensor,
     *,
-    region_size: int,
+    region_size: int | Sequence[int] | None = None,
     steps: int,
-    data_range: DataRange,
+    data_range: DataRange | None = None,
     replacement: str | Replacement = "mean",
     score: Score = "probability",
+    regions: Any = None,
+    step_is: StepIs | None = None,
     beam_size: int = 1,
     target: Tensor | None = None,
     execution: Execution | None = None,
@@ -79,13 +80,16 @@ def aopc_bounds(
     Args:
         model: network that returns (N, classes), or an object with that as `.logits`.
         images: (N, C, H, W) floating point, as the network sees them.
-        region_size: side m of the square regions in pixels.
+        region_size: side m of the regions, a number or one per dimension.
         steps: L, how many regions are perturbed.
-        data_range: (low, high) of valid inputs, numbers or one per channel.
+        data_range: (low, high) of valid inputs, numbers or one per channel, where the replacement
+            needs it.
         replacement: what regions become: "mean", "blur", "constant", or a `Replacement`. A random
             one is drawn once per image: a search would else find the luckiest noise.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or (outputs, target) -> (N,).
+        regions: regions of your own in the place of a grid, as in `area_over_perturbation_curve`.
+        step_is: "region" or "share", as there.
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
@@ -108,43 +112,65 @@ def aopc_bounds(
     images = checked_inputs(images)
     check_positive("beam_size", beam_size)
     execution = checked_execution(execution)
-    protocol = PerturbationProtocol(region_size, steps, data_range, replacement, score=score)
-    grid, chunks = protocol.grid(images), ChunkSizes.of(execution.chunk_size, images)
+    protocol = PerturbationProtocol(
+        region_size, steps, data_range, replacement, score=score, regions=regions, step_is=step_is
+    ).for_inputs(images)
+    chunks = ChunkSizes.of(execution.chunk_size, images)
     low, high = protocol.range_on(images)
     with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
         clean = CleanBatch.of(network, images, score, execution, chunks, target)
         replaced = get_replacement(replacement)(
             clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
         )
+        ranks, weights = _regions_and_steps(images, protocol)
         results = []
         for n in range(len(images)):
-            scores = _scores_of_sets(clean, n, replaced[n], grid, chunks)
-            results.append([_search(scores, grid, steps, beam_size, sign) for sign in (1, -1)])
+            scores = _scores_of_sets(clean, n, replaced[n], ranks[n], chunks)
+            results.append([_search(scores, weights[n], beam_size, sign) for sign in (1, -1)])
     sums = torch.stack([torch.stack([total for total, _ in pair]) for pair in results])
     sums = sums.to(clean.scores.device)
-    areas = (steps * clean.scores[:, None] - sums) / (steps + 1)
+    perturbing = torch.tensor([sum(of_image[1:]) for of_image in weights]).to(sums)
+    areas = (perturbing[:, None] * clean.scores[:, None] - sums) / (steps + 1)
     forwards = len(images) + sum(count for pair in results for _, count in pair)
     return AOPCBounds(areas[:, 0], areas[:, 1], forwards)
+
+
+def _regions_and_steps(
+    images: Tensor, protocol: PerturbationProtocol
+) -> tuple[list[Tensor], list[list[int]]]:
+    """The region of each location, and at how many steps so many regions are perturbed, by image.
+
+    Locations of no region have the number R_i of the image's regions.
+    """
+    regions, steps = protocol.regions_of(images), torch.arange(1, protocol.steps + 1)
+    every = torch.arange(regions.num_regions, device=images.device).expand(len(images), -1)
+    counts = protocol.perturbed_regions(steps.expand(len(images), -1), regions)
+    numbers = regions.numbers
+    if numbers is None:
+        numbers = counts.new_full((len(images),), regions.num_regions)
+    maps = [
+        of_image.long().clamp_max(int(number))
+        for of_image, number in zip(regions.rank_map(every), numbers, strict=True)
+    ]
+    pairs = zip(counts, numbers.tolist(), strict=True)
+    return maps, [torch.bincount(k, minlength=number + 1).tolist() for k, number in pairs]
 
 
 def _scores_of_sets(
     clean: CleanBatch,
     n: int,
     replaced: Tensor,
-    grid: Grid,
+    region_of: Tensor,
     chunks: ChunkSizes,
 ) -> Callable[[Tensor], Tensor]:
     """A function from (S, R + 1) sets of perturbed regions to (S,) scores of one image."""
-    regions = torch.arange(grid.num_regions, device=replaced.device)
-    # Pixels of no region have the number R, which no set holds.
-    region_of = kind_of(clean.images).rank_map(regions[None], grid)[0, 0].long()
 
     def scores(sets: Tensor) -> Tensor:
         sets = sets.to(replaced.device)
         found = torch.empty(len(sets), dtype=accumulator_dtype(sets.device), device=sets.device)
 
         def work(start: int, end: int) -> None:
-            perturbed = sets[start:end][:, region_of][:, None]
+            perturbed = kind_of(clean.images).beside(sets[start:end][:, region_of])
             outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]))
             target = clean.target[n].expand(end - start)
             found[start:end] = checked_scores(clean.score, outputs, target)
@@ -156,18 +182,27 @@ def _scores_of_sets(
 
 
 def _search(
-    scores: Callable[[Tensor], Tensor], grid: Grid, steps: int, beam_size: int, sign: int
+    scores: Callable[[Tensor], Tensor], weights: list[int], beam_size: int, sign: int
 ) -> tuple[Tensor, int]:
-    """The best sum of scores over the steps, greatest for sign 1 and least for -1, and its cost."""
-    total = grid.num_regions
+    """The best sum of scores over the steps, greatest for sign 1 and least for -1, and its cost.
+
+    Args:
+        scores: of sets of regions.
+        weights: at how many steps 0, 1, ..., R regions are perturbed.
+        beam_size: sets that are kept.
+        sign: what is best.
+    """
+    total = len(weights) - 1
+    last = max((k for k, weight in enumerate(weights) if weight), default=0)
     sets = torch.zeros(1, total + 1, dtype=torch.bool)
     sums = torch.zeros(1, dtype=torch.float64)
     forwards = 0
-    for _ in range(steps):
+    for weight in weights[1 : last + 1]:
         beam, region = (~sets[:, :total]).nonzero(as_tuple=True)
         candidates = sets[beam]
         candidates[torch.arange(len(region)), region] = True
-        candidate_sums = sums[beam] + scores(candidates).to(sums)
+        found = scores(candidates).to(sums)
+        candidate_sums = sums[beam] + weight * found
         forwards += len(candidates)
         best = (sign * candidate_sums).argsort(descending=True, stable=True)
         kept = _first_of_each_set(candidates, best, beam_size)

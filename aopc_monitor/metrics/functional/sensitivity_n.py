@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -83,9 +84,10 @@ def sensitivity_n(
     *,
     n: Sizes,
     subsets: int = 100,
-    region_size: int = 1,
+    region_size: int | Sequence[int] | None = None,
     baseline: Removal = 0.0,
     score: Score = "logit",
+    regions: Any = None,
     target: Tensor | None = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
@@ -111,11 +113,13 @@ def sensitivity_n(
         n: number of features in a subset, or several for a curve; see `subset_sizes`.
         subsets: random subsets per image and n, drawn uniformly.
         region_size: a feature is a square of so many pixels a side, all channels of it; the grid
-            is that of the AOPC.
+            is that of the AOPC. A number or one per dimension; 1 if not given.
         baseline: what removed features become in the network's input space: a number, one per
             channel, a (C, H, W) tensor, or "mean" (each image's own, channel by channel).
         score: f: "logit", "probability", "log_probability", or a callable
             (outputs (M, classes), target (M,)) -> (M,).
+        regions: features of your own in the place of a grid, as in `area_over_perturbation_curve`;
+            the relevance of one is the sum over it.
         target: (N,) explained class; the prediction on the clean image if not given.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
@@ -141,7 +145,7 @@ def sensitivity_n(
     """
     refuse_unknown("sensitivity_n", unknown)
     execution = checked_execution(execution)
-    choices = SubsetChoices(n, subsets, region_size, baseline, score, execution)
+    choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
     images = checked_inputs(images)
     chunks = ChunkSizes.of(execution.chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
@@ -169,8 +173,10 @@ def correlate(
     kind_of(clean.images).check_heatmaps(heatmaps, clean.images)
     remover = SubsetRemover.of(clean.images, heatmaps, choices, generator)
     sums, scores, changes = _removals(clean, remover, chunks)
+    numbers = remover.regions.numbers
+    num_features = remover.regions.num_regions if numbers is None else numbers[:, None]
     rounding = ROUNDING_STEPS * torch.finfo(clean.outputs.dtype).eps
-    answered = (changes > rounding).any(dim=2) & (remover.sizes < remover.grid.num_regions)
+    answered = (changes > rounding).any(dim=2) & (remover.sizes < num_features)
     drops = clean.scores[:, None, None] - scores
     correlations, ignored = _correlations(sums, drops, answered)
     _warn_of_images_without(correlations)

@@ -6,7 +6,7 @@ What sensitivity-n (`aopc_monitor.metrics.functional.sensitivity_n`) correlates 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score, check_score
-from aopc_monitor.perturbation.input_kinds import kind_of
-from aopc_monitor.perturbation.regions import Grid
-from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.perturbation.input_kinds import kind_of, regions_of
+from aopc_monitor.perturbation.region_map import checked_region_size, given_regions
+from aopc_monitor.perturbation.regions import Regions
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Sizes: TypeAlias = "int | Iterable[int]"
@@ -44,12 +44,12 @@ def subset_sizes(num_features: int, count: int = 10, largest: float = 0.8) -> li
     return sorted({round(last**exponent) for exponent in exponents})
 
 
-def random_subsets(sizes: Tensor, num_features: int, generator: torch.Generator) -> Tensor:
+def random_subsets(sizes: Tensor, num_features: int | Tensor, generator: torch.Generator) -> Tensor:
     """Independent uniform subsets of features.
 
     Args:
         sizes: (M,) number of features in each.
-        num_features: R, the number of features.
+        num_features: R, the number of features, or (M,) of each, R being the largest.
         generator: source of the subsets.
 
     Returns:
@@ -60,8 +60,11 @@ def random_subsets(sizes: Tensor, num_features: int, generator: torch.Generator)
         tensor([2, 5])
     """
     device = generator.device
-    shape, dtype = (len(sizes), num_features), accumulator_dtype(device)
+    numbers = torch.as_tensor(num_features, device=device).expand(len(sizes))
+    shape, dtype = (len(sizes), int(numbers.max())), accumulator_dtype(device)
     keys = torch.rand(shape, generator=generator, device=device, dtype=dtype)
+    # Features that there are not come last.
+    keys = keys.masked_fill(torch.arange(shape[1], device=device) >= numbers[:, None], -1.0)
     subsets = torch.zeros(shape, device=device, dtype=torch.bool)
     for size in sizes.unique().tolist():
         rows = (sizes == size).nonzero()[:, 0].to(device)
@@ -77,11 +80,12 @@ class SubsetChoices:
     Attributes:
         n: number of features in a subset, or several.
         subsets: random subsets per image and n.
-        region_size: side of a feature in pixels.
+        region_size: side of a feature, a number or one per dimension; 1 if not given.
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
             "mean".
         score: "logit", "probability", "log_probability", "sigmoid", or (outputs, target) -> (N,).
         execution: how forwards are carried out.
+        regions: features of your own, as in `PerturbationProtocol`.
 
     Raises:
         ValueError: for a value that no images could fit.
@@ -89,10 +93,11 @@ class SubsetChoices:
 
     n: Sizes
     subsets: int
-    region_size: int
+    region_size: int | Sequence[int] | None
     baseline: Removal
     score: Score
     execution: Execution
+    regions: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", _checked_sizes(self.n))
@@ -106,7 +111,11 @@ class SubsetChoices:
             raise ValueError(f'baseline={baseline!r} is unknown: give "mean", numbers or a tensor')
         if not isinstance(baseline, str) and not torch.as_tensor(baseline).isfinite().all():
             raise ValueError(f"baseline={baseline!r} is not finite: give finite numbers")
-        check_positive("region_size", self.region_size)
+        object.__setattr__(self, "regions", given_regions(self.regions))
+        size = checked_region_size(self.region_size, self.regions)
+        if size is None and self.regions is None:
+            size = 1
+        object.__setattr__(self, "region_size", size)
         check_score(self.score)
 
     @property
@@ -120,29 +129,37 @@ class SubsetChoices:
         baseline = self.baseline
         values = baseline if isinstance(baseline, str) else torch.as_tensor(baseline).tolist()
         precision = self.execution.autocast
-        return self.sizes, self.subsets, values, self.region_size, self.score, precision
+        size = self.region_size if self.regions is None else self.regions
+        return self.sizes, self.subsets, values, size, self.score, precision
 
-    def grid(self, images: Tensor) -> Grid:
-        """The grid of features on these images.
+    def regions_of(self, images: Tensor) -> Regions:
+        """The features of these images.
 
         Raises:
             ValueError: if there are fewer features than are to be removed.
         """
         kind = kind_of(images)
-        grid = kind.regions(images, self.region_size)
-        if max(self.sizes) > grid.num_regions:
-            of_feature, of_input = kind.sizes_text(grid)
+        regions = regions_of(images, self.region_size, self.regions, relevance_is="sum")
+        numbers = regions.numbers
+        fewest = regions.num_regions if numbers is None else int(numbers.min())
+        if max(self.sizes) > fewest:
             raise ValueError(
-                f"n={max(self.sizes)} is more than the {grid.num_regions} features of {of_feature} "
-                f"{kind.unit} that {kind.name} of {of_input} have: use at most that many, or a "
-                "smaller region_size"
+                f"n={max(self.sizes)} is more than the {fewest} "
+                f"{regions.text('features', kind.unit)} that {kind.name} of "
+                f"{kind.extent_text(images)} have: use at most that many, or smaller features"
             )
-        return grid
+        return regions
 
     def removed(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images of which all features are removed."""
         if isinstance(self.baseline, str):
-            return kind_of(images).channel_means(images)
+            kind = kind_of(images)
+            if not kind.has_channels:
+                raise ValueError(
+                    f'baseline="mean" leaves {kind.name} as they are, each feature being its own '
+                    "mean: give numbers, one for each feature"
+                )
+            return kind.channel_means(images)
         return baseline_images(self.baseline, images)
 
 
@@ -154,7 +171,7 @@ class SubsetRemover:
         images: (N, C, H, W).
         removed: (N, C, H, W) images of which all features are removed.
         relevance: (N, R) relevance of the features, as a share of the largest magnitude.
-        grid: which pixels are a feature.
+        regions: the features.
         sizes: (K,) the sizes n.
         subsets: S, random subsets per image and n.
         generator: source of the subsets.
@@ -163,7 +180,7 @@ class SubsetRemover:
     images: Tensor
     removed: Tensor
     relevance: Tensor
-    grid: Grid
+    regions: Regions
     sizes: Tensor
     subsets: int
     generator: torch.Generator
@@ -177,13 +194,13 @@ class SubsetRemover:
         Raises:
             ValueError: for choices that do not fit the images.
         """
-        grid = choices.grid(images)
+        regions = choices.regions_of(images)
         sizes = torch.tensor(choices.sizes, device=images.device)
         return cls(
             images,
             choices.removed(images),
-            _relative_relevance(kind_of(images).relevance(heatmaps, grid)),
-            grid,
+            _relative_relevance(regions.relevance(heatmaps)),
+            regions,
             sizes,
             choices.subsets,
             generator,
@@ -199,10 +216,12 @@ class SubsetRemover:
         triples = torch.arange(start, end, device=self.images.device)
         image = triples // (len(self.sizes) * self.subsets)
         size = self.sizes[triples // self.subsets % len(self.sizes)]
-        subset = random_subsets(size, self.grid.num_regions, self.generator)
+        numbers = self.regions.numbers
+        features = self.regions.num_regions if numbers is None else numbers[image]
+        subset = random_subsets(size, features, self.generator)
         subset = subset.to(self.images.device)
         sums = (self.relevance[image] * subset).sum(dim=1)
-        mask = kind_of(self.images).mask(subset, self.grid)
+        mask = kind_of(self.images).beside(self.regions.mask(subset, image))
         return image, sums, torch.where(mask, self.removed[image], self.images[image])
 
 

@@ -54,7 +54,7 @@ def by_hand(
 )
 @torch.no_grad()
 def test_definition_one_subset_at_a_time(region_size: int, baseline: Any) -> None:
-    model, grid = network().double(), Grid(16, 16, region_size)
+    model, grid = network().double(), Grid((16, 16), region_size)
     images = IMAGES[:2].double()
     result = found(model, images, HEATMAPS[:2], region_size=region_size, baseline=baseline)
     for i, k, subsets in drawn(2, grid.num_regions):
@@ -145,7 +145,7 @@ def test_contributions_to_a_linear_model_foretell_it_exactly(
     reference = torch.tensor(baseline).view(-1, 1, 1) if baseline != "mean" else None
     difference = images - (images.mean((2, 3), True) if reference is None else reference)
     heatmaps = (model.weight[target] * difference).sum(dim=1).detach()
-    regions = Grid(16, 16, region_size).num_regions
+    regions = Grid((16, 16), region_size).num_regions
     result = found(
         model, images, heatmaps, n=range(1, regions, 1 + regions // 16), subsets=10,
         region_size=region_size, baseline=baseline,
