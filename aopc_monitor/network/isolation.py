@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.random_states import generator_states, restore_generators, seed_generators
+from aopc_monitor.network.sharded import at_rest, local_part, untouched_shards
 from aopc_monitor.network.snapshot import Snapshot
 
 
@@ -64,6 +65,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         >>> model.training, model[0].training
         (True, True)
     """
+    at_rest(model)
     modules = [(module, module.training) for module in model.modules()]
     parts, snapshot = _parts_of([module for module, _ in modules])
     parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
@@ -75,7 +77,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         for parameter in parameters:
             parameter.tensor.grad = None
         seed_generators(seed)
-        with _gradients_and_eager_execution():
+        with _gradients_and_eager_execution(), untouched_shards(model):
             yield parts
     finally:
         restore_generators(generators)
@@ -180,7 +182,10 @@ def _check_versions(model: nn.Module, parameters: list[_Parameter]) -> None:
 
 def _version(tensor: Tensor) -> int | None:
     """In-place changes so far; None for tensors made in inference mode, which do not count them."""
-    return None if tensor.is_inference() else tensor._version
+    local = local_part(tensor)
+    if tensor.is_inference() or local.is_inference():
+        return None
+    return tensor._version if local is tensor else tensor._version + local._version
 
 
 def fingerprint(model: nn.Module) -> tuple[int, ...]:
@@ -208,13 +213,18 @@ def _numbers(totals: list[Tensor]) -> list[int]:
 
 
 def _sums_of_bits(model: nn.Module) -> dict[str, Tensor]:
-    """A number for each parameter that changes with any single change of a value."""
+    """A number for each parameter that changes with any single change of a value.
+
+    Where parameters are spread over processes, of the part that this one holds.
+    """
+    at_rest(model)
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    parts = {name: local_part(parameter) for name, parameter in model.named_parameters()}
     return {
-        name: parameter.detach().view(whole[parameter.element_size()]).sum()
-        for name, parameter in model.named_parameters()
+        name: part.detach().contiguous().view(whole[part.element_size()]).sum()
+        for name, part in parts.items()
         # Tensors of other kinds, quantized ones for instance, cannot be seen as whole numbers.
-        if type(parameter) is nn.Parameter
-        and parameter.is_floating_point()
-        and parameter.layout is torch.strided
+        if type(part) in (nn.Parameter, Tensor)
+        and part.is_floating_point()
+        and part.layout is torch.strided
     }

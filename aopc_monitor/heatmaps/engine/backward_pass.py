@@ -13,6 +13,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import where_it_ends
 from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
+from aopc_monitor.network.sharded import is_sharded
 from aopc_monitor.utilities.checks import check_target
 
 
@@ -65,7 +66,12 @@ def backward_pass(
     if scores.requires_grad:
         ends = [images] if mode is None else [images, mode.carriers.relevance]
         weights = torch.ones_like(scores) if start is None else start(scores.detach())
-        signals = [*_gradients(scores, ends, weights), None][:2]
+        starts, given = [scores], [weights]
+        if explained is not outputs and outputs.requires_grad and is_sharded(network.model):
+            # A block's weights come once a signal reaches its outputs: here those of a softmax,
+            # which the relevance does not start from.
+            starts, given = [scores, outputs], [weights, torch.zeros_like(outputs)]
+        signals = [*_gradients(starts, ends, given), None][:2]
     if mode is not None:
         mode.warn()
     if signals[0] is None and signals[1] is None:
@@ -77,11 +83,13 @@ def backward_pass(
     return BackwardPass(outputs.detach(), scores.detach(), signal, carried)
 
 
-def _gradients(scores: Tensor, ends: list[Tensor], weights: Tensor) -> list[Tensor | None]:
-    """Signals at the ends, from signals at the scores; None at an end that none reaches."""
+def _gradients(
+    starts: list[Tensor], ends: list[Tensor], given: list[Tensor]
+) -> list[Tensor | None]:
+    """Signals at the ends, from those given at the starts; None at an end that none reaches."""
     try:
         # autograd.grad and not .backward(): the parameters' .grad stays out of it.
-        return list(torch.autograd.grad(scores, ends, weights, allow_unused=True))
+        return list(torch.autograd.grad(starts, ends, given, allow_unused=True))
     except RuntimeError as error:
         # The second forward pass, which saves memory, does not know of the rules.
         if "checkpoint" in str(error).lower():

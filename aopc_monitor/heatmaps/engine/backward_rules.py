@@ -46,6 +46,7 @@ from aopc_monitor.heatmaps.engine.operations import (
     RESHAPES,
 )
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
+from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back, call_into_block
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
@@ -139,8 +140,8 @@ class BackwardRules(Marks, TorchFunctionMode):
         call, signals = self._with_known_origin(Call(func, args, kwargs))
         if call.in_place and isinstance(call.first, Tensor):
             self.keeper.about_to_write(call.first)
-        if not signals:
-            return self._of_constants(func(*args, **kwargs))
+        if not signals or brings_weights_back(call):
+            return self._of_constants(func(*call.args, **call.kwargs))
         args, kwargs = call.args, call.kwargs
         rule = self.rules.get(call.name)
         body = body_of(func) if rule is None and not self._is_known(call) else None
@@ -269,8 +270,11 @@ class BackwardRules(Marks, TorchFunctionMode):
             if not reaches(signal, self._start):
                 self._note_constant(signal)
                 continue
+            into_block = call_into_block(signal, self._seen.tensors())
             self._seen[signal] = True
-            if not self._put_in_its_place(signal):
+            if into_block is not None:
+                self._run(into_block, [into_block.first], None)
+            elif not self._put_in_its_place(signal):
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
                 self.note_without_rule(f"a hidden operation ({maker})", [signal])
 

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from aopc_monitor.heatmaps.engine.calls import Call, Operation, is_query, plain_name, tensors_in
 from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
 from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
+from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back
 
 
 class ExplainedForward(TorchFunctionMode):
@@ -25,7 +26,8 @@ class ExplainedForward(TorchFunctionMode):
 
     `no_grad`, `set_grad_enabled(False)` and `inference_mode` inside of it save memory and change no
     output, so they are not obeyed. Hooks that the forward puts on its tensors are not registered,
-    since what would come to them is no gradient of the training. What cuts values off all the same
+    since what would come to them is no gradient of the training, but for those that bring the
+    weights that a backward pass needs from other processes. What cuts values off all the same
     (`.detach()`, `.data`, numpy) is followed. Batch normalisation of one image gets its tensors in
     their order (see `needs_order`).
 
@@ -67,7 +69,7 @@ class ExplainedForward(TorchFunctionMode):
         return self._run(Call(func, args, kwargs), obeying=not self._gradients_wanted)
 
     def _run(self, call: Call, *, obeying: bool) -> Any:
-        if call.name in _HOOKS:
+        if call.name in _HOOKS and not brings_weights_back(call):
             return RemovableHandle(OrderedDict())
         if call.name == "requires_grad" and call.in_place and not call.first.is_leaf:
             return call.first

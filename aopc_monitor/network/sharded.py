@@ -1,0 +1,163 @@
+"""Models whose parameters are spread over processes: their local parts, and leaving no trace there.
+
+FSDP2 (`fully_shard`) puts whole parameters in place for the forward and the backward of a block and
+takes them away again; tensor parallelism keeps each process's part. In both a parameter at rest is
+a `DTensor`, of which this process holds a part.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether no process has all parameters of a model, so that its forwards take all processes.
+
+    Example:
+        >>> is_sharded(nn.Linear(2, 2))
+        False
+    """
+    if any(_is_fsdp1(module) for module in model.modules()):
+        return True
+    return any(_is_dtensor(parameter) for parameter in model.parameters()) or any(_states(model))
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds: all of it, unless it is a `DTensor`.
+
+    Example:
+        >>> parameter = nn.Parameter(torch.ones(2))
+        >>> local_part(parameter) is parameter
+        True
+    """
+    if not _is_dtensor(tensor):
+        return tensor
+    local: Tensor = tensor._local_tensor  # type: ignore[attr-defined]
+    return local
+
+
+def brings_weights(hook: Any) -> bool:
+    """Whether a hook on a tensor is one by which FSDP gathers the weights of a backward pass.
+
+    Without it the backward pass would read memory that is no longer there.
+    """
+    return str(getattr(hook, "__module__", "")).startswith("torch.distributed.")
+
+
+def compute_device(model: nn.Module) -> torch.device | None:
+    """Where a model computes, which is elsewhere than its parameters where these are offloaded."""
+    state = next(_states(model), None)
+    if state is not None:
+        device: torch.device = state._device
+        return device
+    return next((parameter.device for parameter in model.parameters()), None)
+
+
+def at_rest(model: nn.Module) -> None:
+    """Take whole parameters away that a forward has left in place, as after a validation."""
+    for state in _states(model):
+        # The outermost has to be the first that ever runs, while a part may be looked at alone.
+        state._lazy_init()
+        for group in _groups(state):
+            if group.is_unsharded and _is_idle(group):
+                group.reshard()
+
+
+@contextmanager
+def untouched_shards(model: nn.Module) -> Iterator[None]:
+    """What FSDP2 keeps beside the parameters is afterwards as it was, also after an exception.
+
+    Inside, a backward pass reduces no gradients: those that a training accumulates wait in the
+    same place, and would go along.
+    """
+    states = list(_states(model))
+    groups = [group for state in states for group in _groups(state)]
+    reduces = [group.reduce_grads for group in groups]
+    indices = [list(group._post_forward_indices) for group in groups]
+    orders = [(order, list(order)) for order in _orders(states)]
+    for group in groups:
+        group.reduce_grads = False
+    try:
+        yield
+    finally:
+        for state in states:
+            _reset(state)
+        for group, reduce, index in zip(groups, reduces, indices, strict=True):
+            group.reduce_grads = reduce
+            group._post_forward_indices[:] = index
+        for order, before in orders:
+            order[:] = before
+
+
+def _reset(state: Any) -> None:
+    """Leave a forward or backward that was broken off; gradients stay where they are."""
+    state._comm_ctx.all_gather_state = None
+    state._state_ctx.iter_forward_root = None
+    state._state_ctx.post_backward_final_callback_queued = False
+    state._training_state = type(state._training_state).IDLE
+    getattr(state, "_modules_to_run_forward", set()).clear()
+    for group in _groups(state):
+        _take_in(group)
+        group._training_state = type(group._training_state).IDLE
+        if not group.is_sharded:
+            group.reshard()
+
+
+def _take_in(group: Any) -> None:
+    """Wait for parameters that were asked for and are not needed any more."""
+    pending = group._all_gather_result
+    if pending is None:
+        return
+    if pending.all_gather_event is not None:
+        group.device_handle.current_stream().wait_event(pending.all_gather_event)
+    if hasattr(pending.all_gather_work, "wait"):
+        pending.all_gather_work.wait()
+    group._all_gather_result = None
+
+
+def _states(model: nn.Module) -> Iterator[Any]:
+    """FSDP2's states of a model's modules, outermost first; several modules may share one."""
+    if "torch.distributed.fsdp" not in sys.modules:
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    seen: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            state = module._get_fsdp_state()
+            if id(state) not in seen:
+                seen.add(id(state))
+                yield state
+
+
+def _groups(state: Any) -> list[Any]:
+    """The parameters that are gathered together: one group for each module in earlier versions."""
+    if hasattr(state, "_fsdp_param_groups"):
+        return list(state._fsdp_param_groups)
+    group = state._fsdp_param_group
+    return [] if group is None else [group]
+
+
+def _orders(states: list[Any]) -> list[list[Any]]:
+    """In which order forwards went; shared by the states of one root."""
+    shared = {id(state._comm_ctx): state._comm_ctx for state in states}
+    return [context.post_forward_order for context in shared.values()]
+
+
+def _is_idle(group: Any) -> bool:
+    return bool(group._training_state == type(group._training_state).IDLE)
+
+
+def _is_dtensor(tensor: Tensor) -> bool:
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def _is_fsdp1(module: nn.Module) -> bool:
+    return type(module).__name__ == "FullyShardedDataParallel"
