@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.heatmaps.pooling import POOLS, has_channels, heatmap_shape, pooled
+from aopc_monitor.heatmaps.pooling import POOLS, pooled
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 
@@ -75,16 +75,15 @@ class AdaptedHeatmap:
 
     def _checked(self, attribution: Tensor, images: Tensor) -> Tensor:
         """The attribution, pooled over channels if it has them."""
-        shape = attribution.shape
+        kind, shape = kind_of(images), attribution.shape
         some_channels = attribution.ndim == images.ndim and shape[1] in (1, images.shape[1])
-        if some_channels or not has_channels(images):
+        if some_channels:
             attribution = pooled(attribution, self.pool)
-        if attribution.shape != heatmap_shape(images):
-            or_pooled = ", or it with one channel or none" if has_channels(images) else ""
+        if attribution.shape != kind.locations(images):
+            or_pooled = ", or it with one channel or none" if kind.has_channels else ""
             raise ValueError(
-                f"{self.name} returned attributions of shape {tuple(shape)} for "
-                f"{kind_of(images).name} of shape {tuple(images.shape)}; wanted is that shape"
-                f"{or_pooled}"
+                f"{self.name} returned attributions of shape {tuple(shape)} for {kind.name} of "
+                f"shape {tuple(images.shape)}; wanted is that shape{or_pooled}"
             )
         return attribution
 

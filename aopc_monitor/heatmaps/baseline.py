@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.pooling import has_channels, per_channel
+from aopc_monitor.heatmaps.pooling import per_channel
 from aopc_monitor.perturbation.input_kinds import kind_of
 
 Baseline: TypeAlias = "float | Sequence[float] | Tensor"
@@ -44,5 +44,5 @@ def baseline_images(baseline: Baseline, images: Tensor) -> Tensor:
 
 
 def _numbers(images: Tensor) -> str:
-    counted = f"{images.shape[1]} numbers"
-    return f"{counted}, or a tensor {tuple(images.shape[1:])}" if has_channels(images) else counted
+    counted, alone = f"{images.shape[1]} numbers", not kind_of(images).has_channels
+    return counted if alone else f"{counted}, or a tensor {tuple(images.shape[1:])}"

@@ -19,7 +19,6 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWar
 from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
 from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
-from aopc_monitor.heatmaps.pooling import heatmap_shape
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
@@ -92,7 +91,7 @@ def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tenso
 
 
 def _problems_of(relevance: object, images: Tensor) -> list[str]:
-    wanted = heatmap_shape(images)
+    wanted = kind_of(images).locations(images)
     if not isinstance(relevance, Tensor) or relevance.shape != wanted:
         shape = tuple(relevance.shape) if isinstance(relevance, Tensor) else type(relevance)
         return [f"it returned {shape} and not a tensor of shape {wanted}"]

@@ -22,6 +22,11 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.rules.linear_operation import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from aopc_monitor.utilities.checks import check_target
 
+_TOO_EARLY = (
+    "Grad-CAM's default layer, the last convolution, is the patch embedding of this network, which "
+    "knows nothing of classes: name a later layer that has places, as in GradCAM(layer=...), or "
+    "choose another heatmap"
+)
 # By the number of dimensions of a batch: what activations with places look like, and how they are
 # interpolated to the locations of the inputs.
 _PLACES = {3: "(N, channels, l)", 4: "(N, channels, h, w)", 5: "(N, channels, d, h, w)"}
@@ -77,6 +82,11 @@ class GradCAM(NetworkHeatmap):
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """The weighted sum of activations, on the pixels."""
+        if images.ndim not in _PLACES:
+            raise ValueError(
+                "Grad-CAM is for inputs of one to three dimensions beside their channels, and "
+                f"these are {tuple(images.shape)}: choose another heatmap"
+            )
         images = images.detach().requires_grad_()
         with self._watched(network.model, images.ndim) as seen:
             outputs = network.outputs(images.clone())
@@ -90,12 +100,7 @@ class GradCAM(NetworkHeatmap):
         scores = outputs.gather(1, target[:, None])[:, 0]
         activations, gradient = self._with_gradient(seen, scores, images.ndim)
         if self.layer is None and _is_patch_embedding(activations, seen):
-            message = (
-                "Grad-CAM's default layer, the last convolution, is the patch embedding of this "
-                "network, which knows nothing of classes: name a later layer that has places, as "
-                "in GradCAM(layer=...), or choose another heatmap"
-            )
-            warnings.warn(EarlyLayerWarning(message), stacklevel=3)
+            warnings.warn(EarlyLayerWarning(_TOO_EARLY), stacklevel=3)
         if self.layer is not None:
             activations, gradient = self._channels_second((activations, gradient), images)
         weights = gradient.mean(dim=tuple(range(2, images.ndim)), keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,17 +13,14 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.scores import Score, check_score, checked_scores, score_function
 from aopc_monitor.perturbation.curve import Block, Perturber, perturbed_scores
-from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
-from aopc_monitor.perturbation.regions import Grid, suggested_region_size
-from aopc_monitor.perturbation.replacements import (
-    Blur,
-    Constant,
-    Mean,
-    Replacement,
-    get_replacement,
-)
+from aopc_monitor.perturbation.data_range import DataRange
+from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.regions import Regions
+from aopc_monitor.perturbation.replacements import Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive, check_target
+from aopc_monitor.utilities.configured import plain_value
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -31,13 +29,16 @@ class Occlusion(NetworkHeatmap):
     """Occlusion: f(x) minus f of x with one region replaced (Zeiler & Fergus 2014, section 4.2).
 
     Each pixel gets the difference of its region; the grid is that of the AOPC, and the remainder at
-    the borders, which is in no region, gets 0. Signed. Needs no gradient. Costs R * repeats + 1
+    the borders, which is in no region, gets 0. Regions are windows of series, boxes of volumes, and
+    the features of tables. Signed. Needs no gradient. Costs R * repeats + 1
     forward passes per image, where R is the number of regions.
 
     Attributes:
-        region_size: side of a region in pixels; `suggested_region_size` of the images if not given.
+        region_size: side of a region in pixels, one number or one per dimension; what suits the
+            images if not given.
         replacement: what a region becomes: a name ("mean", the image's own mean colour, "blur",
-            "uniform", "constant"), or a `Replacement`.
+            "uniform", "constant"), or a `Replacement`. For tables, whose features have no mean of
+            their own, "uniform" or "constant".
         data_range: (low, high) of valid inputs, for replacements that need it: "uniform",
             "constant", and your own.
         score: what the network gives the class: its output if not given, or "probability",
@@ -48,13 +49,15 @@ class Occlusion(NetworkHeatmap):
 
     Raises:
         ValueError: for an unknown replacement or score, counts below 1, a region that is larger
-            than the image, or a data range that is needed and missing.
+            than the image, a replacement that is for other kinds of input, or a data range that is
+            needed and missing.
         TypeError: for a replacement that is none.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
         >>> image = torch.tensor([[4.0, 0.0], [0.0, 0.0]]).repeat_interleave(2, 0)
         >>> image = image.repeat_interleave(2, 1)[None, None]
+        >>> from aopc_monitor.perturbation import Constant
         >>> black = Constant(value=0.0)
         >>> Occlusion(region_size=2, replacement=black)(model, image, torch.tensor([0]))
         tensor([[[1., 1., 0., 0.],
@@ -63,7 +66,7 @@ class Occlusion(NetworkHeatmap):
                  [0., 0., 0., 0.]]])
     """
 
-    region_size: int | None = None
+    region_size: int | Sequence[int] | None = None
     replacement: str | Replacement = "mean"
     data_range: DataRange | None = None
     score: Score | None = None
@@ -75,7 +78,12 @@ class Occlusion(NetworkHeatmap):
         get_replacement(self.replacement)
         if self.score is not None:
             check_score(self.score)
-        for name in ("region_size", "repeats", "chunk_size"):
+        size = plain_value(self.region_size)
+        object.__setattr__(self, "region_size", tuple(size) if isinstance(size, list) else size)
+        for side in size if isinstance(size, (tuple, list)) else (size,):
+            if side is not None:
+                check_positive("region_size", side)
+        for name in ("repeats", "chunk_size"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
 
@@ -89,9 +97,10 @@ class Occlusion(NetworkHeatmap):
             return torch.cat([self._differences(network, x, t) for x, t in parts])
 
     def _differences(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
-        grid = self._grid(images)
+        kind, regions = kind_of(images), self._regions(images)
         # Regions come in reading order, and each is one step.
-        regions = grid.rank_map(_counted(len(images), grid.num_regions, images.device))[:, None]
+        counted = torch.arange(regions.num_regions, device=images.device).repeat(len(images), 1)
+        ranks = regions.rank_map(counted)
         outputs = network.outputs(images.clone())
         target = target.to(outputs.device)
         check_target(target, *outputs.shape)
@@ -101,45 +110,31 @@ class Occlusion(NetworkHeatmap):
         def replaced_score(replaced: Tensor, image: Tensor) -> Tensor:
             return checked_scores(score, network.outputs(replaced), target[image])
 
-        perturber = self._perturber(images, grid)
+        perturber = self._perturber(images, regions.num_regions)
         (scores,) = perturbed_scores(
             replaced_score,
             perturber,
-            [regions],
+            [kind.beside(ranks)],
             ChunkSizes.of(self.chunk_size, images).forward,
             perturb=Block.occluded,
         ).mean(dim=2)
         differences = (clean[:, None] - scores).to(images.dtype)
         padded = torch.cat([differences, torch.zeros_like(differences[:, :1])], dim=1)
-        return padded.gather(1, regions.long().flatten(1)).view_as(images[:, 0])
+        return padded.gather(1, ranks.long().flatten(1)).view_as(ranks)
 
-    def _grid(self, images: Tensor) -> Grid:
-        extent = images.shape[2:]
-        return Grid(extent, self.region_size or suggested_region_size(*extent))
+    def _regions(self, images: Tensor) -> Regions:
+        kind, size = kind_of(images), self.region_size
+        return kind.regions(images, kind.suggested_region_size(images) if size is None else size)
 
-    def _perturber(self, images: Tensor, grid: Grid) -> Perturber:
-        replacement = get_replacement(self.replacement)
-        given = self.data_range
-        if given is None and _needs_no_range(replacement):
-            given = (0.0, 1.0)  # read by nobody
-        low, high = (
-            bound.to(images.device) for bound in data_range_tensors(given, images.shape[1])
-        )
+    def _perturber(self, images: Tensor, num_regions: int) -> Perturber:
+        protocol = PerturbationProtocol(self.region_size, 1, self.data_range, self.replacement)
+        protocol = protocol.for_inputs(images)
+        replacement, (low, high) = protocol.replacer, protocol.range_on(images)
         generator = generator_for(images, self.seed, "occlusion")
         repeats = self.repeats if replacement.is_random else 1
-        every_region = Strata(grid.num_regions, grid.num_regions)
+        every_region = Strata(num_regions, num_regions)
         steps = every_region.draw(len(images) * repeats, generator, images.device)
         return Perturber(images, replacement, low, high, steps, repeats, generator)
-
-
-def _counted(num_images: int, num_regions: int, device: torch.device) -> Tensor:
-    return torch.arange(num_regions, device=device).repeat(num_images, 1)
-
-
-def _needs_no_range(replacement: Replacement) -> bool:
-    if isinstance(replacement, Constant):
-        return replacement.value is not None
-    return isinstance(replacement, (Blur, Mean))
 
 
 def _output(outputs: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from aopc_monitor.perturbation.input_kinds import kind_of
+
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda values: values.sum(dim=1),
     "l2": lambda values: torch.linalg.vector_norm(values, ord=2.0, dim=1),
@@ -31,22 +33,7 @@ def pooled(values: Tensor, how: str) -> Tensor:
         >>> pooled(torch.tensor([[3.0, -4.0]]), "l2")
         tensor([[3., 4.]])
     """
-    return POOLS[how](values if has_channels(values) else values[:, None])
-
-
-def has_channels(inputs: Tensor) -> bool:
-    """Whether each location of the inputs holds several numbers; those of a table hold one."""
-    return inputs.ndim > 2
-
-
-def heatmap_shape(inputs: Tensor) -> tuple[int, ...]:
-    """`(N, *space)`: the shape of a heatmap of `(N, C, *space)` inputs, or of (N, F) ones.
-
-    Example:
-        >>> heatmap_shape(torch.zeros(2, 3, 8, 9)), heatmap_shape(torch.zeros(2, 5))
-        ((2, 8, 9), (2, 5))
-    """
-    return (len(inputs), *inputs.shape[2 if has_channels(inputs) else 1 :])
+    return POOLS[how](values if kind_of(values).has_channels else values[:, None])
 
 
 def per_channel(numbers: Tensor, inputs: Tensor) -> Tensor:

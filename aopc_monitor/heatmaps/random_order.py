@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.heatmaps.pooling import heatmap_shape
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.randomness import generator_for
 
 
@@ -30,5 +29,5 @@ class RandomOrder:
         """`(N, *space)` numbers from 0 to 1; model and target are not looked at."""
         images = checked_inputs(images)
         generator = generator_for(images, self.seed, purpose="random order")
-        shape = heatmap_shape(images)
+        shape = kind_of(images).locations(images)
         return torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32)

@@ -47,7 +47,8 @@ def between_convolutions(middle: nn.Module, *, bias: bool = True) -> nn.Sequenti
 def without_biases(model: nn.Module) -> nn.Module:
     """The model with every bias at zero, so that nothing but pixels can take relevance."""
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        last = name.rpartition(".")[2]
+        if last.endswith("bias") or last.startswith("bias_"):  # the latter of recurrent layers
             nn.init.zeros_(parameter)
     return model
 
