@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aopc_monitor.monitor.loaders import BLOCK_SIZE, batches_of
 from aopc_monitor.network.further_inputs import Inputs, joined, moved, selected
+from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.utilities.batches import (
     BatchFormError,
     class_labels,
@@ -21,7 +22,7 @@ from aopc_monitor.utilities.batches import (
     labels_of,
     told_of,
 )
-from aopc_monitor.utilities.checks import checked_images, plain_tensor
+from aopc_monitor.utilities.checks import plain_tensor
 
 ImagesFunction: TypeAlias = Callable[[Any], Tensor]
 
@@ -150,7 +151,7 @@ def collect_probe(
     seed: int = 0,
     reading: BatchReading | None = None,
     transfer: Callable[[Any], Any] = lambda batch: batch,
-    check: Callable[[Tensor], object] = checked_images,
+    check: Callable[[Tensor], object] = checked_inputs,
 ) -> Probe:
     """Choose the probe from a loader.
 

@@ -23,7 +23,9 @@ from aopc_monitor.monitor.trainers import (
 )
 from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.protocol_choices import ProtocolChoices
+from aopc_monitor.perturbation.region_map import GivenRegions
 from aopc_monitor.utilities.checks import check_positive
 from aopc_monitor.utilities.configured import imported, is_path
 
@@ -85,7 +87,18 @@ class MonitorSettings:
     def measurement(self, probe: Probe, **changes: Any) -> Measurement:
         """The measurement of a probe, with what is not given chosen to fit its images."""
         protocol = replace(self.choices, **changes).for_images(probe.images)
+        _check_regions(protocol, probe)
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
+
+
+def _check_regions(protocol: PerturbationProtocol, probe: Probe) -> None:
+    regions = protocol.regions
+    if isinstance(regions, GivenRegions) and protocol.regions_of(probe.images).numbers is not None:
+        raise ConfigurationError(
+            f"regions has shape {tuple(regions.numbers.shape)}, a map for each of some images; the "
+            "monitor draws its own: give one map for all of them, or a function from images to "
+            "their maps"
+        )
 
 
 def _attribute(pl_module: LightningModule, name: str) -> Any:

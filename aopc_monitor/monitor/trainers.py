@@ -20,8 +20,8 @@ from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
 from aopc_monitor.monitor.probe import BatchReading, Probe, collect_probe
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.batches import BatchFormError
-from aopc_monitor.utilities.checks import checked_images
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -175,10 +175,11 @@ def _errors_of_probe(name: str) -> Iterator[None]:
 
 
 def _check_images(images: Any, source: Any, trainer: Trainer, pl_module: LightningModule) -> None:
-    if isinstance(images, Tensor) and not images.is_floating_point():
-        raise ConfigurationError(_not_floating(images, source, trainer, pl_module))
     try:
-        checked_images(images)
+        is_dense = kind_of(images).is_dense
+        if is_dense and isinstance(images, Tensor) and not images.is_floating_point():
+            raise ConfigurationError(_not_floating(images, source, trainer, pl_module))
+        checked_inputs(images)
     except (TypeError, ValueError) as error:  # no later batch will be of another form
         raise ConfigurationError(f"the probe cannot be taken: {error}") from error
 

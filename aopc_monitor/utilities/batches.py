@@ -12,8 +12,9 @@ from aopc_monitor.utilities.checks import plain_tensor
 
 IMAGE_KEYS = ("image", "images", "pixel_values", "img", "x", "input", "inputs")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
-# An entry that may be images has at least channels and one dimension of places.
-FEWEST_DIMENSIONS = 3
+# An entry that may be images has at least channels and one dimension of places. Where no entry has
+# so many, it may be a table, or token ids.
+FEWEST_DIMENSIONS, OF_A_TABLE = 3, 2
 MOST_SHOWN = 8
 
 
@@ -36,7 +37,8 @@ def images_of(
     """
     # One that came by itself can only be meant as images; whoever checks it says what it lacks.
     is_meant = isinstance(batch, Tensor) and batch.ndim > 1
-    found = batch if is_meant else _images_in(batch)
+    fewest = FEWEST_DIMENSIONS if _has_images(batch) else OF_A_TABLE
+    found = batch if is_meant else _images_in(batch, fewest)
     if found is None:
         raise BatchFormError(
             f"no images were found in a batch that is {told_of(batch)}: {remedy}"
@@ -46,16 +48,25 @@ def images_of(
     return found
 
 
-def _images_in(batch: Any) -> Tensor | None:
+def _images_in(batch: Any, fewest: int) -> Tensor | None:
     if isinstance(batch, Tensor):
-        return batch if batch.ndim >= FEWEST_DIMENSIONS else None
+        return batch if batch.ndim >= fewest else None
     if isinstance(batch, Mapping):
         # A key may hold something else that a project calls so, such as a table under "x".
-        found = (_images_in(batch[key]) for key in IMAGE_KEYS if key in batch)
+        found = (_images_in(batch[key], fewest) for key in IMAGE_KEYS if key in batch)
         return next((images for images in found if images is not None), None)
     if isinstance(batch, (tuple, list)) and batch:
-        return _images_in(batch[0])
+        return _images_in(batch[0], fewest)
     return None
+
+
+def _has_images(batch: Any) -> bool:
+    """Whether any entry, wherever, may be images."""
+    if isinstance(batch, Tensor):
+        return batch.ndim >= FEWEST_DIMENSIONS
+    if isinstance(batch, Mapping):
+        return any(_has_images(entry) for entry in batch.values())
+    return isinstance(batch, (tuple, list)) and any(_has_images(entry) for entry in batch)
 
 
 def told_of(value: Any) -> str:

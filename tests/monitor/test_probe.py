@@ -80,7 +80,7 @@ def test_first_loader() -> None:
         ([{"name": 1}], BatchFormError, "keys 'name': a int: give images_fn="),
         (["text"], BatchFormError, "a batch that is a str"),
         ([IMAGES[:2], IMAGES[:2, :, :3]], ValueError, "differ in shape"),
-        ([torch.zeros(4, 4)], ValueError, r"images has shape \(4, 4\)"),
+        ([torch.zeros(4, *[2] * 5)], ValueError, r"images has shape \(4, 2, 2, 2, 2, 2\)"),
         ([torch.zeros(2, 3, 4, 4, dtype=torch.uint8)], TypeError, "images is torch.uint8"),
     ],
 )

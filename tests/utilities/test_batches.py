@@ -162,3 +162,14 @@ def test_tensors_of_subclasses_become_plain_and_share_memory() -> None:
     assert type(plain) is Tensor
     assert plain.data_ptr() == kept.data_ptr()
     assert plain_tensor(plain) is plain
+
+
+def test_a_table_is_found_where_nothing_else_may_be_images() -> None:
+    table, labels = torch.rand(4, 6), torch.arange(4)
+    assert images_of([table, labels]) is table
+    assert images_of({"x": table, "y": labels}) is table
+    # Boxes beside an image under a key that is not known are none.
+    with pytest.raises(BatchFormError, match=r"perhaps lambda batch: batch\['scan'\]"):
+        images_of({"x": table, "scan": torch.rand(4, 3, 8, 8)})
+    with pytest.raises(BatchFormError, match="no images were found"):
+        images_of([labels, table])

@@ -12,7 +12,7 @@ from torch import Tensor
 from aopc_monitor.figures import (
     DASHBOARD,
     Line,
-    heatmap_gallery,
+    gallery_of,
     perturbation_curves,
     training_progress,
 )
@@ -141,10 +141,10 @@ def pooled_curve(sums: Tensor, fewest_images: int = FEWEST_IMAGES) -> tuple[Tens
 
 
 def heatmaps_panel(sample: Sample, probe: str, names: Sequence[str] | None, step: int) -> Any:
-    """Images with what the network takes them for, above their heatmaps.
+    """Inputs with what the network takes them for, and their heatmaps.
 
     Args:
-        sample: the images and their heatmaps.
+        sample: the inputs and their heatmaps.
         probe: name of the probe, "" for the only one.
         names: of the classes, if they have any.
         step: of the training.
@@ -152,12 +152,14 @@ def heatmaps_panel(sample: Sample, probe: str, names: Sequence[str] | None, step
     Returns:
         A matplotlib Figure.
     """
-    return heatmap_gallery(
-        sample.pixels.numpy(),
-        {name: relevance.numpy() for name, relevance in sample.maps.items()},
+    return gallery_of(
+        sample.kind,
+        sample.inputs,
+        sample.maps,
         sample.titles(names),
         _title(step, probe),
         DASHBOARD,
+        **sample.more,
     )
 
 

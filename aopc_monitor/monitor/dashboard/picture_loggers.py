@@ -1,9 +1,10 @@
-"""Pictures to each logger by its own call, or to files."""
+"""Pictures and pages of text to each logger by its own call, or pictures to files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,35 +23,59 @@ FOLDER = "aopc_figures"
 Picture = NDArray[np.uint8]
 
 
-def hand_over(
-    trainer: Trainer, pictures: Mapping[str, Picture], step: int, folder: str | None
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class Page:
+    """A page of text, for loggers that show such.
+
+    Attributes:
+        html: with colours.
+        markdown: for those that let no colours through.
+    """
+
+    html: str
+    markdown: str
+
+
+Shown = Mapping[str, "Picture | Page"]
+Way = Callable[[str, Any, int], None]
+
+
+def hand_over(trainer: Trainer, shown: Shown, step: int, folder: str | None) -> dict[str, str]:
     """Give pictures to all loggers of a trainer; to files for loggers that take none, or without.
 
-    A picture that a logger refuses costs that picture, and nothing else.
+    A picture that a logger refuses costs that picture, and nothing else. Pages of text go to the
+    loggers that show them, and nowhere else: there is a picture of what they say.
 
     Args:
         trainer: the Lightning trainer.
-        pictures: (H, W, 3) by tag.
+        shown: by tag, (H, W, 3) pictures and pages of text.
         step: x of the pictures.
         folder: where files go, in a folder `aopc_figures` of their own; None for nowhere.
 
     Returns:
         The first thing that went wrong with each logger, by its class and place.
     """
-    loggers = trainer.loggers
-    ways = [_way_to(logger) for logger in loggers]
-    takers = {_name_of(loggers, i): way for i, way in enumerate(ways) if way is not None}
-    if folder is not None and (not ways or None in ways):
-        takers[FOLDER] = partial(_to_file, folder)
     problems: dict[str, str] = {}
-    for name, take in takers.items():
-        for tag, picture in pictures.items():
+    for name, (to_pictures, to_pages) in _takers(trainer, folder).items():
+        for tag, entry in shown.items():
+            take = to_pages if isinstance(entry, Page) else to_pictures
+            if take is None:
+                continue
             try:
-                take(tag, picture, step)
+                take(tag, entry, step)
             except Exception as error:  # a full disk, a server that is gone
                 problems.setdefault(name, f"{tag}: {text_of(error)}")
     return problems
+
+
+def _takers(trainer: Trainer, folder: str | None) -> dict[str, tuple[Way | None, Way | None]]:
+    """How each logger, and the folder, takes pictures and pages, by what they are called."""
+    loggers = trainer.loggers
+    ways = [(_way_to(logger, WAYS), _way_to(logger, PAGE_WAYS)) for logger in loggers]
+    takers = {_name_of(loggers, i): way for i, way in enumerate(ways)}
+    if folder is not None and (not ways or any(pictures is None for pictures, _ in ways)):
+        takers[FOLDER] = (partial(_to_file, folder), None)
+    return takers
 
 
 def tag_in(logger: Any, tag: str) -> str:
@@ -76,8 +101,8 @@ def _name_of(loggers: Sequence[Any], place: int) -> str:
     return name if len(loggers) == 1 else f"{name} (trainer.loggers[{place}])"
 
 
-def _way_to(logger: Any) -> Callable[[str, Picture, int], None] | None:
-    for name, take in WAYS.items():
+def _way_to(logger: Any, ways: Mapping[str, Callable[..., None]]) -> Way | None:
+    for name, take in ways.items():
         if is_a(logger, name):
             return partial(take, logger)
     return None
@@ -99,7 +124,19 @@ def _to_mlflow(logger: Any, tag: str, picture: Picture, step: int) -> None:
     logger.experiment.log_image(logger.run_id, picture, key=key, step=step)
 
 
-def _to_nowhere(logger: Any, tag: str, picture: Picture, step: int) -> None:
+def _page_to_tensorboard(logger: Any, tag: str, page: Page, step: int) -> None:
+    # Its tab "Text" takes all styles out of HTML.
+    logger.experiment.add_text(tag_in(logger, tag), page.markdown, global_step=step)
+
+
+def _page_to_wandb(logger: Any, tag: str, page: Page, step: int) -> None:
+    import wandb
+
+    # This call puts the prefix of the logger before the tag.
+    logger.log_metrics({tag: wandb.Html(page.html)}, step=step)
+
+
+def _to_nowhere(logger: Any, tag: str, shown: Picture | Page, step: int) -> None:
     """Lightning's stand-in for a logger in a dry run."""
 
 
@@ -118,5 +155,10 @@ WAYS: dict[str, Callable[[Any, str, Picture, int], None]] = {
     "TensorBoardLogger": _to_tensorboard,
     "WandbLogger": _to_wandb,
     "MLFlowLogger": _to_mlflow,
+    "DummyLogger": _to_nowhere,
+}
+PAGE_WAYS: dict[str, Callable[[Any, str, Page, int], None]] = {
+    "TensorBoardLogger": _page_to_tensorboard,
+    "WandbLogger": _page_to_wandb,
     "DummyLogger": _to_nowhere,
 }

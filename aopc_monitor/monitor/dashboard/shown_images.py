@@ -1,9 +1,9 @@
-"""A few images of a probe with their heatmaps, to be looked at by people."""
+"""A few inputs of a probe with their heatmaps, to be looked at by people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,41 +12,51 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import with_data_range
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked
+from aopc_monitor.monitor.dashboard.shown_kinds import (
+    SHOWN_KINDS,
+    more_of,
+    shown_kind,
+    shown_rows,
+)
 from aopc_monitor.monitor.measurement import Measurement, device_of
+from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.scores import Score, score_function
-from aopc_monitor.perturbation.data_range import data_range_tensors
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
-SHOWN_IMAGES = 6
 MOST_WRAPPERS = 10
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A few images of a probe, always the same, as one network sees them.
+    """A few inputs of a probe, always the same, as one network sees them.
 
     Attributes:
-        pixels: (N, H, W, 3) from 0 to 1, for the eye.
-        maps: (N, H, W) heatmaps by name.
+        inputs: N of them as the eye sees them; see `aopc_monitor.figures.gallery_of`.
+        maps: their heatmaps by name.
         target: (N,) the explained classes.
         confidence: (N,) their probabilities; None for a network with a single output.
         num_classes: how many classes the network knows.
+        kind: of the inputs, as people see them.
+        more: what their picture shows beside that.
     """
 
-    pixels: Tensor
-    maps: Mapping[str, Tensor]
+    inputs: Any
+    maps: Mapping[str, Any]
     target: Tensor
     confidence: Tensor | None
     num_classes: int
+    kind: str = "images"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def titles(self, names: Sequence[str] | None) -> list[str]:
-        """What the network takes each image for, and with what probability."""
+        """What the network takes each input for, and with what probability."""
         if self.confidence is None:
             return [""] * len(self.target)
         classes = [names[i] if names else f"class {i}" for i in self.target.tolist()]
@@ -61,7 +71,7 @@ def sample_of(
     measurement: Measurement,
     chunks: ChunkSizesByNetwork,
 ) -> Sample:
-    """Explain a few images, spread over the probe: data sets are often in the order of classes.
+    """Explain a few inputs, spread over the probe: data sets are often in the order of classes.
 
     No process asks another: each makes the same forwards.
 
@@ -73,9 +83,8 @@ def sample_of(
         chunks: images at once; smaller afterwards where memory was short.
     """
     precision, protocol = trainer.precision_plugin, measurement.protocol
-    shown = measurement.probe.part(shown_rows(len(measurement.probe.images)))
-    images, device = shown.images, device_of(network, pl_module)
-    on_device = precision.convert_input(images.to(device))
+    shown, device = _shown(measurement.probe), device_of(network, pl_module)
+    on_device = precision.convert_input(shown.images.to(device))
     sizes = chunks.of(network, on_device)
     with (
         unwritten(pl_module),
@@ -93,12 +102,26 @@ def sample_of(
             inputs=precision.convert_input(moved(shown.inputs, device)),
         )
         maps = _maps_of(clean, measurement, sizes, lambda: stop_if_asked(trainer))
+    return _sample(shown, clean, maps, protocol)
+
+
+def _shown(probe: Probe) -> Probe:
+    most = SHOWN_KINDS[shown_kind(probe.images)].most
+    return probe.part(shown_rows(len(probe.images), most))
+
+
+def _sample(
+    shown: Probe, clean: CleanBatch, maps: Mapping[str, Tensor], protocol: PerturbationProtocol
+) -> Sample:
+    kind = shown_kind(shown.images)
     return Sample(
-        pixels_of(images, protocol.data_range),
-        maps,
+        SHOWN_KINDS[kind].inputs(shown.images, protocol),
+        {name: relevance.numpy() for name, relevance in maps.items()},
         clean.target.cpu(),
         _confidence_of(clean, protocol.score),
         clean.outputs.shape[1],
+        kind,
+        more_of(shown.images, protocol),
     )
 
 
@@ -122,39 +145,6 @@ def _confidence_of(clean: CleanBatch, score: Score) -> Tensor | None:
         return None
     probability = score_function("probability", clean.outputs)
     return probability(clean.outputs, clean.target).float().cpu()
-
-
-def shown_rows(num_images: int) -> list[int]:
-    """Rows of the images of a probe that are shown.
-
-    Example:
-        >>> shown_rows(128), shown_rows(2)
-        ([0, 21, 42, 64, 85, 106], [0, 1])
-    """
-    count = min(SHOWN_IMAGES, num_images)
-    return [row * num_images // count for row in range(count)]
-
-
-def pixels_of(images: Tensor, data_range: Any) -> Tensor:
-    """Images as the eye sees them: the data range from dark to bright.
-
-    Args:
-        images: (N, C, H, W) as the network sees them.
-        data_range: (low, high) of valid inputs, numbers or one per channel.
-
-    Returns:
-        (N, H, W, 3) from 0 to 1: in colour for three channels, else their mean in grey.
-
-    Example:
-        >>> pixels_of(torch.full((1, 1, 2, 2), 3.0), (-1.0, 7.0))[0, 0, 0]
-        tensor([0.5000, 0.5000, 0.5000])
-    """
-    low, high = data_range_tensors(data_range, images.shape[1])
-    width = torch.where(high > low, high - low, 1)  # a channel may be constant
-    shown = ((images.float() - low) / width).clamp(0, 1).float()
-    if images.shape[1] != 3:
-        shown = shown.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    return shown.permute(0, 2, 3, 1)
 
 
 def class_names(pl_module: LightningModule, source: Any, num_classes: int) -> list[str] | None:

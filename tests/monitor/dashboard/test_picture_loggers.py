@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import (
 pytest.importorskip("matplotlib")
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor.dashboard.picture_loggers import FOLDER, hand_over, is_a
+from aopc_monitor.monitor.dashboard.picture_loggers import FOLDER, Page, hand_over, is_a
 from tests.modules import Classifier, loaders, trainer
 
 TAGS = [f"aopc/figures/{k}" for k in ("heatmaps", "perturbation_curves", "training_progress")]
@@ -207,3 +207,34 @@ def test_each_logger_is_warned_of_once_in_each_training(
         assert len(texts) == 2
         assert "(trainer.loggers[0])" in texts[0]
         assert "(trainer.loggers[1])" in texts[1]
+
+
+PAGE = Page("<p>good</p>", "**▲good**")
+
+
+def test_pages_of_text_go_to_the_loggers_that_show_them(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = TensorBoardLogger(tmp_path, prefix="run1")
+    made = trainer(tmp_path, logger=[logger, CSVLogger(tmp_path)])
+    assert hand_over(made, {"aopc/figures/texts": PAGE}, 3, str(tmp_path)) == {}
+    logger.finalize("success")
+    events = accumulator.EventAccumulator(logger.log_dir, size_guidance={"tensors": 0}).Reload()
+    (event,) = events.Tensors("run1-aopc/figures/texts/text_summary")
+    assert event.step == 3
+    assert event.tensor_proto.string_val[0].decode() == "**▲good**"
+    assert files(tmp_path) == []
+
+
+def test_wandb_shows_pages_with_their_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
+    for name, value in (("MODE", "offline"), ("SILENT", "true"), ("ERROR_REPORTING", "false")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    made = trainer(tmp_path, logger=WandbLogger(save_dir=tmp_path, offline=True))
+    assert hand_over(made, {"aopc/figures/texts": PAGE}, 3, None) == {}
+    wandb.finish()
+    (page,) = tmp_path.glob("wandb/offline-run-*/files/media/html/aopc/figures/*.html")
+    assert "<p>good</p>" in page.read_text()

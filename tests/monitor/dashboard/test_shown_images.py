@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names, pixels_of
+from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names
+from aopc_monitor.monitor.dashboard.shown_kinds import pixels_of
 from tests.modules import Quadrants
 
 
