@@ -38,7 +38,7 @@ OTHERS = {
     "channels first": Execution(channels_last=False),
     "64 at once": Execution(chunk_size=64),
     "bfloat16": Execution(autocast=torch.bfloat16),
-    "compiled": Execution(compiled=True),
+    "compiled": Execution(backend="compile"),
 }
 
 

@@ -86,7 +86,8 @@ class AskedNetwork(nn.Module):
             call: what is called in place of the network.
         """
         if not are_tokens(images):
-            return self.reading.outputs(self.answer(images, rows, call), len(images))
+            # Not `len`, which a tracer would take for a fixed number.
+            return self.reading.outputs(self.answer(images, rows, call), images.shape[0])
         inputs = selected(self.inputs, len(images), rows)
 
         def outputs(tokens: Tensor, inputs: Inputs) -> Tensor:

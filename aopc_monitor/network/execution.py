@@ -5,22 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from functools import cache
-from types import FunctionType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.network.asked import AskedNetwork, network_in
-from aopc_monitor.network.chunks import is_out_of_memory
+from aopc_monitor.network.backends.checked import Checked
+from aopc_monitor.network.backends.table import BACKENDS, check_backend
 from aopc_monitor.network.layout import suits_channels_last
-from aopc_monitor.network.outputs import class_outputs
 from aopc_monitor.network.scores import ScoreFunction, checked_scores
 from aopc_monitor.utilities.checks import check_positive
-from aopc_monitor.utilities.error_text import said_by, shortened
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
 
@@ -40,20 +35,33 @@ class Execution:
         autocast: `torch.bfloat16` or `torch.float16`: the precision of forwards that only give
             scores, the clean one included, so that their difference is one of like with like.
             Heatmaps are not affected.
-        compiled: whether these forwards go through `torch.compile`. The call is compiled, not the
-            module, which stays as it is. Where that fails, a warning says so, once, and the
-            network is called as it is.
+        backend: what carries these forwards out. "eager": torch. "compile": `torch.compile`; the
+            call is compiled, not the module, which stays as it is. "openvino": OpenVINO on a CPU,
+            for networks that stay as they are: a copy is converted, once, which takes seconds, and
+            again only if the network has changed. Outputs are held against the network's own at the
+            first chunk; where they differ by more than rounding, or anything fails, a warning says
+            so, once, and the network is called as it is.
 
     Raises:
-        ValueError: for a chunk size below 1 or another precision.
+        ValueError: for a chunk size below 1, another precision, or an unknown back end.
+        ModuleNotFoundError: for a back end that is not installed.
+        TypeError: for `compiled`, which is a back end.
+
+    Example:
+        >>> Execution(chunk_size=16, backend="compile").backend
+        'compile'
     """
 
     chunk_size: int | None = None
     channels_last: bool | None = None
     autocast: torch.dtype | None = None
-    compiled: bool = False
+    backend: str = "eager"
+    compiled: InitVar[object] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, compiled: object) -> None:
+        if compiled is not None:
+            refuse_moved("Execution", ["compiled"])
+        check_backend(self.backend)
         if self.chunk_size is not None:
             check_positive("chunk_size", self.chunk_size)
         if self.autocast is not None and self.autocast not in AUTOCAST_DTYPES:
@@ -91,11 +99,11 @@ def refuse_moved(caller: str, keywords: Iterable[str]) -> None:
         Traceback (most recent call last):
         TypeError: AOPC() takes no chunk_size: give execution=Execution(chunk_size=...)
     """
-    for field in fields(Execution):
-        if field.name in keywords:
-            raise TypeError(
-                f"{caller}() takes no {field.name}: give execution=Execution({field.name}=...)"
-            )
+    for name in [field.name for field in fields(Execution)] + ["compiled"]:
+        if name in keywords:
+            given = 'backend="compile"' if name == "compiled" else f"{name}=..."
+            where = f"execution=Execution({given})" if caller != "Execution" else given
+            raise TypeError(f"{caller}() takes no {name}: give {where}")
 
 
 @dataclass(frozen=True)
@@ -105,30 +113,36 @@ class Forward:
     Attributes:
         model: the network.
         execution: the choices it is called under.
-        memory_format: how images are laid out for it.
+        layout: how images are laid out for the network itself.
+        answers: the network as a back end answers for it.
     """
 
     model: nn.Module
     execution: Execution
-    memory_format: torch.memory_format
+    layout: torch.memory_format
+    answers: Checked
 
     @classmethod
     def of(cls, model: nn.Module, images: Tensor, execution: Execution) -> Forward:
         """Choose the layout for these images (N, C, H, W), inside `untouched(model)`.
 
         Raises:
-            ValueError: if the images' device, or images in double precision, have no such autocast.
+            ValueError: if the images' device, or images in double precision, have no such autocast
+                or back end.
         """
-        if execution.autocast is not None:
+        autocast, backend = execution.autocast, BACKENDS[execution.backend]
+        if autocast is not None:
             if images.dtype == torch.float64:
                 raise ValueError(
-                    f"autocast={execution.autocast} has no effect on float64 images: give float32 "
+                    f"autocast={autocast} has no effect on float64 images: give float32 "
                     "images and such a network, or None"
                 )
-            _check_autocast(images.device.type, execution.autocast)
+            _check_autocast(images.device.type, autocast)
+        if backend is not None:
+            backend.check(images, autocast)
         wanted = execution.channels_last
         if wanted is None:
-            is_half = execution.autocast is not None or images.dtype in AUTOCAST_DTYPES
+            is_half = autocast is not None or images.dtype in AUTOCAST_DTYPES
             wanted = suits_channels_last(model, images, is_half)
         if wanted and images.ndim != 4:
             raise ValueError(
@@ -136,7 +150,13 @@ class Forward:
                 f"{tuple(images.shape)}: leave it out"
             )
         layout = torch.channels_last if wanted else torch.contiguous_format
-        return cls(model, execution, layout)
+        answers = Checked(execution.backend, model, autocast).prepare(images)
+        return cls(model, execution, layout, answers)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How images are laid out, for whatever is called."""
+        return self.answers.layout or self.layout
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (M, classes) of images (M, C, H, W).
@@ -146,11 +166,8 @@ class Forward:
             rows: (M,) which image of the batch each one is of, where further inputs depend on it.
         """
         images = images.contiguous(memory_format=self.memory_format)
-        call = self._compiled if self.execution.compiled else network_in(self.model)
         with self._autocast(images.device.type):
-            if isinstance(self.model, AskedNetwork):
-                return self.model(images, rows, call)
-            return class_outputs(call(images), len(images))
+            return self.answers(images, rows)
 
     def new_images(self, count: int, like: Tensor) -> Tensor:
         """Room for images (count, C, H, W) of the kind of `like`, laid out for the network."""
@@ -165,27 +182,6 @@ class Forward:
         if self.execution.autocast is None:
             return nullcontext()
         return torch.autocast(device_type, dtype=self.execution.autocast)
-
-    def _compiled(self, *inputs: Any, **named: Any) -> Any:
-        model = network_in(self.model)
-        if model in _NOT_COMPILED:
-            return model(*inputs, **named)
-        try:
-            if _has_compiled_parts(model):
-                raise RuntimeError("the network is compiled already, for its training")
-            # Where a model is only looked at, everything else runs eagerly: see `untouched`.
-            with torch.compiler.set_stance("default"):
-                return _compiled_call(model)(model, *inputs, **named)
-        except Exception as error:  # the compiler has many of its own
-            if is_out_of_memory(error):  # a smaller chunk may do
-                raise
-            _NOT_COMPILED[model] = True
-            warnings.warn(
-                "compiled=True: the network could not be compiled and is called as it is. "
-                f"{type(error).__name__}: {shortened(said_by(error))}",
-                stacklevel=2,
-            )
-            return model(*inputs, **named)
 
 
 @dataclass(frozen=True)
@@ -228,32 +224,6 @@ class Room:
             self._images = self._new_images(0, self._like)  # before there is room for both
             self._images = self._new_images(count, self._like)
         return self._images[:count]
-
-
-# What was found out about networks, as long as they exist; these are facts, not settings.
-_NOT_COMPILED = WeakIdKeyDictionary()
-_COMPILED = WeakIdKeyDictionary()
-
-
-def _compiled_call(model: nn.Module) -> Any:
-    """The call of a network that comes back is not compiled again."""
-    if model not in _COMPILED:
-        # Code of its own for each network: torch compiles the same code only so many times.
-        code = _call.__code__.replace(co_name=f"call_{id(model)}")
-        _COMPILED[model] = torch.compile(FunctionType(code, _call.__globals__))
-    return _COMPILED[model]
-
-
-def _call(model: nn.Module, *inputs: Any, **named: Any) -> Any:
-    return model(*inputs, **named)
-
-
-def _has_compiled_parts(model: nn.Module) -> bool:
-    # Compiling them once more, in eval mode, would use up what torch allows the training.
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
 
 
 @cache

@@ -108,7 +108,7 @@ def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
     fitting = {
         place: tensor
         for place, tensor in found.items()
-        if tensor.ndim in (1, 2) and len(tensor) == num_images
+        if tensor.ndim in (1, 2) and tensor.shape[0] == num_images
     }
     named = _named(fitting)
     by_shape = sorted(fitting, key=lambda place: fitting[place].ndim == 1)  # a stable sort

@@ -151,11 +151,11 @@ def _cells_of_way(subject: Subject, way: str, scale: Scale) -> list[Cell]:
     if way != "default":
         choices = {"chunk_size": size, "channels_last": True}
     if way == "compiled":
-        choices["compiled"] = True
+        choices["backend"] = "compile"
     elif way == "CUDA graph":
         model = Graphed(case.model, case.images(size), case.precision)
     with warnings.catch_warnings():
         # Then the network is called as it is, which is another row.
-        warnings.filterwarnings("error", message="compiled=True")
+        warnings.filterwarnings("error", message='backend="compile"')
         full = case.rate(None, model, **choices)
     return [bare, full, full / bare]

@@ -93,8 +93,8 @@ def test_compiled(device: torch.device, within: Within, monkeypatch: pytest.Monk
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     model, x = network("cnn", device), images()
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="compiled=True: the network could not")
-        found = curves(model, x, compiled=True, chunk_size=24)
+        warnings.filterwarnings("error", message='backend="compile"')
+        found = curves(model, x, backend="compile", chunk_size=24)
     within(largest_error(found, curves(model, x, chunk_size=24)), 1e-4)
 
 

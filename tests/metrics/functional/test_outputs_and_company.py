@@ -54,11 +54,11 @@ def aopc(model: nn.Module, images: Tensor = IMAGES, **changes: Any) -> float:
 # Which output
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_output_fn_chooses_what_is_explained(compiled: bool) -> None:
+@pytest.mark.parametrize("backend", ["eager", "compile"])
+def test_output_fn_chooses_what_is_explained(backend: str) -> None:
     plain, several = Ending(lambda x: x), Ending(lambda x: (x.repeat(1, 2), {"of interest": x}))
     choose = {"output_fn": lambda answer: answer[1]["of interest"]}
-    execution = Execution(compiled=compiled)
+    execution = Execution(backend=backend)
     assert aopc(several, execution=execution, **choose) == aopc(plain)
     layered = {"heatmap": GradCAM("inner.0"), **choose}
     assert aopc(several, **layered) == aopc(plain, heatmap=GradCAM("inner.0"))

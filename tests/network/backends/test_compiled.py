@@ -16,7 +16,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 
 from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc import AOPCResult
-from aopc_monitor.network import execution
+from aopc_monitor.network.backends import compiled as backend
 from tests.modules import small_network
 from tests.settings import with_execution
 
@@ -69,7 +69,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
         return model(x)
 
     compiled = torch.compile(call, backend=counting)
-    monkeypatch.setattr(execution, "_compiled_call", lambda _: compiled)
+    monkeypatch.setattr(backend, "_compiled_call", lambda _: compiled)
     yield counting
     torch.compiler.reset()
 
@@ -78,7 +78,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def compiled(model: nn.Module, x: Tensor) -> Any:
         raise error
 
-    monkeypatch.setattr(execution, "_compiled_call", lambda _: compiled)
+    monkeypatch.setattr(backend, "_compiled_call", lambda _: compiled)
 
 
 @needs_compiler
@@ -88,8 +88,8 @@ def test_compiled_forwards_have_the_same_values_and_leave_the_module_alone() -> 
     state = copy.deepcopy(model.state_dict())
     eager = area(model)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="compiled=True")
-        result = area(model, compiled=True)
+        warnings.filterwarnings("error", message='backend="compile"')
+        result = area(model, backend="compile")
     torch.testing.assert_close(result.curves, eager.curves, rtol=0, atol=1e-5)
     assert [id(part) for part in model.modules()] == [id(part) for part in parts]
     assert set(vars(model)) == attributes
@@ -98,7 +98,7 @@ def test_compiled_forwards_have_the_same_values_and_leave_the_module_alone() -> 
     for _ in range(2):
         for one, other in zip(train_a_step(model), train_a_step(untouched), strict=True):
             assert torch.equal(one, other)
-        area(model, compiled=True)
+        area(model, backend="compile")
 
 
 def test_a_network_that_comes_back_is_compiled_once(compiler: Compiler) -> None:
@@ -106,16 +106,16 @@ def test_a_network_that_comes_back_is_compiled_once(compiler: Compiler) -> None:
     eager = area(model)
     assert compiler.count == 0
     for _ in range(3):
-        assert torch.equal(area(model, compiled=True).curves, eager.curves)
+        assert torch.equal(area(model, backend="compile").curves, eager.curves)
     assert compiler.count == 1
 
 
 def test_new_weights_count_at_once(compiler: Compiler) -> None:
     """A compiled forward is that of the network as it is, not as it was when it was compiled."""
     model = network().eval()
-    before = area(model, compiled=True)
+    before = area(model, backend="compile")
     train_a_step(model)
-    after = area(model, compiled=True)
+    after = area(model, backend="compile")
     assert not torch.equal(after.curves, before.curves)
     assert torch.equal(after.curves, area(model).curves)
     assert compiler.count == 1
@@ -126,14 +126,14 @@ def test_a_network_that_does_not_compile_is_called_as_it_is_with_one_warning(
 ) -> None:
     fail(monkeypatch, TypeError("no such instruction\nat line 3"))
     model = network().eval()
-    with pytest.warns(UserWarning, match="compiled=True") as caught:
-        results = [area(model, compiled=True) for _ in range(2)]
+    with pytest.warns(UserWarning, match='backend="compile"') as caught:
+        results = [area(model, backend="compile") for _ in range(2)]
     (warning,) = caught
     assert str(warning.message).endswith("called as it is. TypeError: no such instruction")
     for result in results:
         assert torch.equal(result.curves, area(model).curves)
-    with pytest.warns(UserWarning, match="compiled=True"):  # of another network
-        area(network().eval(), compiled=True)
+    with pytest.warns(UserWarning, match='backend="compile"'):  # of another network
+        area(network().eval(), backend="compile")
 
 
 def test_too_little_memory_is_no_reason_not_to_compile(
@@ -141,7 +141,7 @@ def test_too_little_memory_is_no_reason_not_to_compile(
 ) -> None:
     """A smaller chunk may do, compiled."""
     subject, sizes = network().eval(), []
-    compiled = execution._compiled_call(subject)
+    compiled = backend._compiled_call(subject)
 
     def full(model: nn.Module, x: Tensor) -> Any:
         sizes.append(len(x))
@@ -149,10 +149,10 @@ def test_too_little_memory_is_no_reason_not_to_compile(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return compiled(model, x)
 
-    monkeypatch.setattr(execution, "_compiled_call", lambda _: full)
+    monkeypatch.setattr(backend, "_compiled_call", lambda _: full)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = area(subject, compiled=True)
+        result = area(subject, backend="compile")
     assert sizes == [8] + [4] * (2 + 2 * 8)
     torch.testing.assert_close(result.curves, area(network().eval()).curves, rtol=0, atol=1e-6)
     assert compiler.count == 1
@@ -166,8 +166,8 @@ def test_a_network_with_compiled_parts_is_called_as_it_is_with_one_warning() -> 
     in_place = network().eval()
     in_place[5].compile(backend=backend)
     for model in (torch.compile(whole, backend=backend), part, in_place):
-        with pytest.warns(UserWarning, match="compiled=True: .*compiled already") as caught:
-            results = [area(model, compiled=True) for _ in range(2)]
+        with pytest.warns(UserWarning, match='backend="compile": .*compiled already') as caught:
+            results = [area(model, backend="compile") for _ in range(2)]
         assert len(caught) == 1
         for result in results:
             assert torch.equal(result.curves, area(network().eval()).curves)
@@ -176,7 +176,7 @@ def test_a_network_with_compiled_parts_is_called_as_it_is_with_one_warning() -> 
 
 def test_compiled_forwards_are_cast_too(compiler: Compiler) -> None:
     model = network().eval()
-    cast = area(model, compiled=True, autocast=torch.bfloat16)
+    cast = area(model, backend="compile", autocast=torch.bfloat16)
     assert torch.equal(cast.curves, area(model, autocast=torch.bfloat16).curves)
     assert compiler.count == 1
 
@@ -187,7 +187,7 @@ def test_each_network_is_compiled_however_many_there_are(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
     networks = [network().eval() for _ in range(10)]
     for model in networks:
-        area(model, compiled=True)
+        area(model, backend="compile")
     assert counting.count == len(networks)
     torch.compiler.reset()
 
@@ -195,4 +195,4 @@ def test_each_network_is_compiled_however_many_there_are(monkeypatch: pytest.Mon
 def test_an_error_without_a_message_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, NotImplementedError())
     with pytest.warns(UserWarning, match="called as it is. NotImplementedError: $"):
-        area(network().eval(), compiled=True)
+        area(network().eval(), backend="compile")

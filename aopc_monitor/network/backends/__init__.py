@@ -1,0 +1,1 @@
+"""What carries out the forwards that only give scores: torch as it is, or something faster."""

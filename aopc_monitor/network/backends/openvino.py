@@ -1,0 +1,226 @@
+"""Forwards on a CPU through OpenVINO: a copy of the network is converted, once for its weights."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import logging
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from aopc_monitor.network.asked import AskedNetwork, Reading, has_inputs, network_in
+from aopc_monitor.network.backends.base import Answers
+from aopc_monitor.network.backends.state import is_same, state_of
+from aopc_monitor.network.snapshot import BACK_REFERENCES
+from aopc_monitor.utilities.error_text import said_by, shortened
+
+# A network in training is another one at each look; a conversion takes as long as many forwards.
+MOST_CONVERSIONS = 4
+# The batch that a network is converted with; another one would be taken for a fixed number: 1.
+EXAMPLE_INPUTS = 2
+# What no output is. Where memory is short, OpenVINO may write none, and raise nothing.
+UNWRITTEN = -7.7e33
+
+
+class OpenVINO:
+    """A network that stays as it is, converted for the CPU.
+
+    A converted network is used as long as the network is the one that was converted: by the values
+    of all its tensors, and what else it holds.
+    """
+
+    needs: ClassVar[tuple[str, str] | None] = ("openvino", "fast-cpu")
+
+    def check(self, inputs: Tensor, autocast: torch.dtype | None) -> None:
+        """Raise ValueError where the inputs are on another device, or not in float32."""
+        if inputs.device.type != "cpu":
+            raise ValueError(
+                f'backend="openvino" computes on a CPU, and the inputs are on {inputs.device}: '
+                'give backend="compile" or "eager", or move the network and its inputs'
+            )
+        if autocast is not None:
+            raise ValueError(
+                f'autocast={autocast}: backend="openvino" computes in float32: give autocast=None'
+            )
+        if inputs.is_floating_point() and inputs.dtype != torch.float32:
+            raise ValueError(
+                f'backend="openvino" computes in float32, and the inputs are {inputs.dtype}: '
+                'give float32 inputs and such a network, or backend="eager"'
+            )
+
+    def answers_of(self, model: nn.Module, inputs: Tensor) -> Answers:
+        """The converted network, made now or before.
+
+        Raises:
+            RuntimeError: for a network that cannot be converted, or changes again and again.
+        """
+        if has_inputs(model) or not inputs.is_floating_point():
+            raise RuntimeError("only networks that are given floating-point inputs are converted")
+        reading = model.reading if isinstance(model, AskedNetwork) else Reading()
+        kept = _KEPT.setdefault(network_in(model), _Kept())
+        converted = kept.converted_of(network_in(model), reading, inputs)
+        return Answers(converted, converted.number, torch.contiguous_format)
+
+
+class _Kept:
+    """What is kept for a network: what it was converted to for each kind of inputs."""
+
+    def __init__(self) -> None:
+        self.converted: dict[tuple[Any, ...], _Converted] = {}
+        self.changes = 0
+
+    def converted_of(self, network: nn.Module, reading: Reading, inputs: Tensor) -> _Converted:
+        """What was made before, if the network is the same, or what is made now."""
+        kind = (inputs.shape[1:], inputs.dtype, torch.get_num_threads(), reading.sides)
+        known = self.converted.get(kind)
+        if known is not None and not is_same(known.state, state_of(network)):
+            self.converted.clear()  # before there is another one
+            self.changes += 1
+        if self.changes >= MOST_CONVERSIONS:
+            raise RuntimeError(
+                f"the network has changed {self.changes} times since it was first converted, and "
+                "this back end is for networks that stay as they are"
+            )
+        if kind not in self.converted or not self.converted[kind].reads_by(reading):
+            self.converted[kind] = _Converted(network, reading, inputs)
+        return self.converted[kind]
+
+
+class _Converted:
+    """A network as OpenVINO has compiled it; holds nothing of the network itself.
+
+    Args:
+        network: the network.
+        reading: how its answers are read.
+        inputs: (N, ...) of the kind that it will be given, any number of them.
+    """
+
+    numbers: ClassVar[Iterator[int]] = itertools.count(1)
+
+    def __init__(self, network: nn.Module, reading: Reading, inputs: Tensor) -> None:
+        function = reading.output_fn
+        is_method = inspect.ismethod(function)
+        self._function: Any = (weakref.WeakMethod if is_method else _reference)(function)
+        # A copy: OpenVINO shares the memory of what it converts, and would answer with a mix of
+        # weights once those of the network change.
+        copied = _copy_of(network)
+        self.state, self.number = state_of(copied), next(self.numbers)
+        example = torch.cat([inputs, inputs])[:EXAMPLE_INPUTS].contiguous()
+        self._request = _compiled(AskedNetwork(copied, reading), example).create_infer_request()
+        self._columns = int(self._request.infer(example.numpy())[0].shape[1])
+
+    def reads_by(self, reading: Reading) -> bool:
+        """Whether answers are read in this way."""
+        return bool(self._function() == reading.output_fn)
+
+    def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
+        """Outputs (M, classes) of inputs (M, ...).
+
+        Raises:
+            MemoryError: if memory did not suffice.
+        """
+        import openvino
+
+        outputs = torch.full((len(inputs), self._columns), UNWRITTEN)
+        self._request.set_output_tensor(0, openvino.Tensor(outputs.numpy(), shared_memory=True))
+        try:
+            self._request.infer(inputs.contiguous().numpy(), share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            if any(word in str(error) for word in _MEMORY_WORDS):
+                raise MemoryError(said_by(error)) from error
+            raise
+        if (outputs == UNWRITTEN).any():
+            raise MemoryError(
+                "OpenVINO returned without an answer, as it does where memory is short"
+            )
+        return outputs
+
+
+# What was converted is dropped with the network.
+_KEPT = WeakIdKeyDictionary()
+# How errors of OpenVINO say that memory did not suffice.
+_MEMORY_WORDS = ("bad_alloc", "bad allocation", "allocate", "out of memory")
+
+
+def _reference(function: Any) -> Callable[[], Any]:
+    return (lambda: None) if function is None else weakref.ref(function)
+
+
+def _copy_of(network: nn.Module) -> nn.Module:
+    """A copy that shares its trainer, if it knows one, and nothing else."""
+    held = (vars(m).get(name) for m in network.modules() for name in BACK_REFERENCES)
+    return copy.deepcopy(network, {id(trainer): trainer for trainer in held if trainer is not None})
+
+
+def _compiled(network: nn.Module, example: Tensor) -> Any:
+    """What OpenVINO makes of a network, by the first way that it can be converted."""
+    import openvino
+
+    errors = []
+    for way in (_exported, _traced):
+        try:
+            with _quiet(), torch.no_grad():
+                model = _converted(way(network, example), example)
+                settings = {
+                    "INFERENCE_PRECISION_HINT": "f32",
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    "NUM_STREAMS": 1,
+                }
+                return openvino.Core().compile_model(model, "CPU", settings)
+        except Exception as error:  # of many classes, for whatever a network may do
+            errors.append(f"{type(error).__name__}: {shortened(said_by(error), 120)}")
+    raise RuntimeError(f"it does not convert: by torch.export {errors[0]}; by tracing {errors[1]}")
+
+
+def _exported(network: nn.Module, example: Tensor) -> Any:
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    # Without strict, which goes through torch's compiler.
+    shapes = ({0: torch.export.Dim("inputs", min=1)},)
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
+    return TorchFXPythonDecoder.from_exported_program(program)
+
+
+def _traced(network: nn.Module, example: Tensor) -> Any:
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    return TorchScriptPythonDecoder(network, example_input=(example,), shared_memory=True)
+
+
+def _converted(decoder: Any, example: Tensor) -> Any:
+    """A model for any number of inputs.
+
+    Not by `openvino.convert_model`, which reports its use over the internet unless forbidden to.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    model = frontend.convert(frontend.load(decoder))
+    (parameter,) = model.inputs
+    node = parameter.get_node()
+    node.set_partial_shape(openvino.PartialShape([-1, *example.shape[1:]]))
+    node.set_element_type(openvino.Type.f32)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notes that conversions write into the log, and warnings of the tracer."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

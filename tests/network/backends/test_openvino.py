@@ -1,0 +1,342 @@
+"""A converted network answers as the network does, is never stale, and leaves it alone."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aopc_monitor import AOPC, Execution, area_over_perturbation_curve
+from aopc_monitor.metrics.functional.aopc import AOPCResult
+from aopc_monitor.network.backends.checked import Checked
+from aopc_monitor.network.isolation import untouched
+from tests.metrics.test_execution_argument import CALLS
+from tests.modules import small_network
+from tests.network.backends.test_compiled import train_a_step
+
+pytest.importorskip("openvino", reason="the extra fast-cpu is not installed")
+
+from aopc_monitor.network.backends import openvino as backend
+
+SETTINGS: dict[str, Any] = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0)}
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The networks that were converted."""
+    converted, compiled = [], backend._compiled
+
+    def counted(network: nn.Module, example: Tensor) -> Any:
+        converted.append(network)
+        return compiled(network, example)
+
+    monkeypatch.setattr(backend, "_compiled", counted)
+    return converted
+
+
+def images() -> Tensor:
+    return torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return small_network()
+
+
+def area(
+    model: nn.Module, name: str = "openvino", chunk_size: int = 24, **changes: Any
+) -> AOPCResult:
+    x = images()
+    execution = Execution(chunk_size, backend=name)
+    return area_over_perturbation_curve(
+        model, x, x.mean(dim=1), execution=execution, **SETTINGS, **changes
+    )
+
+
+def assert_as_eager(model: nn.Module, **changes: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = area(model, **changes)
+    expected = area(model, "eager", **changes)
+    torch.testing.assert_close(found.curves, expected.curves, rtol=0, atol=1e-5)
+    assert torch.equal(found.target, expected.target)
+
+
+def test_values_are_the_same_and_the_module_is_left_alone() -> None:
+    model, alone = network().train(), network().train()
+    parts, attributes = list(model.modules()), set(vars(model))
+    disabled, state = logging.root.manager.disable, torch.get_rng_state()
+    for _ in range(2):
+        assert_as_eager(model)
+        assert torch.equal(torch.get_rng_state(), state)
+        for one, other in zip(train_a_step(model), train_a_step(alone), strict=True):
+            assert torch.equal(one, other)
+        state = torch.get_rng_state()
+    assert [id(part) for part in model.modules()] == [id(part) for part in parts]
+    assert set(vars(model)) == attributes
+    assert model.training
+    assert logging.root.manager.disable == disabled
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_metric_takes_it(name: str) -> None:
+    found = CALLS[name](execution=Execution(backend="openvino"))
+    assert found == pytest.approx(CALLS[name](), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ((nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 10, 3)), (2, 12)),
+        ((nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8, 3)), (1, 4, 4, 4)),
+        ((nn.Flatten(), nn.Linear(5, 1), nn.Flatten(0)), (5,)),
+    ],
+)
+def test_inputs_of_any_shape_and_number(layers: tuple[nn.Module, ...], shape: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers).eval()
+    with untouched(model), torch.no_grad():
+        for count in (1, 7, 3):
+            inputs = torch.randn(count, *shape)
+            answers = Checked("openvino", model).prepare(inputs)
+            found, expected = answers(inputs, None), model(inputs).view(count, -1)
+            assert answers.answers is not None
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_network_is_converted_once(conversions: list[nn.Module]) -> None:
+    model = network()
+    for chunk_size in (24, 5, 8):
+        assert_as_eager(model, chunk_size=chunk_size)
+    metric = AOPC("sensitivity_l2", execution=Execution(backend="openvino"), **SETTINGS)
+    for count in (3, 1):
+        metric.update(model, images()[:count])
+    assert len(conversions) == 1
+
+
+def scaled() -> nn.Module:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.scale = network(), {"of": [1.0]}
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(x) * self.scale["of"][0]
+
+    return Scaled()
+
+
+def _hook(model: nn.Module) -> None:
+    model.network[0].register_forward_hook(lambda module, inputs, outputs: outputs * 2)
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "in place": lambda model: model.network[9].weight.detach().mul_(-1),
+    "past torch's count": lambda model: model.network[9].weight.data.mul_(-1),
+    "another parameter": lambda model: setattr(
+        model.network[9], "weight", nn.Parameter(-model.network[9].weight)
+    ),
+    "statistics": lambda model: model.network[1].running_mean.add_(0.5),
+    "values in other places": lambda model: model.network[9].weight.data.copy_(
+        model.network[9].weight.flip(0)
+    ),
+    "an attribute": lambda model: model.scale.update(of=[-1.0]),
+    "a hook": _hook,
+    "a layer": lambda model: model.network.__setitem__(2, nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_network_that_has_changed_is_converted_again(
+    change: Callable[[Any], object], conversions: list[nn.Module]
+) -> None:
+    model = scaled()
+    before = area(model)
+    change(model)
+    assert_as_eager(model)
+    assert (area(model).curves - before.curves).abs().max() > 1e-3
+    assert len(conversions) == 2
+
+
+def test_a_network_that_changes_again_and_again_is_called_as_it_is(
+    conversions: list[nn.Module],
+) -> None:
+    model = network()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(6):
+            train_a_step(model)
+            result = area(model)
+            expected = area(model, "eager").curves
+            torch.testing.assert_close(result.curves, expected, rtol=0, atol=1e-5)
+    (warning,) = caught
+    assert "stay as they are" in str(warning.message)
+    assert len(conversions) == backend.MOST_CONVERSIONS
+
+
+def test_what_was_converted_is_dropped_with_the_network() -> None:
+    model = network()
+    area(model, output_fn=lambda answer: answer)
+    (converted,) = (weakref.ref(one) for one in backend._KEPT[model].converted.values())
+    assert converted() is not None
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert converted() is None
+
+
+class WronglyConverted(nn.Module):
+    """Answers otherwise while it is looked at by a converter, as some networks do on purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.network(x)
+        return -outputs if torch.jit.is_tracing() or torch.compiler.is_compiling() else outputs
+
+
+class NotConverted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) + torch.linalg.svdvals(x[:, 0])[:, :4]
+
+
+class NotCopied:
+    def __deepcopy__(self, memo: object) -> NotCopied:
+        raise TypeError("cannot be copied")
+
+
+def with_what_cannot_be_copied() -> nn.Module:
+    model: Any = network()
+    model.handle = NotCopied()
+    return cast("nn.Module", model)
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (WronglyConverted(), r"outputs differ by up to [\d.]+ from the network's"),
+        (NotConverted(), "it does not convert: by torch.export .*; by tracing "),
+        (with_what_cannot_be_copied(), "TypeError: cannot be copied"),
+    ],
+)
+def test_the_network_is_called_as_it_is_with_one_warning(model: nn.Module, why: str) -> None:
+    with pytest.warns(UserWarning, match=f'backend="openvino": .*called as it is. .*{why}') as told:
+        results = [area(model) for _ in range(2)]
+    assert len(told) == 1
+    for result in results:
+        assert torch.equal(result.curves, area(model, "eager").curves)
+
+
+def test_a_conversion_that_goes_stale_unseen_is_found_at_the_next_batch() -> None:
+    """What a network reads elsewhere is not compared; one image of each batch is."""
+    elsewhere = [1.0]
+
+    class ReadsElsewhere(NotConverted):
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.network(x)
+            return outputs * elsewhere[0]
+
+    model = ReadsElsewhere()
+    assert_as_eager(model)
+    elsewhere[0] = -1.0
+    with pytest.warns(UserWarning, match="outputs differ"):
+        found = area(model)
+    assert torch.equal(found.curves, area(model, "eager").curves)
+
+
+def test_other_inputs_are_not_for_it() -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)).eval()
+    tokens = torch.randint(9, (4, 3))
+    with untouched(model), pytest.warns(UserWarning, match="floating-point inputs"):
+        answers = Checked("openvino", model).prepare(tokens)
+    assert torch.equal(answers(tokens, None), model(tokens))
+
+
+def test_what_it_does_not_have_is_refused() -> None:
+    execution = Execution(backend="openvino", autocast=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"autocast=torch\.bfloat16: .*computes in float32"):
+        area_over_perturbation_curve(
+            network(), images(), images()[:, 0], execution=execution, **SETTINGS
+        )
+    double, execution = images().double(), Execution(backend="openvino")
+    with pytest.raises(ValueError, match=r"the inputs are torch\.float64"):
+        area_over_perturbation_curve(
+            network().double(), double, double[:, 0], execution=execution, **SETTINGS
+        )
+    with pytest.raises(ValueError, match="computes on a CPU, and the inputs are on meta"):
+        backend.OpenVINO().check(images().to("meta"), None)
+
+
+class Short:
+    """A request that has memory for a few images."""
+
+    def __init__(self, request: Any, raises: bool) -> None:
+        self.request, self.raises = request, raises
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.request, name)
+
+    def infer(self, inputs: Any, **how: Any) -> Any:
+        self.sizes.append(len(inputs))
+        if len(inputs) <= 4:
+            return self.request.infer(inputs, **how)
+        if self.raises:
+            raise RuntimeError("Exception from src/core: std::bad_alloc")
+        return None  # as OpenVINO does
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_chunks_are_halved_where_memory_is_short(raises: bool) -> None:
+    model = network()
+    expected = area(model)
+    (converted,) = backend._KEPT[model].converted.values()
+    converted._request = short = Short(converted._request, raises)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = area(model, chunk_size=8)
+    assert short.sizes[:3] == [8, 4, 1]  # and one image once more, to compare
+    assert set(short.sizes[1:]) == {4, 1}
+    torch.testing.assert_close(found.curves, expected.curves, rtol=0, atol=1e-6)
+
+
+def test_a_trainer_that_the_network_knows_is_not_copied() -> None:
+    model: Any = network()
+    model._trainer = NotCopied()
+    assert_as_eager(model)
+    assert copy.copy(model)._trainer is model._trainer
+
+
+def test_answers_are_read_where_the_user_says() -> None:
+    class Several(NotConverted):
+        def forward(self, x: Tensor) -> Any:
+            return {"aux": x.mean(dim=(2, 3)), "classes": [self.network(x)]}
+
+    model = Several()
+    assert_as_eager(model, output_fn=lambda answer: answer["classes"][0])
+    assert_as_eager(model, output_fn=lambda answer: -answer["classes"][0])
+
+
+def test_nothing_is_told_over_the_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """OpenVINO's own converter would start a session of its telemetry."""
+    telemetry = pytest.importorskip("openvino.tools.ovc.telemetry_utils")
+    started: list[object] = []
+    monkeypatch.setattr(telemetry.tm, "Telemetry", lambda **how: started.append(how))
+    assert_as_eager(network())
+    assert started == []
