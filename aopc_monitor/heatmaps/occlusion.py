@@ -128,7 +128,10 @@ class Occlusion(NetworkHeatmap):
 
     def _perturber(self, images: Tensor, num_regions: int) -> Perturber:
         protocol = PerturbationProtocol(self.region_size, 1, self.data_range, self.replacement)
-        protocol = protocol.for_inputs(images)
+        try:
+            protocol = protocol.for_inputs(images)
+        except ValueError as error:  # the AOPC has a replacement of its own, which is not meant
+            raise ValueError(f"occlusion: {error}") from error
         replacement, (low, high) = protocol.replacer, protocol.range_on(images)
         generator = generator_for(images, self.seed, "occlusion")
         repeats = self.repeats if replacement.is_random else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import pytest
@@ -258,58 +257,3 @@ def test_lrp_epsilon_agrees_with_its_formula(kind: str) -> None:
     model = nn.Sequential(layer, nn.Flatten(), head)
     wanted = relevance.view_as(x).sum(dim=1)
     torch.testing.assert_close(LRPEpsilon(epsilon)(model, x, TARGET), wanted, rtol=1e-8, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("kind", "region_size"),
-    [("series", 5), ("series", (7,)), ("volumes", 3), ("volumes", [2, 3, 5])],
-)
-@pytest.mark.parametrize("chunk_size", [None, 7])
-def test_occlusion_equals_a_loop_over_windows(
-    kind: str, region_size: Any, chunk_size: int | None
-) -> None:
-    """All windows have the input's own channel means; what is left at the borders has nothing."""
-    model, x = classifier(kind), inputs(kind)
-    space = x.shape[2:]
-    sides = [region_size] * len(space) if isinstance(region_size, int) else region_size
-    wanted, mean = torch.zeros_like(x[:, 0]), x.flatten(2).mean(dim=2)
-    starts = [range(side % m // 2, side - m + 1, m) for side, m in zip(space, sides, strict=True)]
-    with torch.no_grad():
-        clean = model(x)[range(3), TARGET]
-        for corner in product(*starts):
-            window = (..., *(slice(a, a + m) for a, m in zip(corner, sides, strict=True)))
-            occluded = x.clone()
-            occluded[window] = mean.view(*mean.shape, *[1] * len(space))
-            lost = clean - model(occluded)[range(3), TARGET]
-            wanted[window] = lost.view(-1, *[1] * len(space))
-    ours = Occlusion(region_size, chunk_size=chunk_size)(model, x, TARGET)
-    torch.testing.assert_close(ours, wanted, rtol=1e-8, atol=1e-11)
-    assert bool((ours != 0).any())
-
-
-def test_occlusion_of_tables_takes_each_feature_away() -> None:
-    model, x, middle = classifier("tables"), inputs("tables"), torch.linspace(0.1, 0.9, 9)
-    wanted = torch.zeros_like(x)
-    with torch.no_grad():
-        for feature in range(9):
-            without = x.clone()
-            without[:, feature] = middle[feature]
-            wanted[:, feature] = (model(x) - model(without))[range(3), TARGET]
-    data_range = ((middle - 1).tolist(), (middle + 1).tolist())
-    ours = Occlusion(replacement="constant", data_range=data_range)(model, x, TARGET)
-    torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-8)
-
-
-def test_occlusion_names_what_makes_no_sense() -> None:
-    with pytest.raises(
-        ValueError, match=r"replacement=Mean\(\) is for .* these are tables: choose"
-    ):
-        Occlusion()(classifier("tables"), inputs("tables"), TARGET)
-    with pytest.raises(ValueError, match=r"replacement=Blur\(.*\) is for images and volumes"):
-        Occlusion(replacement="blur")(classifier("series"), inputs("series"), TARGET)
-    with pytest.raises(ValueError, match=r"region_size=2: each feature of a table is a region"):
-        Occlusion(2, Constant(0.0))(classifier("tables"), inputs("tables"), TARGET)
-    with pytest.raises(ValueError, match=r"region_size=\(2, 2\) has 2 numbers for series"):
-        Occlusion((2, 2))(classifier("series"), inputs("series"), TARGET)
-    with pytest.raises(ValueError, match="region_size=0 must be a whole number of at least 1"):
-        Occlusion((2, 0, 2))
