@@ -27,8 +27,6 @@ def suits_channels_last(model: nn.Module, images: Tensor, is_half: bool) -> bool
         images: the batch.
         is_half: whether forwards are carried out in half precision.
     """
-    if images.ndim != 4:  # series, volumes and tables have no such layout
-        return False
     if _has_channels_last(images):
         return True
     return _may_pay(model, images, is_half) and _takes_channels_last(model, images)

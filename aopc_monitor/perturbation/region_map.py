@@ -44,15 +44,15 @@ class GivenRegions:
 
     def __init__(self, regions: Any) -> None:
         numbers = regions if isinstance(regions, Tensor) else torch.as_tensor(regions)
-        if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
-            raise TypeError(
-                f"regions holds {numbers.dtype}; wanted are whole numbers: the region of each "
-                "location, from 0 on, and -1 where nothing is ever perturbed"
-            )
         if numbers.numel() == 0 or numbers.ndim == 0:
             raise ValueError(
                 f"regions has shape {tuple(numbers.shape)}; wanted is one number per location, "
                 "(*space) for all inputs or (N, *space)"
+            )
+        if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
+            raise TypeError(
+                f"regions holds {numbers.dtype}; wanted are whole numbers: the region of each "
+                "location, from 0 on, and -1 where nothing is ever perturbed"
             )
         self.numbers = plain_tensor(numbers).detach().long()
         if (self.numbers < NEVER).any():

@@ -264,6 +264,6 @@ def check_suits(replacement: Replacement, kind: InputKind) -> None:
     made_for = [known.name for known in INPUT_KINDS if suits(replacement, known)]
     suitable = [name for name, one in REPLACEMENTS.items() if suits(one(), kind)]
     raise ValueError(
-        f"replacement={replacement!r} is for {' and '.join(made_for) or 'no kind of input'}, and "
+        f"replacement={replacement!r} is for {', '.join(made_for) or 'no kind of input'}, and "
         f"these are {kind.name}: choose one of {', '.join(suitable)}"
     )

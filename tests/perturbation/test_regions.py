@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,29 +10,49 @@ from hypothesis import strategies as st
 from aopc_monitor.perturbation.regions import Grid, perturbation_order
 from tests.reference import regions_of
 
-sides = st.integers(1, 24)
+extents = st.lists(st.integers(1, 24), min_size=1, max_size=2) | st.lists(
+    st.integers(1, 9), min_size=3, max_size=3
+)
 
 
-@given(height=sides, width=sides, region_size=st.integers(1, 24), seed=st.integers(0, 1000))
+@given(extent=extents, data=st.data(), seed=st.integers(0, 1000))
 def test_step_k_perturbs_exactly_the_first_k_regions(
-    height: int, width: int, region_size: int, seed: int
+    extent: list[int], data: st.DataObject, seed: int
 ) -> None:
-    if region_size > min(height, width):
-        with pytest.raises(ValueError, match=f"region_size={region_size} does not fit"):
-            Grid((height, width), region_size)
+    dimensions = len(extent)
+    sizes = st.lists(st.integers(1, 24), min_size=dimensions, max_size=dimensions)
+    region_size = data.draw(st.integers(1, 24) | sizes)
+    sides = [region_size] * dimensions if isinstance(region_size, int) else region_size
+    if any(m > side for m, side in zip(sides, extent, strict=True)):
+        with pytest.raises(ValueError, match=r"region_size=.* does not fit"):
+            Grid(tuple(extent), region_size)
         return
-    grid = Grid((height, width), region_size)
-    assert grid.num_regions == (height // region_size) * (width // region_size)
+    grid = Grid(tuple(extent), region_size)
+    counts = [side // m for m, side in zip(sides, extent, strict=True)]
+    assert grid.counts == tuple(counts)
+    assert grid.num_regions == math.prod(counts)
     order = torch.randperm(grid.num_regions, generator=torch.Generator().manual_seed(seed))[None]
     ranks = grid.rank_map(order)[0]
-    expected = torch.full((height, width), grid.num_regions, dtype=torch.int16)
+    expected = torch.full(extent, grid.num_regions, dtype=torch.int16)
     places = regions_of(grid)
     for k, region in enumerate(order[0].tolist()):
         expected[places[region]] = k
     assert torch.equal(ranks, expected)
+    k = seed % (grid.num_regions + 1)
+    chosen = torch.zeros(1, grid.num_regions, dtype=torch.bool).scatter_(1, order[:, :k], True)
+    assert torch.equal(grid.mask(chosen)[0], ranks < k)
     # The free border is split evenly.
-    assert 0 <= (height - grid.counts[0] * region_size) - 2 * grid.margins[0] <= 1
-    assert 0 <= (width - grid.counts[1] * region_size) - 2 * grid.margins[1] <= 1
+    for side, count, m, margin in zip(extent, counts, sides, grid.margins, strict=True):
+        assert 0 <= (side - count * m) - 2 * margin <= 1
+
+
+def test_what_is_one_number_per_dimension_is_told() -> None:
+    assert Grid((12, 8), [4, 2]).sides == (4, 2)
+    assert Grid((12, 8), torch.tensor([4, 2])).counts == (3, 4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has 2 numbers for volumes, which have 3 dimensions"):
+        Grid((4, 4, 4), (2, 2))
+    with pytest.raises(ValueError, match=r"region_size=\(2, 5, 2\) does not fit volumes of 4 x 4"):
+        Grid((4, 4, 4), (2, 5, 2))
 
 
 @pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
@@ -41,10 +63,12 @@ def test_ranks_are_counted_exactly_however_many_there_are(side: int, dtype: torc
     assert torch.equal(ranks.flatten(), torch.arange(side**2, dtype=dtype))
 
 
-def test_relevance_is_the_mean_over_a_region() -> None:
-    heatmaps = torch.rand(2, 11, 7)
-    grid = Grid((11, 7), 3)
-    expected = torch.stack([heatmaps[:, r, c].mean(dim=(1, 2)) for r, c in regions_of(grid)], 1)
+@pytest.mark.parametrize("extent", [(11,), (11, 7), (11, 7, 5)])
+def test_relevance_is_the_mean_over_a_region(extent: tuple[int, ...]) -> None:
+    heatmaps = torch.rand(2, *extent)
+    grid = Grid(extent, 3)
+    means = [heatmaps[(slice(None), *place)].flatten(1).mean(1) for place in regions_of(grid)]
+    expected = torch.stack(means, 1)
     torch.testing.assert_close(grid.relevance(heatmaps).float(), expected)
 
 
