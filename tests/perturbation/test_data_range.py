@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor import AOPC
-from aopc_monitor.monitor.dashboard.shown_images import pixels_of
+from aopc_monitor.monitor.dashboard.shown_kinds import pixels_of
 from aopc_monitor.perturbation.data_range import (
     data_range_tensors,
     normalized_data_range,
