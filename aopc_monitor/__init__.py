@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from aopc_monitor import heatmaps, metrics, perturbation
 from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
 from aopc_monitor.metrics.estimate import AOPCEstimate, difference, estimate_aopc
-from aopc_monitor.metrics.functional.aopc import AOPCResult, area_over_perturbation_curve
+from aopc_monitor.metrics.functional.aopc import area_over_perturbation_curve
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.data_range import normalized_data_range
 from aopc_monitor.utilities.moved import MOVED, name_moved_modules

@@ -20,12 +20,12 @@ from aopc_monitor.metrics.estimate import estimate_aopc as estimate_aopc
 from aopc_monitor.metrics.evaluation import Evaluation as Evaluation
 from aopc_monitor.metrics.evaluation import evaluate as evaluate
 from aopc_monitor.metrics.evaluation import num_orders as num_orders
-from aopc_monitor.metrics.functional.aopc import AOPCResult as AOPCResult
 from aopc_monitor.metrics.functional.aopc import area_over_curve as area_over_curve
 from aopc_monitor.metrics.functional.aopc import (
     area_over_perturbation_curve as area_over_perturbation_curve,
 )
 from aopc_monitor.metrics.functional.aopc import results_of_orders as results_of_orders
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult as AOPCResult
 from aopc_monitor.metrics.functional.bounds import AOPCBounds as AOPCBounds
 from aopc_monitor.metrics.functional.bounds import aopc_bounds as aopc_bounds
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch as CleanBatch

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
-from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
+from aopc_monitor.metrics.functional.aopc import batch_results
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution, refuse_moved
 from aopc_monitor.network.outputs import OutputFunction

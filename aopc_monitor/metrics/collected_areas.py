@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aopc_monitor.metrics.functional.aopc import AOPCResult
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.utilities.distributed import from_all_processes, sums_over_processes
 from aopc_monitor.utilities.randomness import content_of
 from aopc_monitor.utilities.statistics import accumulator_dtype, standard_error

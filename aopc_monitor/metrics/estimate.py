@@ -19,7 +19,8 @@ from aopc_monitor.metrics.collected_areas import (
     Quantity,
     quantity,
 )
-from aopc_monitor.metrics.functional.aopc import AOPCResult, batch_results
+from aopc_monitor.metrics.functional.aopc import batch_results
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.outputs import OutputFunction

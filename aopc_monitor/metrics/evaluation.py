@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
-from aopc_monitor.metrics.functional.aopc import AOPCResult, results_of_orders
+from aopc_monitor.metrics.clean_values import values_of_clean_images
+from aopc_monitor.metrics.functional.aopc import results_of_orders
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.perturbation.data_range import rounded
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
@@ -132,7 +133,8 @@ def evaluate(
         model: network that returns (N, classes); left as it was.
         images: (N, C, H, W).
         labels: (N,) classes, only to tell the accuracy, and anything outside 0 ... classes - 1 for
-            an image without a label; (N, classes) truth values of independent labels; or None.
+            an image without a label; (N, classes) truth values of independent labels;
+            `(N, *space)` classes of pixels; or None.
         heatmaps: the heatmaps by name.
         protocol: how to perturb.
         seed: seed of ties, sampled steps and noise.
@@ -145,11 +147,12 @@ def evaluate(
     Returns:
         An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
         random order), "NAME_curve"; of "random", "random_curve"; of "confidence" (probability of
-        the predicted class) and, given labels, "accuracy" (of independent labels: that all are
-        right) and "label_accuracy" (the share of these that is right). With `lerf` also, for each
-        heatmap, "NAME_lerf" (area with the least relevant regions first), "NAME_srg" (AOPC minus
-        that, image by image: the symmetric relevance gain of Bluecher et al. 2024) and
-        "NAME_lerf_curve".
+        the explained class) and, given labels, "accuracy" (of independent labels: that all are
+        right; of pixels: the share of the labelled ones that is right) and "label_accuracy" (the
+        share of independent labels that is right), as far as the score gives them a meaning.
+        With `lerf` also, for each heatmap, "NAME_lerf" (area with the least relevant regions
+        first), "NAME_srg" (AOPC minus that, image by image: the symmetric relevance gain of
+        Bluecher et al. 2024) and "NAME_lerf_curve".
     """
     chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
     with untouched(model, seed):
@@ -159,7 +162,8 @@ def evaluate(
             protocol.score,
             protocol.execution,
             chunks,
-            before_each=before_each,
+            protocol.target,
+            before_each,
             output_fn=protocol.output_fn,
             inputs=inputs,
         )
@@ -174,7 +178,7 @@ def evaluate(
             orders += [(relevance, "lerf") for relevance in maps.values()]
         generator = generator_for(images, seed)
         results = results_of_orders(clean, protocol, orders, generator, chunks, before_each)
-    values = _of_clean_images(clean, labels, protocol.score) | _of_orders(list(maps), results)
+    values = values_of_clean_images(clean, labels, protocol.score) | _of_orders(list(maps), results)
     return Evaluation.of(values, results[0].forwards)
 
 
@@ -234,37 +238,3 @@ def plan(
         return line
     low, high = (rounded(bound) for bound in protocol.data_range)
     return f"{line}; data range read off the images: {low} to {high}"
-
-
-def _of_clean_images(clean: CleanBatch, labels: Tensor | None, score: Score) -> dict[str, Tensor]:
-    if clean.outputs.shape[1] == 1:  # one number per image has neither a softmax nor an argmax
-        return {}
-    if score == "sigmoid":
-        confidence = clean.scores
-    else:
-        confidence = score_function("probability", clean.outputs)(clean.outputs, clean.target)
-    if labels is None:
-        return {"confidence": confidence}
-    labels = labels.to(clean.target.device)
-    if labels.ndim == 1:
-        return {"confidence": confidence, "accuracy": _accuracy(clean, labels).to(confidence)}
-    if score != "sigmoid" or labels.shape != clean.outputs.shape:
-        return {"confidence": confidence}
-    right = (_predicted_labels(clean) == labels).to(confidence)
-    accuracies = {"accuracy": right.amin(dim=1), "label_accuracy": right.mean(dim=1)}
-    return {"confidence": confidence, **accuracies}
-
-
-def _accuracy(clean: CleanBatch, labels: Tensor) -> Tensor:
-    """(N,) 1 where the prediction is the label, else 0; NaN where there is none."""
-    # Data sets mark what has no label by -1, -100 or 255.
-    unlabelled = (labels < 0) | (labels >= clean.outputs.shape[1])
-    correct = (clean.target == labels).to(clean.scores)
-    return correct.masked_fill(unlabelled, torch.nan)
-
-
-def _predicted_labels(clean: CleanBatch) -> Tensor:
-    """(N, classes) which of independent labels the network thinks are there."""
-    classes = torch.arange(clean.outputs.shape[1], device=clean.target.device)
-    columns = [clean.score(clean.outputs, k.expand_as(clean.target)) for k in classes]
-    return torch.stack(columns, dim=1) > 0.5

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aopc_monitor.metrics.evaluation import evaluate, num_orders, plan
 from aopc_monitor.monitor.measurement import FORWARDS_PER_BACKWARD_PASS, Measurement
 from aopc_monitor.monitor.probe import Probe
-from aopc_monitor.network.asked import AskedNetwork, Reading
+from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.isolation import untouched
 
 if TYPE_CHECKING:
@@ -117,11 +117,14 @@ def measured(
 
     def step() -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]
-        outputs = AskedNetwork(model, Reading(protocol.output_fn), batch.inputs)(images)
+        outputs = asked(images)
         if parameters:
             torch.autograd.grad(outputs.sum(), parameters, allow_unused=True)
 
     with untouched(model):
+        score, output_fn = protocol.score, protocol.output_fn
+        found = asked_for(model, images, score, output_fn, batch.inputs).network
+        asked = found if isinstance(found, AskedNetwork) else AskedNetwork(found)
         seconds, step_seconds = _seconds(look, images), _seconds(step, images)
     forwards = protocol.forwards(total, num_orders(len(heatmaps), measurement.lerf))
     return Cost(forwards, seconds * total / len(part.images), step_seconds, every_n_steps)

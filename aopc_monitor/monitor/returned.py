@@ -75,13 +75,13 @@ def _traits(
         few = probe.part(range(len(probe.images))[:CHECKED_IMAGES])
         images = precision.convert_input(few.images.to(device))
         inputs = precision.convert_input(moved(few.inputs, device))
-        output_fn = measurement.protocol.output_fn
+        protocol = measurement.protocol
         with (
             without_logging(pl_module),
             precision.forward_context(),
             untouched(network, measurement.seed),
         ):
-            return traits_of_asked(network, images, output_fn, inputs)
+            return traits_of_asked(network, images, protocol.score, protocol.output_fn, inputs)
     except Exception:  # whatever a user's model may raise
         return None
 

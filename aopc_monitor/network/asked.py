@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +14,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.chunks import is_out_of_memory, proceed
 from aopc_monitor.network.further_inputs import Inputs, accepted, called, selected
-from aopc_monitor.network.outputs import OutputError, OutputFunction, class_outputs, part_of
+from aopc_monitor.network.outputs import OutputError, OutputFunction
+from aopc_monitor.network.reading import Reading, Summary, wanted_by
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.network.token_marks import answer_to_tokens, are_tokens, outputs_of_tokens
 from aopc_monitor.network.traits import Traits, traits_of
 from aopc_monitor.utilities.error_text import said_by, shortened
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the answers of a network are read.
-
-    Attributes:
-        output_fn: from what it returns to (N, classes); the usual choice if not given.
-        sides: for one number per image, "logit" or "probability": it becomes a column for each
-            side, 0 and 1, of which the larger one is the prediction.
-    """
-
-    output_fn: OutputFunction | None = None
-    sides: Literal["logit", "probability"] | None = None
-
-    def outputs(self, answer: Any, num_images: int) -> Tensor:
-        """(N, classes) outputs, on the graph of the answer.
-
-        Example:
-            >>> Reading(sides="logit").outputs(torch.tensor([3.0, -1.0]), num_images=2)
-            tensor([[-1.5000,  1.5000],
-                    [ 0.5000, -0.5000]])
-        """
-        outputs = class_outputs(self.chosen(answer), num_images)
-        if self.sides == "logit":  # the softmax over both columns is the sigmoid
-            return torch.cat([-outputs / 2, outputs / 2], dim=1)
-        if self.sides == "probability":
-            return torch.cat([1 - outputs, outputs], dim=1)
-        return outputs
-
-    def chosen(self, answer: Any) -> Any:
-        """The part of an answer that the user's function chooses."""
-        return answer if self.output_fn is None else part_of(answer, self.output_fn)
 
 
 class AskedNetwork(nn.Module):
@@ -62,13 +30,19 @@ class AskedNetwork(nn.Module):
         reading: how its answers are read.
         inputs: what its forward takes after the images: tensors of one row for each image of a
             batch, in a tuple, or by name. What is no tensor goes with all images.
+        kept: (N, ...) what the summary of the reading needs of the clean images.
     """
 
     def __init__(
-        self, network: nn.Module, reading: Reading | None = None, inputs: Inputs = ()
+        self,
+        network: nn.Module,
+        reading: Reading | None = None,
+        inputs: Inputs = (),
+        kept: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network, self.reading, self.inputs = network, reading or Reading(), inputs
+        self.kept = kept
         self.training = network.training
 
     def forward(
@@ -87,7 +61,9 @@ class AskedNetwork(nn.Module):
         """
         if not are_tokens(images):
             # Not `len`, which a tracer would take for a fixed number.
-            return self.reading.outputs(self.answer(images, rows, call), images.shape[0])
+            count = images.shape[0]
+            kept = self._kept(count, rows)
+            return self.reading.outputs(self.answer(images, rows, call), count, kept)
         inputs = selected(self.inputs, len(images), rows)
 
         def outputs(tokens: Tensor, inputs: Inputs) -> Tensor:
@@ -110,12 +86,32 @@ class AskedNetwork(nn.Module):
 
     def of(self, start: int, end: int) -> AskedNetwork:
         """The same for the images of the batch from a start to an end."""
-        rows = torch.arange(start, end)
-        return AskedNetwork(self.network, self.reading, selected(self.inputs, end - start, rows))
+        return self.at(torch.arange(start, end))
+
+    def at(self, rows: Tensor) -> AskedNetwork:
+        """The same for a batch of the images in these rows (M,)."""
+        inputs = selected(self.inputs, len(rows), rows)
+        return AskedNetwork(self.network, self.reading, inputs, self._kept(len(rows), rows))
+
+    def keeping(self, kept: Tensor, summary: Summary) -> AskedNetwork:
+        """The same network, whose outputs are summed up by what is kept of the clean images."""
+        reading = replace(self.reading, summary=summary)
+        return AskedNetwork(self.network, reading, self.inputs, kept)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it depends on which image of the batch an image is made of."""
+        return bool(self.inputs) or self.kept is not None
+
+    def _kept(self, count: int, rows: Tensor | None) -> Tensor | None:
+        if self.kept is None:
+            return None
+        (kept,) = cast("tuple[Tensor]", selected((self.kept,), count, rows))
+        return kept
 
     def read_by(self, reading: Reading) -> AskedNetwork:
         """The same network, whose answers are read otherwise."""
-        return AskedNetwork(self.network, reading, self.inputs)
+        return AskedNetwork(self.network, reading, self.inputs, self.kept)
 
 
 def network_in(model: nn.Module) -> nn.Module:
@@ -171,6 +167,13 @@ def has_inputs(model: nn.Module) -> bool:
     return isinstance(model, AskedNetwork) and bool(model.inputs)
 
 
+def gives_classes_alone(model: nn.Module) -> bool:
+    """Whether a network gives (N, classes) for its inputs, whichever images they are made of."""
+    if not isinstance(model, AskedNetwork):
+        return True
+    return model.reading.wanted == "classes" and not model.needs_rows
+
+
 def asked_for(
     network: nn.Module,
     images: Tensor,
@@ -189,40 +192,51 @@ def asked_for(
         inputs: what its forward takes after the images, one row for each image.
         before_each: called before each forward; what raises here to stop has to raise again.
     """
-    reading, inputs = Reading(output_fn), accepted(inputs, network)
-    plain = network
-    if output_fn is not None or inputs or are_tokens(images):
-        plain = AskedNetwork(network, reading, inputs)
+    reading = Reading(output_fn, wanted=wanted_by(score, images.ndim))
+    inputs = accepted(inputs, network)
+    is_plain = output_fn is None and not inputs and not are_tokens(images)
+
+    def read_by(reading: Reading) -> nn.Module:
+        is_usual = is_plain and reading == Reading()
+        return network if is_usual else AskedNetwork(network, reading, inputs)
+
     try:
-        traits = traits_of_asked(network, images, output_fn, inputs, before_each)
+        traits = traits_of_asked(network, images, score, output_fn, inputs, before_each)
     except Exception as error:  # what is wrong with the network comes again where it counts
-        return Asked(plain, score, refused=error)
+        return Asked(read_by(reading), score, refused=error)
     for doubt in new_doubts(network, traits.doubts(score)):
         warnings.warn(doubt, stacklevel=2)
-    if score == "sigmoid" and traits.output.num_classes == 1:
-        reading = Reading(output_fn, "probability" if traits.is_bounded else "logit")
-        sided = AskedNetwork(network, reading, inputs)
-        return Asked(sided, "probability", traits.images_meet)
-    if score == "sigmoid":
-        score = score_function("sigmoid", traits.output.outputs, traits.is_bounded)
-    return Asked(plain, score, traits.images_meet)
+    if not traits.has_space:  # a callable takes anything, and this is the usual
+        reading = replace(reading, wanted="classes")
+    has_sides = traits.output.num_classes == 1
+    if score in ("sigmoid", "segmentation"):
+        by_outputs: Score = score_function(score, traits.output.outputs, traits.is_bounded)
+        if score == "sigmoid" and has_sides:
+            reading = replace(reading, sides="probability" if traits.is_bounded else "logit")
+            by_outputs = "probability"
+        elif has_sides:
+            reading = replace(reading, sides="opposite")
+        score = by_outputs
+    return Asked(read_by(reading), score, traits.images_meet)
 
 
 def traits_of_asked(
     network: nn.Module,
     images: Tensor,
+    score: Score,
     output_fn: OutputFunction | None = None,
     inputs: Inputs = (),
     before_each: Callable[[], None] = proceed,
 ) -> Traits:
     """The traits of a network that is read and given inputs so; see `asked_for`."""
     plain = AskedNetwork(network, Reading(output_fn), accepted(inputs, network))
+    wanted = wanted_by(score, images.ndim)
 
     def answer(few: Tensor, rows: Tensor) -> Any:
         before_each()
         return plain.reading.chosen(plain.answer(few, rows))
 
-    return traits_of(network, images, answer, kind=output_fn)
+    return traits_of(network, images, answer, wanted, kind=output_fn)
 
 
 # What was told is remembered as long as the network exists.

@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.network.asked import AskedNetwork, Reading
+from aopc_monitor.network.asked import AskedNetwork
 from aopc_monitor.network.further_inputs import Inputs, called, selected
+from aopc_monitor.network.reading import Reading
 from aopc_monitor.network.word_vectors import WordVectors, no_embedding
 
 

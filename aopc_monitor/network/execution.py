@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass, fields, replace
 from functools import cache
 
 import torch
@@ -152,6 +152,13 @@ class Forward:
         layout = torch.channels_last if wanted else torch.contiguous_format
         answers = Checked(execution.backend, model, autocast).prepare(images)
         return cls(model, execution, layout, answers)
+
+    def through(self, model: nn.Module, images: Tensor) -> Forward:
+        """The same with the network asked otherwise, for images of the same kind."""
+        if model is self.model:
+            return self
+        answers = Checked(self.execution.backend, model, self.execution.autocast).prepare(images)
+        return replace(self, model=model, answers=answers)
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -1,4 +1,4 @@
-"""Which tensor of a network's answer is explained: its (N, classes) outputs.
+"""Which tensor of a network's answer is explained: its (N, classes) outputs, or those of pixels.
 
 What a network returns may be a tensor, an object, a tuple or a dict with several of them. The
 choice is made by name first and then by shape; it is always the same for the same kind of answer.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
 from aopc_monitor.utilities.error_text import said_by, shortened
 
 OutputFunction: TypeAlias = Callable[[Any], Any]
+# (N, classes); what has so many dimensions, (N, classes, *space); or anything of N rows.
+Wanted: TypeAlias = "Literal['classes', 'any'] | int"
 # What class scores are usually called, the likeliest first.
 OUTPUT_NAMES = ("logits", "out", "output", "preds", "prediction", "scores")
 
@@ -28,7 +30,7 @@ class ChosenOutput:
     """The tensor that is explained, and what else might have been.
 
     Attributes:
-        outputs: (N, classes).
+        outputs: (N, classes), or what else was wanted.
         place: how people would write where it was, such as "['logits']"; "" for the whole answer.
         by_name: whether a usual name told which one is meant.
         others: the other tensors of N rows by their place, with their columns.
@@ -90,7 +92,7 @@ def class_outputs(outputs: Any, num_images: int) -> Tensor:
     return chosen_output(outputs, num_images).outputs
 
 
-def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
+def chosen_output(outputs: Any, num_images: int, wanted: Wanted = "classes") -> ChosenOutput:
     """Choose what is explained.
 
     That is the answer itself; in an object or a dict what has a usual name; else what has one in a
@@ -100,23 +102,26 @@ def chosen_output(outputs: Any, num_images: int) -> ChosenOutput:
     Args:
         outputs: what the network returned.
         num_images: N, the number of images it was given.
+        wanted: "classes" for the shapes above; a number for tensors (N, classes, *space) of so many
+            dimensions; "any" for these shapes or else any other of N rows.
 
     Raises:
         OutputError: if there is no such tensor.
     """
     found = dict(_tensors_of(outputs))
-    fitting = {
-        place: tensor
-        for place, tensor in found.items()
-        if tensor.ndim in (1, 2) and tensor.shape[0] == num_images
-    }
+    rows = {p: t for p, t in found.items() if t.ndim > 0 and t.shape[0] == num_images}
+    dimensions = (wanted,) if isinstance(wanted, int) else (1, 2)
+    fitting = {place: tensor for place, tensor in rows.items() if tensor.ndim in dimensions}
+    if wanted == "any" and not fitting:
+        fitting = rows
     named = _named(fitting)
     by_shape = sorted(fitting, key=lambda place: fitting[place].ndim == 1)  # a stable sort
     if not by_shape:
-        raise OutputError(_not_found(outputs, list(found.values()), num_images))
+        raise OutputError(_not_found(outputs, list(found.values()), num_images, wanted))
     place = (named or by_shape)[0]
-    columns = {p: t.shape[1] for p, t in fitting.items() if t.ndim == 2 and p != place}
     chosen = fitting[place]
+    others = {p: t for p, t in fitting.items() if t.ndim == max(chosen.ndim, 2) and p != place}
+    columns = {p: t.shape[1] for p, t in others.items()}
     if not chosen.is_floating_point():
         raise OutputError(f"the model returned {chosen.dtype} numbers; class scores are floats")
     if chosen.ndim == 1:
@@ -162,12 +167,24 @@ def _do_names_tell(named: list[str], fitting: Mapping[str, Tensor]) -> bool:
     return len(kinds) == 1 or any(OUTPUT_NAMES[0] in place for place in named[:1])
 
 
-def _not_found(outputs: Any, found: list[Tensor], num_images: int) -> str:
+def _not_found(outputs: Any, found: list[Tensor], num_images: int, wanted: Wanted) -> str:
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
     what = "tensors of shape" if len(found) > 1 else "a tensor of shape"
     came_in = f"{what} {shapes}" if found else f"a {type(outputs).__name__}"
+    told = f"the model returned {came_in} for {num_images} images; wanted is"
+    if isinstance(wanted, int):
+        space = {3: "length", 4: "height, width", 5: "depth, height, width"}.get(wanted, "*space")
+        return (
+            f'{told}, for score="segmentation", a tensor of shape ({num_images}, classes, {space}):'
+            ' give another score= for a network of (N, classes), such as score="probability", or '
+            "output_fn=, a function from what the model returns to such a tensor"
+        )
+    hint = ""
+    if any(tensor.ndim > 2 and len(tensor) == num_images for tensor in found):
+        hint = ' For classes of each pixel give score="segmentation".'
     return (
-        f"the model returned {came_in} for {num_images} images; wanted is a tensor of shape "
-        f"({num_images}, classes), or an object with one as `.logits`. Give output_fn=, a function "
+        f"{told} a tensor of shape "
+        f"({num_images}, classes), or an object with one as `.logits`.{hint} Give output_fn=, a "
+        "function "
         "from what the model returns to that; AOPCMonitor also takes another network by model_fn="
     )

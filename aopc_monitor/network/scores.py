@@ -50,7 +50,9 @@ def score_function(
 
     Args:
         score: "probability" (softmax over classes), "logit", "log_probability", "sigmoid" (of each
-            output, for independent labels), or a function of the same kind.
+            output, for independent labels), "value" (the output as it is, of a regression),
+            "segmentation" (the mean logit over pixels, of outputs that are such means already), or
+            a function of the same kind.
         clean_outputs: (N, classes) answer to unperturbed images. Where it already consists of
             probabilities, no softmax is applied again.
         are_bounded: whether these are probabilities of independent labels already, so that no
@@ -73,7 +75,7 @@ def checked_scores(function: ScoreFunction, outputs: Tensor, target: Tensor) -> 
         ValueError: if the function does not give one number per image.
     """
     scores = function(outputs, target)
-    if not isinstance(scores, Tensor) or scores.shape != target.shape:
+    if not isinstance(scores, Tensor) or scores.shape != target.shape[:1]:
         came_in = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"score returned {came_in} for {len(target)} images, not one number each")
     return scores.to(accumulator_dtype(scores.device))
@@ -131,6 +133,20 @@ def _sigmoid(answer: Answer) -> ScoreFunction:
     return _of_target if are_bounded else _sigmoid_of_target
 
 
+def _value(answer: Answer) -> ScoreFunction:
+    return _of_target
+
+
+def _segmentation(answer: Answer) -> ScoreFunction:
+    already = answer.are_bounded if answer.outputs.shape[1] == 1 else answer.are_probabilities
+    if already:
+        raise ValueError(
+            'score="segmentation" is a mean logit, but the model returns probabilities already: '
+            "return logits, or give a callable score"
+        )
+    return _of_target
+
+
 def _of_target(outputs: Tensor, target: Tensor) -> Tensor:
     return _wide(outputs).gather(1, target[:, None])[:, 0]
 
@@ -164,4 +180,6 @@ SCORES: dict[str, Callable[[Answer], ScoreFunction]] = {
     "logit": _logit,
     "log_probability": _log_probability,
     "sigmoid": _sigmoid,
+    "value": _value,
+    "segmentation": _segmentation,
 }

@@ -7,7 +7,7 @@ the random generators changes by it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.isolation import untouched
-from aopc_monitor.network.outputs import ChosenOutput, chosen_output
+from aopc_monitor.network.outputs import ChosenOutput, Wanted, chosen_output
 from aopc_monitor.network.scores import PROBABILITY_SLACK, are_probabilities
 
 ASKED_IMAGES = 4
+# Of each of them that are looked at, where classes are those of pixels.
+MOST_POSITIONS = 256
 # What another number of images at once may change in float32, amply, of what images change.
 COMPANY_TOLERANCE = 1e-3
 # An embedding of unit length.
@@ -31,24 +33,32 @@ class Traits:
     """What is known of a network.
 
     Attributes:
-        output: its answer to a few images.
+        output: its answer to a few images; of classes of pixels, a row for each of a few pixels.
         is_bounded: whether these are probabilities already, by a sigmoid or a softmax of its own.
         images_meet: whether the answer to an image depends on the others of its batch.
+        has_space: whether its answer is more than a row of classes for each image.
     """
 
     output: ChosenOutput
     is_bounded: bool
     images_meet: bool
+    has_space: bool = False
 
     def num_sides(self, score: object) -> int:
         """How many classes a label may name under a score: two sides of one number."""
         columns = self.output.num_classes
-        return 2 if columns == 1 and score == "sigmoid" else columns
+        return 2 if columns == 1 and score in ("sigmoid", "segmentation") else columns
 
     def told(self, score: object) -> str:
         """What is explained, and what it is taken for, for people."""
         columns = self.output.num_classes
-        if score == "sigmoid":
+        if score == "value":
+            kind = "a number for each image" if columns == 1 else f"{columns} numbers"
+            ending = "as they are: no class, no confidence, no accuracy"
+        elif score == "segmentation":
+            kind = f"{self.num_sides(score)} classes of each pixel"
+            ending = "the mean logit of a class over the pixels that were predicted so"
+        elif score == "sigmoid":
             kind = "one number with two sides" if columns == 1 else f"{columns} independent labels"
             ending = "probabilities already" if self.is_bounded else "sigmoid"
         elif score in ("probability", "log_probability"):
@@ -112,7 +122,11 @@ def _doubts_about_kind(outputs: Tensor, is_bounded: bool, score: object) -> list
 
 
 def traits_of(
-    network: nn.Module, images: Tensor, answer: Callable[[Tensor, Tensor], Any], kind: object = None
+    network: nn.Module,
+    images: Tensor,
+    answer: Callable[[Tensor, Tensor], Any],
+    wanted: Wanted = "classes",
+    kind: object = None,
 ) -> Traits:
     """Ask a network, unless that was done under the same weights.
 
@@ -121,16 +135,17 @@ def traits_of(
         images: (N, C, H, W) of the kind that it will be given; a few are made of a single one.
         answer: from images, and of which of these each one is, to what the network returns, by way
             of `output_fn` if there is one.
+        wanted: which outputs are looked for in it; see `chosen_output`.
         kind: what else its answer depends on, such as that function.
 
     Raises:
         TypeError: if no outputs are found in the answer.
     """
     weights = sum(0 if p.is_inference() else p._version for p in network.parameters())
-    key = (weights, kind, images.shape[1:], images.dtype, images.device)
+    key = (weights, kind, wanted, images.shape[1:], images.dtype, images.device)
     known = _TRAITS.get(network)
     if known is None or known[0] != key:
-        known = (key, _asked(network, images, answer))
+        known = (key, _asked(network, images, answer, wanted))
         _TRAITS[network] = known
     traits: Traits = known[1]
     return traits
@@ -140,22 +155,43 @@ def traits_of(
 _TRAITS = WeakIdKeyDictionary()
 
 
-def _asked(network: nn.Module, images: Tensor, answer: Callable[[Tensor, Tensor], Any]) -> Traits:
+def _asked(
+    network: nn.Module,
+    images: Tensor,
+    answer: Callable[[Tensor, Tensor], Any],
+    wanted: Wanted,
+) -> Traits:
     few, rows = _few(images)
     watch = _BoundedWatch()
+    spaces = []
 
     def outputs(count: int) -> ChosenOutput:
         # Each time from the same random numbers, and with images that it may write into.
         asked = few[:count].clone()
         with torch.no_grad(), untouched(network), watch:
-            return chosen_output(answer(asked, rows[:count]), count)
+            chosen = chosen_output(answer(asked, rows[:count]), count, wanted)
+            spaces.append(chosen.outputs.ndim > 2)
+            return replace(chosen, outputs=_as_rows(chosen.outputs))
 
     together = outputs(ASKED_IMAGES)
     return Traits(
         together,
         _are_bounded(together.outputs, watch),
         _differs(outputs(2).outputs, together.outputs),
+        spaces[0],
     )
+
+
+def _as_rows(outputs: Tensor) -> Tensor:
+    """(N * positions, classes) of some positions of (N, classes, *space), image by image.
+
+    What is known of a network is kept, and outputs of pixels would be too large for that.
+    """
+    if outputs.ndim == 2:
+        return outputs
+    positions = outputs.flatten(2).transpose(1, 2)
+    step = -(-positions.shape[1] // MOST_POSITIONS)
+    return positions[:, ::step].flatten(0, 1)
 
 
 def _few(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score, check_score
+from aopc_monitor.network.targets import TargetChoice, check_target_choice
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 from aopc_monitor.perturbation.input_kinds import kind_of, regions_of
 from aopc_monitor.perturbation.region_map import (
@@ -74,6 +75,7 @@ class PerturbationProtocol:
         step_is: "region": step k perturbs k regions; "share": step k of L perturbs
             round(k / L * R_i) of the R_i regions of an input. If not given, "share" where each
             input has regions of its own, else "region".
+        target: which classes are explained, where the images come with none; see `chosen_target`.
 
     Raises:
         ValueError: for a value that no inputs could fit.
@@ -91,6 +93,7 @@ class PerturbationProtocol:
     regions: RegionFunction | GivenRegions | None = field(default=None, repr=False)
     region_relevance: RegionRelevance = field(default="mean", repr=False)
     step_is: StepIs | None = field(default=None, repr=False)
+    target: TargetChoice = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("region_size", "steps", "repeats", "sampled_steps", "data_range"):
@@ -112,7 +115,10 @@ class PerturbationProtocol:
                     f"sampled_steps={self.sampled_steps} is more than steps={self.steps}: take at "
                     "most as many, or None for all of them"
                 )
+        if is_path(self.target):
+            object.__setattr__(self, "target", imported(str(self.target), "target"))
         check_score(self.score)
+        check_target_choice(self.target)
         # What the kind of input usually has is known with the inputs.
         if self.data_range is not None or self.replacement is not None:
             self._check_range()
@@ -157,6 +163,14 @@ class PerturbationProtocol:
         check_suits(protocol.replacer, kind)
         protocol._check_range()
         return protocol
+
+    def for_rows(self, rows: Tensor, inputs: Tensor) -> PerturbationProtocol:
+        """The protocol of a batch `inputs` (M, ...) that is made of these rows (M,) of another."""
+        given = self.regions
+        space = kind_of(inputs).locations(inputs)[1:]
+        if not isinstance(given, GivenRegions) or given.numbers.shape == space:
+            return self
+        return replace(self, regions=GivenRegions(given.numbers[rows.to(given.numbers.device)]))
 
     def regions_of(self, inputs: Tensor) -> Regions:
         """The regions of these inputs.

@@ -11,6 +11,7 @@ from torch import Tensor
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
+from aopc_monitor.network.targets import TargetChoice
 from aopc_monitor.perturbation.data_range import DataRange, observed_data_range
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -56,6 +57,7 @@ class ProtocolChoices:
     regions: Any = None
     region_relevance: RegionRelevance = "mean"
     step_is: StepIs | None = None
+    target: TargetChoice = None
 
     def __post_init__(self) -> None:
         # What is not given is anything that passes: only what is given is checked.
@@ -104,6 +106,7 @@ class ProtocolChoices:
             regions=self.regions,
             region_relevance=self.region_relevance,
             step_is=self.step_is,
+            target=self.target,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
-from aopc_monitor.metrics.functional.aopc import AOPCResult
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.execution import Execution, Forward
 from tests.modules import small_network
 from tests.settings import with_execution

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
-from aopc_monitor.network.asked import AskedNetwork, Reading, network_in
+from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import Parts
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
+from aopc_monitor.network.reading import Reading
 from aopc_monitor.network.snapshot import held_tensors
 
 HALF = (torch.float16, torch.bfloat16)
@@ -44,7 +46,9 @@ class Network:
     ) -> None:
         if output_fn is not None:  # of the heatmap, in place of another one
             asked = model if isinstance(model, AskedNetwork) else AskedNetwork(model)
-            model = asked.read_by(Reading(output_fn))
+            # Outputs of pixels have to be summed up all the same.
+            reading = asked.reading if asked.kept is not None else Reading()
+            model = asked.read_by(replace(reading, output_fn=output_fn))
         self.model, self._called, self._parts = network_in(model), model, parts
         self.cut_offs: list[str] = []
         buffers = [b for module in parts.modules for b in module._buffers.values() if b is not None]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
+from aopc_monitor.network.targets import Target
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
@@ -29,45 +30,6 @@ from aopc_monitor.utilities.randomness import generator_for
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
-
-
-@dataclass(frozen=True)
-class AOPCResult:
-    """What one evaluation of a batch found.
-
-    Attributes:
-        per_image: (N,) area over each image's curve: 1/(L+1) * sum over k of f(x^(0)) - f(x^(k)).
-        curves: (N, L+1) perturbation curve f(x^(0)) ... f(x^(L)) of each image, averaged over
-            repeats; NaN at steps that were not evaluated.
-        target: (N,) the explained classes.
-        forwards: number of images that went through the network. Results that were computed
-            together share them.
-    """
-
-    per_image: Tensor
-    curves: Tensor
-    target: Tensor
-    forwards: int
-
-    @property
-    def relative(self) -> Tensor:
-        """(N,) `per_image` as a share of f(x^(0)), the score that there was to lose."""
-        return self.per_image / self.curves[:, 0]
-
-    @property
-    def curve(self) -> Tensor:
-        """(L+1,) mean perturbation curve over the images that each step was evaluated for."""
-        return self.curves.nanmean(dim=0)
-
-    @property
-    def mean(self) -> Tensor:
-        """Scalar AOPC, eq. 12."""
-        return self.per_image.mean()
-
-    @property
-    def sem(self) -> Tensor:
-        """Scalar standard error of the mean over images; NaN for a single image."""
-        return self.per_image.std() / len(self.per_image) ** 0.5
 
 
 def area_over_perturbation_curve(
@@ -87,7 +49,7 @@ def area_over_perturbation_curve(
     step_is: StepIs | None = None,
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
-    target: Tensor | None = None,
+    target: Target = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
     **unknown: NoReturn,
@@ -100,7 +62,8 @@ def area_over_perturbation_curve(
         model: network that returns (N, classes), or an object with that as `.logits`. It is
             evaluated in eval mode and left as it was.
         images: (N, C, H, W) floating point, as the network sees them.
-        heatmaps: (N, H, W), one relevance per pixel, on the images' device.
+        heatmaps: (N, H, W), one relevance per pixel, on the images' device; where a target names
+            several classes of an image also (N, K, H, W), one for each.
         region_size: side m of the regions, a number or one per dimension: pixels of an image, time
             steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
             each feature is a region.
@@ -126,7 +89,10 @@ def area_over_perturbation_curve(
             number per image), or a callable (outputs (M, classes), target (M,)) -> (M,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
             tensor in it.
-        target: (N,) explained class; the prediction on the clean image if not given.
+        target: (N,) explained class; the prediction on the clean image if not given. Or (N, K)
+            truth values, of which each true one is explained by itself (an image counts once, by
+            the mean over its labels, and one without any is left out); "predicted", all labels that
+            are predicted; or a function from the clean outputs to one of these.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
         generator: source of ties and noise. If not given, one of its own that is always the same
@@ -174,6 +140,7 @@ def area_over_perturbation_curve(
             network, images, protocol.score, execution, chunks, target, output_fn=output_fn
         )
         generator = generator or generator_for(images, seed=0)
+        heatmaps = clean.explained.heatmaps_of(heatmaps, images)
         (result,) = results_of_orders(clean, protocol, [(heatmaps, order)], generator, chunks)
     return result
 
@@ -186,6 +153,7 @@ def batch_results(
     protocol: PerturbationProtocol,
     seed: int,
     sizes: ChunkSizesByNetwork,
+    target: Target = None,
 ) -> list[AOPCResult]:
     """Explain a batch, and perturb it in several orders with the same draws.
 
@@ -197,6 +165,7 @@ def batch_results(
         protocol: how to perturb.
         seed: seed of ties, sampled steps and noise, which depend on the batch too.
         sizes: images at once.
+        target: what is explained; what the protocol tells if not given.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
@@ -210,13 +179,16 @@ def batch_results(
             protocol.score,
             protocol.execution,
             chunks,
+            protocol.target if target is None else target,
             output_fn=protocol.output_fn,
         )
-        if not isinstance(heatmap, Tensor):
-            heatmap = clean.heatmaps(heatmap, chunks)
+        if isinstance(heatmap, Tensor):
+            maps = clean.explained.heatmaps_of(heatmap, images)
+        else:
+            maps = clean.heatmaps(heatmap, chunks)
         generator = generator_for(images, seed)
         return results_of_orders(
-            clean, protocol, [(heatmap, order) for order in orders], generator, chunks
+            clean, protocol, [(maps, order) for order in orders], generator, chunks
         )
 
 
@@ -233,7 +205,7 @@ def results_of_orders(
     Args:
         clean: the network's answer to the clean images.
         protocol: how to perturb.
-        orders: heatmaps (N, H, W) and what to perturb first.
+        orders: heatmaps (P, H, W) and what to perturb first.
         generator: source of ties, steps and noise.
         chunks: images per forward.
         before_each: called before each chunk; raises to stop.
@@ -241,6 +213,10 @@ def results_of_orders(
     Returns:
         One result per order. Differences of their `per_image` are paired.
     """
+    if not len(clean.images):
+        return [AOPCResult.of_nothing(clean.explained.given, protocol.steps)] * len(orders)
+    if clean.explained.has_several:
+        protocol = protocol.for_rows(clean.explained.image, clean.images)
     scores, steps = curves_of_orders(
         clean.score_of,
         clean.images,
@@ -252,12 +228,15 @@ def results_of_orders(
         clean.forward.new_images,
         scores_in_company if clean.company else None,
     )
-    forwards = protocol.forwards(len(clean.images), len(orders))
+    over_images = clean.explained.over_images
+    # The clean images go through the network once, whatever is explained of them.
+    extra = len(clean.explained.given) - len(clean.images)
+    forwards = protocol.forwards(len(clean.images), len(orders)) + extra
     return [
         AOPCResult(
-            area_over_curve(clean.scores, perturbed, protocol.strata),
-            _curves(clean.scores, perturbed, steps, protocol.steps),
-            clean.target,
+            over_images(area_over_curve(clean.scores, perturbed, protocol.strata)),
+            over_images(_curves(clean.scores, perturbed, steps, protocol.steps)),
+            clean.explained.given,
             forwards,
         )
         for perturbed in scores

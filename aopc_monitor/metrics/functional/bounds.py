@@ -19,7 +19,7 @@ from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
-from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.checks import check_positive, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -111,6 +111,8 @@ def aopc_bounds(
     refuse_unknown("aopc_bounds", unknown)
     images = checked_inputs(images)
     check_positive("beam_size", beam_size)
+    if target is not None:
+        check_target(target, len(images))
     execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size, steps, data_range, replacement, score=score, regions=regions, step_is=step_is
@@ -171,7 +173,8 @@ def _scores_of_sets(
 
         def work(start: int, end: int) -> None:
             perturbed = kind_of(clean.images).beside(sets[start:end][:, region_of])
-            outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]))
+            rows = torch.full((end - start,), n)
+            outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]), rows)
             target = clean.target[n].expand(end - start)
             found[start:end] = checked_scores(clean.score, outputs, target)
 

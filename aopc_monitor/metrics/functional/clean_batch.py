@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.metrics.functional.clean_answers import CleanAnswer, clean_answers
 from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import (
     MOST_BACKWARD,
@@ -23,9 +24,11 @@ from aopc_monitor.network.execution import Execution, Forward, TargetScore
 from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
-from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores, score_function
+from aopc_monitor.network.pixels import PixelAnswers
+from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores
+from aopc_monitor.network.targets import Explanations, Predicted, Target
 from aopc_monitor.perturbation.input_kinds import kind_of
-from aopc_monitor.utilities.checks import NotFiniteError, check_target
+from aopc_monitor.utilities.checks import NotFiniteError
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
@@ -35,13 +38,19 @@ if TYPE_CHECKING:
 class CleanBatch:
     """A batch and what the network says of it before anything is perturbed.
 
+    Each of its rows is an explanation: a class of an image. There are as many as images, P = N,
+    unless targets name several classes of an image, or none.
+
     Attributes:
-        images: (N, C, H, W).
+        images: (P, C, H, W).
         forward: the network as it is asked, and called for scores.
-        outputs: (N, classes).
-        target: (N,) the explained classes.
+        outputs: (P, classes).
+        target: (P,) the explained classes.
         score: f on (outputs, target).
-        scores: (N,) f(x^(0)).
+        scores: (P,) f(x^(0)).
+        explained: which image each explanation is of.
+        predicted: what the network predicts of the N images.
+        confidence: (P,) mean probability of the class over its pixels, where pixels have classes.
         company: images that go through the network together, where they see each other; None where
             an image's answer is its own.
     """
@@ -52,6 +61,9 @@ class CleanBatch:
     target: Tensor
     score: ScoreFunction
     scores: Tensor
+    explained: Explanations
+    predicted: Predicted
+    confidence: Tensor | None = None
     company: int | None = None
 
     @classmethod
@@ -62,7 +74,7 @@ class CleanBatch:
         score: Score,
         execution: Execution,
         chunks: ChunkSizes,
-        target: Tensor | None = None,
+        target: Target = None,
         before_each: Callable[[], None] = proceed,
         output_fn: OutputFunction | None = None,
         inputs: Inputs = (),
@@ -75,7 +87,7 @@ class CleanBatch:
             score: what f is.
             execution: how forwards are carried out.
             chunks: images at once.
-            target: (N,) the explained classes; the predictions if not given.
+            target: what is explained, see `chosen_target`; the predictions if not given.
             before_each: called before each chunk; raises to stop.
             output_fn: from what the network returns to (N, classes).
             inputs: what its forward takes after the images, one row for each image.
@@ -92,23 +104,28 @@ class CleanBatch:
         forward = Forward.of(asked.network, images, execution)
         size = chunks.forward if company is None else ChunkSize(company)
         with asked.explaining_errors(images), torch.no_grad():
-            outputs = _outputs(forward, images, size, before_each)
-        if not torch.isfinite(outputs).all():
-            raise NotFiniteError("the model returned NaN or infinite numbers for clean images")
-        if target is None:
-            target = outputs.argmax(dim=1)
-        else:
-            check_target(target, len(images), outputs.shape[1])
-            target = target.to(device=outputs.device, dtype=torch.long, copy=True)
-        function = score_function(asked.score, outputs)
-        scores = checked_scores(function, outputs, target)
+            parts = _answers(forward, images, size, before_each, _kept_by(score, forward, target))
+        found = clean_answers(parts, forward.model, score, asked.score, target)
+        _check_company(company, found.explained)
+        scores = checked_scores(found.function, found.outputs, found.explained.target)
         if not torch.isfinite(scores).all():
             raise NotFiniteError("score gave NaN or infinite numbers for clean images")
-        return cls(images, forward, outputs, target, function, scores, company)
+        return cls(
+            found.explained.rows_of(images),
+            forward.through(found.network, images),
+            found.outputs,
+            found.explained.target,
+            found.function,
+            scores,
+            found.explained,
+            found.predicted,
+            found.confidence,
+            company,
+        )
 
     @property
     def score_of(self) -> TargetScore:
-        """f: (images (M, C, H, W), index of each one's clean image (M,)) -> (M,)."""
+        """f: (images (M, C, H, W), index of each one's row of the batch (M,)) -> (M,)."""
         return TargetScore(self.forward, self.score, self.target)
 
     def chunk_size(self, chunks: ChunkSizes) -> ChunkSize:
@@ -121,12 +138,14 @@ class CleanBatch:
         chunks: ChunkSizes,
         before_each: Callable[[], None] = proceed,
     ) -> Tensor:
-        """(N, H, W) heatmaps of the explained classes, inside `untouched(model)`."""
+        """(P, H, W) heatmaps of the explained classes, inside `untouched(model)`."""
+        if not len(self.images):
+            return self.images.new_zeros(kind_of(self.images).locations(self.images))
         parts: list[Tensor] = []
         asked = self.forward.model
-        has_inputs = isinstance(asked, AskedNetwork) and bool(asked.inputs)
+        needs_rows = isinstance(asked, AskedNetwork) and asked.needs_rows
         size = chunks.backward if self.company is None else ChunkSize(self.company)
-        if has_inputs and not getattr(make, "keeps_rows", False):
+        if needs_rows and not getattr(make, "keeps_rows", False):
             size = ChunkSize(1)  # nothing tells which images it asks for
 
         def work(start: int, end: int) -> None:
@@ -144,16 +163,47 @@ class CleanBatch:
         return torch.cat(parts)
 
 
-def _outputs(
-    forward: Forward, images: Tensor, size: ChunkSize, before_each: Callable[[], None]
-) -> Tensor:
-    """(N, classes) answers to clean images."""
-    parts: list[Tensor] = []
+def _kept_by(
+    score: Score, forward: Forward, target: Target
+) -> Callable[[Tensor, slice], CleanAnswer]:
+    """What makes of the outputs for some of the images what is kept of them."""
+    if score != "segmentation":
+        return lambda outputs, rows: outputs
+    asked = forward.model
+    has_sides = isinstance(asked, AskedNetwork) and asked.reading.sides is not None
+
+    def kept(outputs: Tensor, rows: slice) -> PixelAnswers:
+        of_rows = target[rows] if isinstance(target, Tensor) else target
+        return PixelAnswers.of(outputs, of_rows, has_sides)
+
+    return kept
+
+
+def _answers(
+    forward: Forward,
+    images: Tensor,
+    size: ChunkSize,
+    before_each: Callable[[], None],
+    kept: Callable[[Tensor, slice], CleanAnswer],
+) -> list[CleanAnswer]:
+    """What is kept of the answers to clean images, chunk by chunk."""
+    parts: list[CleanAnswer] = []
 
     def work(start: int, end: int) -> None:
         # A copy: a network that writes into what it is given must not reach the images.
         copy = images[start:end].clone(memory_format=forward.memory_format)
-        parts.append(forward(copy, torch.arange(start, end)))
+        outputs = forward(copy, torch.arange(start, end))
+        if not torch.isfinite(outputs).all():
+            raise NotFiniteError("the model returned NaN or infinite numbers for clean images")
+        parts.append(kept(outputs, slice(start, end)))
 
     in_chunks(len(images), size, work, before_each)
-    return torch.cat(parts)
+    return parts
+
+
+def _check_company(company: int | None, explained: Explanations) -> None:
+    if company is not None and explained.has_several:
+        raise ValueError(
+            "target names several classes of an image, and the model's answer to an image depends "
+            "on the other images of its batch: give one class for each image"
+        )

@@ -24,7 +24,7 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
-from aopc_monitor.utilities.checks import NotFiniteError
+from aopc_monitor.utilities.checks import NotFiniteError, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -116,8 +116,8 @@ def sensitivity_n(
             is that of the AOPC. A number or one per dimension; 1 if not given.
         baseline: what removed features become in the network's input space: a number, one per
             channel, a (C, H, W) tensor, or "mean" (each image's own, channel by channel).
-        score: f: "logit", "probability", "log_probability", or a callable
-            (outputs (M, classes), target (M,)) -> (M,).
+        score: f: "logit", "probability", "log_probability", "sigmoid", "value", "segmentation", or
+            a callable (outputs (M, classes), target (M,)) -> (M,).
         regions: features of your own in the place of a grid, as in `area_over_perturbation_curve`;
             the relevance of one is the sum over it.
         target: (N,) explained class; the prediction on the clean image if not given.
@@ -147,6 +147,8 @@ def sensitivity_n(
     execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
     images = checked_inputs(images)
+    if target is not None:
+        check_target(target, len(images))
     chunks = ChunkSizes.of(execution.chunk_size, images)
     with network_of(model, images) as (network, images), untouched(network):
         clean = CleanBatch.of(network, images, score, execution, chunks, target)
@@ -193,7 +195,7 @@ def _removals(clean: CleanBatch, remover: SubsetRemover, chunks: ChunkSizes) -> 
         state = remover.generator.get_state()
         try:
             image, sums[start:end], perturbed = remover.chunk(start, end)
-            outputs = clean.forward(perturbed)
+            outputs = clean.forward(perturbed, image)
             scores[start:end] = checked_scores(clean.score, outputs, clean.target[image])
             changes[start:end] = _relative_change(outputs, clean.outputs[image])
         except BaseException:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.network.asked import AskedNetwork, Reading, has_inputs, network_in
+from aopc_monitor.network.asked import AskedNetwork, gives_classes_alone, network_in
 from aopc_monitor.network.backends.base import Answers
 from aopc_monitor.network.backends.state import is_same, state_of
+from aopc_monitor.network.reading import Reading
 from aopc_monitor.network.snapshot import BACK_REFERENCES
 from aopc_monitor.utilities.error_text import said_by, shortened
 
@@ -62,8 +63,10 @@ class OpenVINO:
         Raises:
             RuntimeError: for a network that cannot be converted, or changes again and again.
         """
-        if has_inputs(model) or not inputs.is_floating_point():
-            raise RuntimeError("only networks that are given floating-point inputs are converted")
+        if not gives_classes_alone(model) or not inputs.is_floating_point():
+            raise RuntimeError(
+                "only networks from floating-point inputs alone to (N, classes) are converted"
+            )
         reading = model.reading if isinstance(model, AskedNetwork) else Reading()
         kept = _KEPT.setdefault(network_in(model), _Kept())
         converted = kept.converted_of(network_in(model), reading, inputs)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 
 from aopc_monitor import area_over_perturbation_curve
-from aopc_monitor.metrics.functional.aopc import AOPCResult
+from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.backends import compiled as backend
 from tests.modules import small_network
 from tests.settings import with_execution
