@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.randomness import seed_from
 from aopc_monitor.utilities.statistics import accumulator_dtype
+from aopc_monitor.utilities.where import where
 
 # Triples are drawn in blocks with a seed of their own: so noise does not depend on the chunk size.
 # On a CPU, a block is to stay in the cache; elsewhere, several are made at once, to be worth the
@@ -55,6 +57,12 @@ class Perturber:
     steps: Tensor
     repeats: int
     generator: torch.Generator
+
+    @cached_property
+    def imputation(self) -> Imputation | None:
+        """The replacement, if what it makes depends on which locations are perturbed."""
+        # Asking a protocol takes as long as an operation on small images.
+        return self.replacement if isinstance(self.replacement, Imputation) else None
 
     @property
     def num_triples(self) -> int:
@@ -176,10 +184,10 @@ class Block:
     def _write(self, perturbed: Tensor, out: Tensor) -> None:
         of, replaced = self.perturber, self.replaced
         clean = of.images.index_select(0, self.image)
-        if isinstance(of.replacement, Imputation):
-            made = of.replacement.impute(clean, perturbed, replaced, of.low, of.high)
+        if of.imputation is not None:
+            made = of.imputation.impute(clean, perturbed, replaced, of.low, of.high)
         else:
-            made = torch.where(perturbed, replaced.to(clean.dtype), clean)
+            made = where(perturbed, replaced.to(clean.dtype), clean)
         # Straight into room with the channels last, `where` would take half as long again.
         out.copy_(made)
 

@@ -31,7 +31,7 @@ def uniform_numbers(shape: torch.Size, generator: torch.Generator) -> Tensor:
     words = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
     whole = words.view(torch.int16)[:count].view(shape)  # from -levels / 2 on
-    return whole.to(torch.float32).add_((levels + 1) / 2).div_(levels)
+    return whole.to(torch.float32).add_((levels + 1) / 2).mul_(1 / levels)  # exact
 
 
 def seed_from(generator: torch.Generator) -> int:
