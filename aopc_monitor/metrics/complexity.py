@@ -54,7 +54,7 @@ class HeatmapComplexity(MeanOverImages):
         self.signed = signed
 
     def update(self, heatmaps: Tensor) -> None:
-        """Measure heatmaps (N, H, W) and add them to the average.
+        """Measure heatmaps `(N, *space)`, such as (N, H, W), and add them to the average.
 
         Raises:
             ModuleNotFoundError: for file sizes, if Pillow is not installed.

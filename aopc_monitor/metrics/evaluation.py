@@ -223,14 +223,16 @@ def plan(
         8 images of 32 x 32, regions of 4 x 4, 30 steps, lrp and a random order: 488 forwards...
     """
     kind = kind_of(images)
-    regions, of_input = protocol.regions_of(images), kind.extent_text(images)
+    of_input = kind.extent_text(images)
+    # A single number beside that of the steps needs its unit.
+    of_region = protocol.regions_of(images).text(unit="" if " x " in of_input else kind.unit)
     forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
     sampled = protocol.strata.count
     steps = f"{protocol.steps} steps"
     if sampled < protocol.steps:
         steps = f"{sampled} sampled of {steps}"
     line = (
-        f"{len(images)} {kind.name} of {of_input}, {regions.text()}, {steps}, "
+        f"{len(images)} {kind.name} of {of_input}, {of_region}, {steps}, "
         f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
         f"{forwards:,} forwards an evaluation"
     )

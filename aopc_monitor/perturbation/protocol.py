@@ -222,8 +222,10 @@ class PerturbationProtocol:
 
     def comparable(self) -> PerturbationProtocol:
         """The choices that values depend on, without those that only change the cost."""
+        # The usual replacement by its name, as measurements of earlier versions have it.
+        usual = None if self.data_range is None else USUAL
         execution = Execution(autocast=self.execution.autocast)
-        return replace(self, execution=execution, replacement=self.replacement or USUAL)
+        return replace(self, execution=execution, replacement=self.replacement or usual)
 
     @property
     def replacer(self) -> Replacement:

@@ -168,6 +168,7 @@ class Grid:
 
     def text(self, noun: str = "regions", unit: str = "") -> str:
         """Their size."""
+        unit = unit.removesuffix("s") if self.sides == (1,) else unit
         return f"{noun} of {' x '.join(map(str, self.sides))} {unit}".rstrip()
 
     def _spread(self, values: Tensor, outside: int | bool) -> Tensor:

@@ -203,7 +203,7 @@ def test_direction_is_declared() -> None:
     [
         ({"heatmap": "gradcam"}, "heatmap='gradcam' is unknown"),
         ({"order": "best"}, "order='best' is unknown"),
-        ({"data_range": None}, "data_range is missing"),
+        ({"data_range": None, "replacement": "uniform"}, "data_range is missing"),
         ({"data_range": (1.0, 1.0)}, "low < high"),
         ({"steps": 0}, "steps=0"),
     ],

@@ -27,13 +27,13 @@ def grey_levels(heatmaps: Tensor, *, signed: bool = True) -> Tensor:
     sign can be seen and heatmaps with and without negative values have steps of the same size.
 
     Args:
-        heatmaps: (N, H, W), finite.
+        heatmaps: (N, H, W), or those of another kind of input, `(N, *space)`; finite.
         signed: zero becomes the middle grey 128 and the largest magnitude 1 or 255. If not, zero
             becomes black and the largest value 255: twice as fine, for heatmaps that are never
             negative, and not to be compared with the former.
 
     Returns:
-        (N, H, W) uint8. A heatmap of zeros has the grey of zero.
+        `(N, *space)` uint8. A heatmap of zeros has the grey of zero.
 
     Raises:
         TypeError: unless heatmaps is a tensor of real numbers.
@@ -52,7 +52,8 @@ def grey_levels(heatmaps: Tensor, *, signed: bool = True) -> Tensor:
             "without, such as heatmaps.clamp(min=0)"
         )
     values = heatmaps.detach().to(accumulator_dtype(heatmaps.device))
-    largest = values.abs().amax(dim=(1, 2), keepdim=True)
+    space = tuple(range(1, values.ndim))
+    largest = values.abs().amax(dim=space, keepdim=True)
     relative = values / torch.where(largest > 0, largest, 1)
     levels = 128 + 127 * relative if signed else 255 * relative
     return levels.round().to(torch.uint8)
@@ -69,9 +70,11 @@ def file_size(
 
     Sizes grow with the number of pixels and include the header, some 70 bytes of a PNG and 330 of
     a JPEG. They compare between heatmaps of one size, encoded by one version of the library.
+    The picture of a series, or of the features of a table, is a single row; that of a volume has
+    its slices one below the other.
 
     Args:
-        heatmaps: (N, H, W), one relevance per pixel, on any device.
+        heatmaps: (N, H, W), one relevance per pixel, on any device; or (N, L), or (N, D, H, W).
         format: "png" (lossless) or "jpeg".
         quality: of the JPEG, from 1 to 100. The paper names none; 75 is what most encoders take.
         signed: see `grey_levels`.
@@ -97,7 +100,7 @@ def file_size(
         raise ModuleNotFoundError("file_size needs Pillow: pip install pillow") from error
     settings = {"quality": quality} if format == "jpeg" else {}
     sizes = []
-    for picture in levels.cpu().numpy():
+    for picture in levels.reshape(len(levels), -1, levels.shape[-1]).cpu().numpy():
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format=format, **settings)
         sizes.append(file.tell())
@@ -112,7 +115,7 @@ def shannon_entropy(heatmaps: Tensor, *, signed: bool = True) -> Tensor:
     where in the picture a level occurs plays no role.
 
     Args:
-        heatmaps: (N, H, W), one relevance per pixel, on any device.
+        heatmaps: (N, H, W), one relevance per pixel, on any device; or `(N, *space)`.
         signed: see `grey_levels`.
 
     Returns:
@@ -137,10 +140,13 @@ def _check_heatmaps(heatmaps: Any) -> None:
     if not isinstance(heatmaps, Tensor) or heatmaps.is_complex():
         came_in = heatmaps.dtype if isinstance(heatmaps, Tensor) else type(heatmaps).__name__
         raise TypeError(f"heatmaps is {came_in}; wanted is a tensor (N, H, W) of real numbers")
-    if heatmaps.ndim != 3 or heatmaps.numel() == 0:
+    # What has four dimensions is of volumes, unless it looks like images with their channels.
+    has_channels = heatmaps.ndim == 4 and heatmaps.shape[1] in (1, 3)
+    if not 2 <= heatmaps.ndim <= 4 or has_channels or heatmaps.numel() == 0:
         raise ValueError(
-            f"heatmaps has shape {tuple(heatmaps.shape)}; wanted is (N, H, W) with at least one "
-            "heatmap: pool the channels, or add the batch dimension with heatmaps[None]"
+            f"heatmaps has shape {tuple(heatmaps.shape)}; wanted is (N, H, W), (N, L) or "
+            "(N, D, H, W) with at least one heatmap: pool the channels, or add the batch dimension "
+            "with heatmaps[None]; volumes of one or three slices go as (N, D * H, W)"
         )
     finite = torch.isfinite(heatmaps).flatten(1).all(dim=1)
     if not finite.all():

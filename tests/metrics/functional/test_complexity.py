@@ -145,8 +145,9 @@ def test_on_a_gpu(measure: str) -> None:
     [
         ([[1.0]], TypeError, "heatmaps is list"),
         (torch.zeros(1, 2, 2, dtype=torch.cfloat), TypeError, "heatmaps is torch.complex64"),
-        (torch.zeros(2, 2), ValueError, r"heatmaps has shape \(2, 2\)"),
+        (torch.zeros(2), ValueError, r"heatmaps has shape \(2,\)"),
         (torch.zeros(1, 3, 2, 2), ValueError, "pool the channels"),
+        (torch.zeros(1, 3, 4, 2, 2), ValueError, "pool the channels"),
         (torch.zeros(0, 2, 2), ValueError, "at least one"),
         (torch.full((2, 1, 1), torch.nan), NotFiniteError, "in 2 of 2"),
         (torch.full((2, 1, 1), torch.inf), NotFiniteError, "infinite"),
