@@ -119,7 +119,7 @@ def test_occlusion_names_what_makes_no_sense() -> None:
         ValueError, match=r"replacement=Mean\(\) is for .* these are tables: choose"
     ):
         Occlusion()(classifier("tables"), inputs("tables"), spaces.TARGET)
-    with pytest.raises(ValueError, match=r"replacement=Blur\(.*\) is for images and volumes"):
+    with pytest.raises(ValueError, match=r"Blur\(.*\) is for images.*these are series"):
         Occlusion(replacement="blur")(classifier("series"), inputs("series"), spaces.TARGET)
     with pytest.raises(ValueError, match=r"region_size=2: each feature of a table is a region"):
         Occlusion(2, Constant(0.0))(classifier("tables"), inputs("tables"), spaces.TARGET)
