@@ -13,8 +13,9 @@ from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.aopc import batch_results
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_moved
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
@@ -87,6 +88,7 @@ class AOPC(MeanOverImages):
     squares_curve: Tensor
     count_curve: Tensor
 
+    @telling_what_moved
     def __init__(
         self,
         heatmap: str | Heatmap = "lrp",
@@ -108,7 +110,6 @@ class AOPC(MeanOverImages):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        refuse_moved(type(self).__name__, kwargs)
         execution = checked_execution(execution)
         protocol = PerturbationProtocol(
             region_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from aopc_monitor.metrics.collected_areas import (
 )
 from aopc_monitor.metrics.functional.aopc import batch_results
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
@@ -144,6 +145,7 @@ def difference(a: AOPCEstimate, b: AOPCEstimate, of: Quantity = "aopc") -> MeanA
     )
 
 
+@telling_what_moved
 def estimate_aopc(
     model: nn.Module,
     batches: Iterable[Any],
@@ -165,7 +167,6 @@ def estimate_aopc(
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
     execution: Execution | None = None,
-    **unknown: NoReturn,
 ) -> AOPCEstimate:
     """AOPC of the images of a loader, with its random control; of no more than precision takes.
 
@@ -212,7 +213,6 @@ def estimate_aopc(
             tensor in it.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
-        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         An `AOPCEstimate`; printed, it tells AOPC, gain, images, forwards, and whether the target
@@ -230,7 +230,6 @@ def estimate_aopc(
         >>> estimate.num_images, estimate.reached
         (64, True)
     """
-    refuse_unknown("estimate_aopc", unknown)
     _check_target(target_sem, sem_of, control)
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     execution = checked_execution(execution)

@@ -14,8 +14,9 @@ from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.sensitivity_n import correlate
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_moved
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
@@ -60,6 +61,7 @@ class SensitivityN(MeanOverImages):
     total_curve: Tensor
     counts: Tensor
 
+    @telling_what_moved
     def __init__(
         self,
         heatmap: str | Heatmap = "lrp",
@@ -74,7 +76,6 @@ class SensitivityN(MeanOverImages):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        refuse_moved(type(self).__name__, kwargs)
         execution = checked_execution(execution)
         choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
         found = get_seeded(heatmap, seed)

@@ -84,13 +84,6 @@ def checked_execution(execution: Execution | None) -> Execution:
     return execution
 
 
-def refuse_unknown(caller: str, keywords: Iterable[str]) -> None:
-    """Raise TypeError if there are keywords, and tell where those of `Execution` go."""
-    for name in keywords:
-        refuse_moved(caller, [name])
-        raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
-
-
 def refuse_moved(caller: str, keywords: Iterable[str]) -> None:
     """Raise TypeError if a keyword is one of `Execution`, and tell that it goes there.
 

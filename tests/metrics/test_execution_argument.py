@@ -73,6 +73,21 @@ def test_a_keyword_that_has_moved_is_told(name: str, keyword: str) -> None:
         CALLS[name](**{keyword: 1})
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: metrics.AOPC("lrp", chunk_size=8),  # type: ignore[call-arg]
+        lambda: metrics.SymmetricRelevanceGain("lrp", chunk_size=8),
+        lambda: metrics.area_over_perturbation_curve(chunk_size=8),  # type: ignore[call-arg]
+    ],
+)
+def test_a_keyword_that_has_moved_is_told_before_those_that_are_missing(
+    call: Callable[[], object],
+) -> None:
+    with pytest.raises(TypeError, match="takes no chunk_size: give execution=Execution"):
+        call()
+
+
 @pytest.mark.parametrize("name", ["area_over_perturbation_curve", "estimate_aopc", "aopc_bounds"])
 def test_a_keyword_that_never_was_is_named(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'step'$"):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
 
 
+@telling_what_moved
 def area_over_perturbation_curve(
     model: nn.Module,
     images: Tensor,
@@ -52,7 +54,6 @@ def area_over_perturbation_curve(
     target: Target = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
-    **unknown: NoReturn,
 ) -> AOPCResult:
     r"""Area over the perturbation curve of a batch (Samek et al. 2017, eq. 12).
 
@@ -98,7 +99,6 @@ def area_over_perturbation_curve(
         generator: source of ties and noise. If not given, one of its own that is always the same
             for the same images; the global generators are never used. The noise does not depend on
             the chunk size, and with a generator on the CPU not on the device either.
-        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.
@@ -115,7 +115,6 @@ def area_over_perturbation_curve(
         >>> result.per_image.shape, result.curve.shape, result.forwards
         (torch.Size([5]), torch.Size([9]), 45)
     """
-    refuse_unknown("area_over_perturbation_curve", unknown)
     execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
@@ -52,6 +53,7 @@ class AOPCBounds:
         return torch.where(room > 0, (per_image.to(room) - self.lower) / room, float("nan"))
 
 
+@telling_what_moved
 def aopc_bounds(
     model: nn.Module,
     images: Tensor,
@@ -67,7 +69,6 @@ def aopc_bounds(
     target: Tensor | None = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
-    **unknown: NoReturn,
 ) -> AOPCBounds:
     """Search the orders of regions for the least and the greatest AOPC (Edin et al. 2025).
 
@@ -95,7 +96,6 @@ def aopc_bounds(
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         generator: source of the one draw; one of its own if not given, the same for these images.
-        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Raises:
         TypeError: for images or outputs of the wrong type.
@@ -108,7 +108,6 @@ def aopc_bounds(
         >>> bool((bounds.lower <= bounds.upper).all())
         True
     """
-    refuse_unknown("aopc_bounds", unknown)
     images = checked_inputs(images)
     check_positive("beam_size", beam_size)
     if target is not None:

@@ -11,15 +11,16 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices, SubsetRemover
+from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, in_chunks
-from aopc_monitor.network.execution import Execution, checked_execution, refuse_unknown
+from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
@@ -77,6 +78,7 @@ class SensitivityNResult:
         return values.std() / len(values) ** 0.5
 
 
+@telling_what_moved
 def sensitivity_n(
     model: nn.Module,
     images: Tensor,
@@ -91,7 +93,6 @@ def sensitivity_n(
     target: Tensor | None = None,
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
-    **unknown: NoReturn,
 ) -> SensitivityNResult:
     r"""Correlation of summed relevance with the drop of the score (Ancona et al. 2018).
 
@@ -126,7 +127,6 @@ def sensitivity_n(
         generator: source of the subsets. If not given, one of its own that is always the same for
             the same images; the global generators are never used. With a generator on the CPU the
             subsets depend neither on the chunk size nor on the device.
-        unknown: none; an error tells where an argument of an earlier version has gone.
 
     Returns:
         A `SensitivityNResult` with `per_image` (N,), `curve` (K,), `mean`, `sem` and `forwards`.
@@ -143,7 +143,6 @@ def sensitivity_n(
         >>> bool((result.correlations > 0.999).all()), result.curve.shape, result.forwards
         (True, torch.Size([3]), 183)
     """
-    refuse_unknown("sensitivity_n", unknown)
     execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
     images = checked_inputs(images)
