@@ -13,6 +13,7 @@ from aopc_monitor.metrics.functional.complexity import (
     file_size,
     shannon_entropy,
 )
+from aopc_monitor.utilities.setting_text import arguments_text
 
 
 class HeatmapComplexity(MeanOverImages):
@@ -52,6 +53,10 @@ class HeatmapComplexity(MeanOverImages):
         self.measure: Measure = measure
         self.quality = quality
         self.signed = signed
+
+    def extra_repr(self) -> str:
+        """The settings that are not as usual, for `repr`."""
+        return arguments_text(HeatmapComplexity.__init__, vars(self))
 
     def update(self, heatmaps: Tensor) -> None:
         """Measure heatmaps `(N, *space)`, such as (N, H, W), and add them to the average.
