@@ -21,7 +21,7 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
-from aopc_monitor.utilities.checks import check_target, plain_tensor
+from aopc_monitor.utilities.checks import check_network, check_target, plain_tensor
 
 IMAGES_PER_BACKWARD = 32
 
@@ -108,8 +108,7 @@ def network_in_isolation(
     model: nn.Module, heatmap: NetworkHeatmap | None = None
 ) -> Iterator[Network]:
     """The network of a model, to be looked at without a trace, as a heatmap wants it."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; wanted is a torch.nn.Module")
+    check_network(model)
     model = unwrapped(model)
     output_fn = None if heatmap is None else heatmap.output_fn
     widen = heatmap is None or not heatmap.keep_precision

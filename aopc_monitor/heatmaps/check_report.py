@@ -64,8 +64,9 @@ class Report:
             parts.append(f"{count} calls of {len(self.operations)} operations understood")
         if self.conservation_error is not None:
             parts.append(
-                f"{self.conservation_error:.2g} of the score does not reach the {self.unit} "
-                f"({self.absorbed:.2g} is absorbed by biases and other constants)"
+                f"what reaches the {self.unit} misses the score by "
+                f"{self.conservation_error:.2g} of it (mean size over images), and biases and "
+                f"other constants take {self.absorbed:.2g} of it (mean with the sign)"
             )
         return ", ".join(parts)
 

@@ -31,6 +31,7 @@ from aopc_monitor.heatmaps.occlusion import Occlusion as Occlusion
 from aopc_monitor.heatmaps.random_order import RandomOrder as RandomOrder
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.utilities.configured import imported, is_class_path, is_path, made_from_path
+from aopc_monitor.utilities.error_text import check_takes, unknown_name
 
 HEATMAPS: dict[str, Callable[[], Heatmap]] = {
     "sensitivity_l2": lambda: Sensitivity(norm="l2"),
@@ -122,7 +123,7 @@ def get(heatmap: str | Heatmap, **settings: Any) -> Heatmap:
         return get(made_from_path(cast("Any", heatmap), "heatmap"))
     if isinstance(heatmap, str):
         if heatmap not in HEATMAPS:
-            raise ValueError(f"heatmap={heatmap!r} is unknown: choose one of {', '.join(names())}")
+            raise ValueError(unknown_name("heatmap", heatmap, names()))
         made: Any = HEATMAPS[heatmap]()
         return cast("Heatmap", dataclasses.replace(made, **settings)) if settings else made
     if settings:
@@ -132,6 +133,7 @@ def get(heatmap: str | Heatmap, **settings: Any) -> Heatmap:
             f"heatmap={heatmap!r} is neither a name nor a callable "
             "(model, images, target) -> (N, H, W)"
         )
+    check_takes("heatmap", heatmap, ("model", "images", "target"))
     return heatmap
 
 

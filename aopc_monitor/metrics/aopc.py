@@ -24,6 +24,8 @@ from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order, check_order
 from aopc_monitor.perturbation.replacements import Replacement
+from aopc_monitor.utilities.checks import check_network
+from aopc_monitor.utilities.setting_text import arguments_text
 from aopc_monitor.utilities.statistics import standard_error
 
 
@@ -182,6 +184,13 @@ class AOPC(MeanOverImages):
                 standard_error(self.count_curve, self.total_curve, self.squares_curve)
             )
 
+    def extra_repr(self) -> str:
+        """The settings that are not as usual, for `repr`."""
+        own = {name: getattr(self, name) for name in ("heatmap", "order", "relative", "seed")}
+        protocol = vars(self.protocol)
+        execution = None if self.protocol.execution == Execution() else self.protocol.execution
+        return arguments_text(AOPC.__init__, {**own, **protocol, "execution": execution})
+
     def _orders(self, order: Order) -> tuple[Order, ...]:
         """The orders that are evaluated under the same draws."""
         return (order,)
@@ -207,6 +216,7 @@ class AOPC(MeanOverImages):
     def _evaluate(
         self, model: nn.Module, images: Tensor, heatmaps: Tensor | None, regions: Any
     ) -> list[AOPCResult]:
+        check_network(model)
         images = checked_inputs(images)
         protocol = self.protocol.for_inputs(images, regions)
         if not self._is_warned:  # at the first batch, and not at each

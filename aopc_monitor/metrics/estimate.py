@@ -34,7 +34,7 @@ from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.batches import images_of
-from aopc_monitor.utilities.checks import checked_seed
+from aopc_monitor.utilities.checks import check_network, checked_seed
 from aopc_monitor.utilities.setting_text import setting_text
 from aopc_monitor.utilities.statistics import MeanAndError
 
@@ -230,6 +230,7 @@ def estimate_aopc(
         >>> estimate.num_images, estimate.reached
         (64, True)
     """
+    check_network(model)
     _check_target(target_sem, sem_of, control)
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     execution = checked_execution(execution)

@@ -21,7 +21,9 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.utilities.checks import check_network
 from aopc_monitor.utilities.randomness import generator_for
+from aopc_monitor.utilities.setting_text import arguments_text
 
 
 class SensitivityN(MeanOverImages):
@@ -101,6 +103,7 @@ class SensitivityN(MeanOverImages):
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
+        check_network(model)
         images = checked_inputs(images)
         with network_of(model, images) as (network, images), untouched(network, self.seed):
             choices, chunks = self._choices, self._chunks.of(network, images)
@@ -115,6 +118,13 @@ class SensitivityN(MeanOverImages):
         defined = len(images) - result.undefined
         counts = torch.stack([defined, result.undefined, result.ignored.sum(dim=0)])
         self.counts = self.counts + counts.to(self.counts)
+
+    def extra_repr(self) -> str:
+        """The settings that are not as usual, for `repr`."""
+        own = {"heatmap": self.heatmap, "seed": self.seed}
+        choices = vars(self._choices)
+        execution = None if self._choices.execution == Execution() else self._choices.execution
+        return arguments_text(SensitivityN.__init__, {**own, **choices, "execution": execution})
 
     def curve(self) -> Tensor:
         """(K,) mean correlation at each n over the images for which it is defined."""

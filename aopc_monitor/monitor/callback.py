@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
@@ -134,7 +134,7 @@ class AOPCMonitor(Hooks):
     def __init__(
         self,
         heatmap: str | Sequence[Any] | Mapping[str, Any] | Callable[..., Any] = "lrp",
-        *,
+        *unnamed: NoReturn,
         # What is looked at.
         dataloader: Any = None,
         num_images: int = 128,
@@ -167,6 +167,7 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
+        _check_unnamed(unnamed)
         _check(figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
@@ -268,6 +269,15 @@ class AOPCMonitor(Hooks):
 
 def _schedule(given: Any, name: str) -> Schedule | None:
     return None if given is None else checked_schedule(given, name)
+
+
+def _check_unnamed(unnamed: tuple[Any, ...]) -> None:
+    if unnamed:
+        listed = ", ".join(map(repr, unnamed))
+        raise TypeError(
+            f"AOPCMonitor takes nothing but the heatmap without its name, and {listed} came, too: "
+            "give settings by name, as in AOPCMonitor('lrp', every_n_steps=500, num_images=64)"
+        )
 
 
 def _check(figures: bool, figures_every_n_steps: Any) -> None:

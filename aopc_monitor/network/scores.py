@@ -13,6 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from aopc_monitor.utilities.error_text import check_takes, unknown_name
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 ScoreFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -24,12 +25,12 @@ PROBABILITY_SLACK = 0.01
 
 
 def check_score(score: object) -> None:
-    """Raise ValueError unless `score` is a known name or a callable."""
-    if not callable(score) and not (isinstance(score, str) and score in SCORES):
-        raise ValueError(
-            f"score={score!r} is unknown: choose one of {', '.join(SCORES)}, or give a callable "
-            "(outputs, target) -> (N,)"
-        )
+    """Raise ValueError for an unknown name, TypeError for a callable that takes something else."""
+    if callable(score):
+        check_takes("score", score, ("outputs", "target"))
+    elif not (isinstance(score, str) and score in SCORES):
+        known = unknown_name("score", score, SCORES)
+        raise ValueError(f"{known}, or give a callable (outputs, target) -> (N,)")
 
 
 def are_probabilities(outputs: Tensor) -> bool:

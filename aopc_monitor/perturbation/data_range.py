@@ -6,7 +6,7 @@ It is always given by the caller, or read off images that the caller named; it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -49,6 +49,15 @@ def normalized_data_range(
     return low, high
 
 
+def _transposed(data_range: Any) -> str:
+    """What was meant by a pair for each channel, for people; "" for anything else."""
+    try:
+        lows, highs = zip(*data_range, strict=True)
+    except (TypeError, ValueError):
+        return ""
+    return f": give the lows of all channels and then the highs, ({list(lows)}, {list(highs)})"
+
+
 def data_range_tensors(
     data_range: DataRange | None, channels: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -74,7 +83,9 @@ def data_range_tensors(
         )
     data_range = plain_value(data_range)
     if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:
-        raise ValueError(f"data_range={data_range!r} is not a pair (low, high)")
+        raise ValueError(
+            f"data_range={data_range!r} is not a pair (low, high){_transposed(data_range)}"
+        )
     low, high = (
         torch.as_tensor(bound, dtype=torch.float32, device="cpu").flatten() for bound in data_range
     )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aopc_monitor.utilities.configured import plain_value
+from aopc_monitor.utilities.error_text import unknown_name
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 Order = Literal["morf", "lerf", "random"]
@@ -211,7 +212,7 @@ def suggested_box(*extent: int) -> tuple[int, ...]:
 def check_order(order: str) -> None:
     """Raise ValueError unless the order is known."""
     if order not in ORDERS:
-        raise ValueError(f"order={order!r} is unknown: choose one of {', '.join(ORDERS)}")
+        raise ValueError(unknown_name("order", order, ORDERS))
 
 
 def perturbation_order(relevance: Tensor, order: Order, tie_breakers: Tensor) -> Tensor:

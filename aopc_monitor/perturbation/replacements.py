@@ -19,6 +19,7 @@ from aopc_monitor.perturbation.input_kinds import INPUT_KINDS, InputKind, kind_o
 from aopc_monitor.perturbation.linear import Linear
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
 from aopc_monitor.utilities.configured import plain_value
+from aopc_monitor.utilities.error_text import unknown_name
 from aopc_monitor.utilities.randomness import uniform_numbers
 
 
@@ -229,9 +230,7 @@ def get_replacement(replacement: str | Replacement) -> Replacement:
     """
     if isinstance(replacement, str):
         if replacement not in REPLACEMENTS:
-            raise ValueError(
-                f"replacement={replacement!r} is unknown: choose one of {', '.join(REPLACEMENTS)}"
-            )
+            raise ValueError(unknown_name("replacement", replacement, REPLACEMENTS))
         return REPLACEMENTS[replacement]()
     if not isinstance(replacement, Replacement):
         raise TypeError(

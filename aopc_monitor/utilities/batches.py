@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -94,16 +94,24 @@ def _listed(entries: list[str]) -> str:
 
 
 def _suggestion(batch: Any) -> str:
-    """Where images may be meant, if a single entry has their form."""
-    entries: list[tuple[Any, Any]] = []
-    if isinstance(batch, Mapping):
-        entries = list(batch.items())
-    elif isinstance(batch, (tuple, list)):
-        entries = list(enumerate(batch))
-    images = [key for key, entry in entries if isinstance(entry, Tensor) and entry.ndim == 4]
-    if len(images) != 1:
-        return ""
-    return f", perhaps lambda batch: batch[{images[0]!r}]"
+    """Where images may be meant, if a single entry has their form; or that there are none."""
+    places = list(_places_of_images(batch, "batch"))
+    if not places:
+        return ", or dataloader=, a loader that has images"
+    return f", perhaps lambda batch: {places[0]}" if len(places) == 1 else ""
+
+
+def _places_of_images(value: Any, place: str) -> Iterator[str]:
+    entries: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        entries = value.items()
+    elif isinstance(value, (tuple, list)):
+        entries = enumerate(value[:MOST_SHOWN])
+    for key, entry in entries:
+        if isinstance(entry, Tensor) and entry.ndim == 4:
+            yield f"{place}[{key!r}]"
+        else:
+            yield from _places_of_images(entry, f"{place}[{key!r}]")
 
 
 def labels_of(batch: Any, num_images: int) -> tuple[Any, str] | None:

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class NotFiniteError(ValueError):
@@ -28,6 +28,19 @@ def plain_tensor(tensor: Tensor) -> Tensor:
         return tensor
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.as_subclass(Tensor)
+
+
+def check_network(model: Any) -> None:
+    """Raise TypeError unless the model is a network."""
+    if isinstance(model, nn.Module):
+        return
+    habit = ""
+    if isinstance(model, Tensor):
+        habit = (
+            ": what is measured here is a network on images, so give (model, images) and not "
+            "predictions and labels"
+        )
+    raise TypeError(f"model is a {type(model).__name__}; wanted is a torch.nn.Module{habit}")
 
 
 def checked_images(images: Any) -> Tensor:

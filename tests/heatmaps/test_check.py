@@ -56,7 +56,9 @@ def test_operations_are_counted_with_their_rules() -> None:
     assert report.is_fine
     assert report.forward_difference == 0
     assert report.line().startswith("lrp: fine, 10 calls of 8 operations understood, ")
-    assert "of the score does not reach the pixels" in report.line()
+    error, absorbed = f"{report.conservation_error:.2g}", f"{report.absorbed:.2g}"
+    assert f"reaches the pixels misses the score by {error} of it (mean size" in report.line()
+    assert f"constants take {absorbed} of it (mean with the sign)" in report.line()
     assert "\n  conv2d         2 x  epsilon rule" in str(report)
 
 

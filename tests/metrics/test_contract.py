@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.wrappers import MetricTracker, Running
 
-from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor import (
+    AOPC,
+    Execution,
+    SymmetricRelevanceGain,
+    area_over_perturbation_curve,
+    estimate_aopc,
+)
 from aopc_monitor.heatmaps import LRPEpsilon
+from aopc_monitor.metrics import HeatmapComplexity, SensitivityN
 from tests.metrics.test_aopc import SETTINGS, images, metric, network
 from tests.processes import run
 
@@ -243,3 +250,33 @@ def test_two_processes(two_processes: list[dict[str, Any]], case: str) -> None:
         # Each batch alone, or with the batch that the other process looks at meanwhile.
         looked_at = zip(first, second, strict=True) if "dist_sync_on_step" in changes else zip(own)
         torch.testing.assert_close(by_batch, [updated(*parts).compute() for parts in looked_at])
+
+
+def test_repr_shows_the_settings_that_are_not_as_usual() -> None:
+    regions: dict[str, Any] = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0)}
+    lrp = "heatmap=LRPEpsilon(epsilon=0.01, relative=False)"
+    told = "region_size=4, steps=8, data_range=(0.0, 1.0)"
+    assert repr(AOPC(**regions)) == f"AOPC({lrp}, {told})"
+    assert (
+        repr(AOPC(**regions, order="lerf", seed=3)) == f"AOPC({lrp}, {told}, order='lerf', seed=3)"
+    )
+    assert repr(SymmetricRelevanceGain(**regions)) == f"SymmetricRelevanceGain({lrp}, {told})"
+    assert repr(SensitivityN(n=2, seed=1)) == f"SensitivityN({lrp}, n=(2,), seed=1)"
+    assert repr(HeatmapComplexity(quality=50)) == "HeatmapComplexity(quality=50)"
+    chunks = AOPC(**regions, execution=Execution(chunk_size=8))
+    assert "execution=Execution(chunk_size=8" in repr(chunks)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda given: AOPC(region_size=4, steps=8, data_range=(0.0, 1.0))(*given),
+        lambda given: SensitivityN(n=2).update(*given),
+        lambda given: estimate_aopc(*given, region_size=4, steps=8, data_range=(0.0, 1.0)),
+    ],
+)
+def test_predictions_and_labels_are_told_apart_from_a_network_and_images(call: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"model is a Tensor; .* give \(model, images\) and not pred"
+    ):
+        call((torch.rand(3, 4), torch.tensor([0, 1, 2])))

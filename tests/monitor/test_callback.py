@@ -402,6 +402,10 @@ def test_no_validation_loader_is_named(tmp_path: Path) -> None:
         ({"data_range": (1.0, 0.0)}, "low < high"),
         ({"steps": 0}, "steps=0"),
         ({"region_size": 0}, "region_size=0"),
+        (
+            {"heatmap": ["lrp", "gradcam"]},
+            r"heatmap='gradcam' is unknown \(did you mean 'grad_cam'",
+        ),
         ({"replacement": "black"}, "replacement='black'"),
         ({"score": "p"}, "score='p'"),
         ({"on_error": "ignore"}, "on_error='ignore'"),
@@ -412,6 +416,12 @@ def test_wrong_arguments_are_named_in_the_constructor(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         monitor(**changes)
+
+
+def test_settings_without_their_names_are_told() -> None:
+    make: Any = AOPCMonitor
+    with pytest.raises(TypeError, match="and 500, 64 came, too: give settings by name"):
+        make("lrp", 500, 64)
 
 
 def test_custom_heatmaps_are_logged_under_their_names(tmp_path: Path) -> None:
@@ -453,5 +463,6 @@ def test_both_lightnings_take_it(tmp_path: Path) -> None:
 def test_the_page_of_the_monitor_has_each_argument_once() -> None:
     page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
     table = page.split("| group | arguments |")[1].split("\n\n")[0]
-    arguments = list(inspect.signature(AOPCMonitor).parameters)
+    parameters = inspect.signature(AOPCMonitor).parameters.items()
+    arguments = [name for name, p in parameters if p.kind is not p.VAR_POSITIONAL]
     assert re.findall(r"`(\w+)`", table) == arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -98,3 +99,11 @@ def test_what_is_no_normalization_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         normalized_data_range(mean, std)
+
+
+def test_a_pair_for_each_channel_is_turned_around() -> None:
+    turned = re.escape("not a pair (low, high): give the lows of all channels and then the highs, ")
+    with pytest.raises(ValueError, match=turned + re.escape("([0, 0, 0], [1, 1, 2])")):
+        data_range_tensors([(0, 1), (0, 1), (0, 2)])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"not a pair \(low, high\)$"):
+        data_range_tensors([0, 1, 2])  # type: ignore[arg-type]

@@ -92,6 +92,25 @@ def test_where_no_labels_are(batch: Any) -> None:
     assert labels_of(batch, 6) is None
 
 
+@pytest.mark.parametrize(
+    ("batch", "place"),
+    [
+        ({"data": {"scan": IMAGES, "meta": {"id": 1}}, "y": CLASSES}, "batch['data']['scan']"),
+        ([CLASSES, {"views": [IMAGES, "left"]}], "batch[1]['views'][0]"),
+    ],
+)
+def test_images_further_down_are_suggested(batch: Any, place: str) -> None:
+    with pytest.raises(BatchFormError) as found:
+        images_of(batch)
+    assert f", perhaps lambda batch: {place}. Looked for" in str(found.value)
+    assert images_of(eval(f"(lambda batch: {place})")(batch)) is IMAGES
+
+
+def test_a_loader_of_labels_alone_is_told_of_dataloader() -> None:
+    with pytest.raises(BatchFormError, match=r"H, W\), or dataloader=, a loader that has images"):
+        images_of([CLASSES])
+
+
 ONE_HOT = torch.nn.functional.one_hot(CLASSES, 4)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from aopc_monitor import AOPC
 from aopc_monitor.network.asked import ForwardError, asked_for
 from aopc_monitor.utilities.error_text import said_by, shortened
+
+REGIONS: Any = {"region_size": 4, "steps": 2, "data_range": (0.0, 1.0)}
 
 
 class UnprintableError(Exception):
@@ -37,3 +42,40 @@ def test_a_forward_that_raises_it_is_named() -> None:
 
 def test_the_first_line_of_a_long_text() -> None:
     assert shortened("a" * 400 + "\nmore") == "a" * 300 + "..."
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: AOPC("LRP", **REGIONS),
+            r"heatmap='LRP' is unknown \(did you mean 'lrp'\?\): choose",
+        ),
+        (lambda: AOPC(order="mrof", **REGIONS), r"\(did you mean 'morf'\?\)"),
+        (lambda: AOPC(replacement="unifrom", **REGIONS), r"\(did you mean 'uniform'\?\)"),
+        (
+            lambda: AOPC(score="propability", **REGIONS),
+            r"\(did you mean 'probability' or 'log_prob",
+        ),
+        (
+            lambda: AOPC(score="x", **REGIONS),
+            "score='x' is unknown: choose one of probability, logit",
+        ),
+    ],
+)
+def test_names_that_are_close_are_told(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_callables_that_take_something_else_are_told() -> None:
+    make: Any = AOPC
+    with pytest.raises(
+        TypeError, match=r"score=<lambda> takes \(o\); it is called with \(outputs, "
+    ):
+        make(score=lambda o: o[:, 0], **REGIONS)
+    with pytest.raises(
+        TypeError, match=r"heatmap=<lambda> takes \(m, x\); it is called with \(model"
+    ):
+        make(lambda m, x: x[:, 0], **REGIONS)
+    make(lambda *given: given[1][:, 0], score=lambda o, t, scale=2: o[:, 0] * scale, **REGIONS)

@@ -113,7 +113,8 @@ def where_it_ends(network: Network, images: Tensor) -> str:
     with torch.enable_grad(), _LastLoss(entrance) as follower:
         network.outputs(entrance)
     names = {"data": ".data", "detach": ".detach()"}
+    ways = f"{WAY_OUT}, or give AOPCMonitor model_fn=, for a network without the cut"
     if follower.name:
         found = names.get(follower.name, follower.name)
-        return f": the last operation that cut the dependence off is {found}; {WAY_OUT}"
-    return f": look for .detach(), .data, numpy or rounding in forward; {WAY_OUT}"
+        return f": the last operation that cut the dependence off is {found}; {ways}"
+    return f": look for .detach(), .data, numpy or rounding in forward; {ways}"

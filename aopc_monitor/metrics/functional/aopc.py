@@ -27,6 +27,7 @@ from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.perturbation.steps import Strata
+from aopc_monitor.utilities.checks import check_network
 from aopc_monitor.utilities.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def area_over_perturbation_curve(
         region_relevance=region_relevance,
         step_is=step_is,
     )
+    check_network(model)
     images = checked_inputs(images)
     protocol = protocol.for_inputs(images)
     protocol.warn_outside(images)

@@ -20,7 +20,7 @@ from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.replacements import Replacement, get_replacement
-from aopc_monitor.utilities.checks import check_positive, check_target
+from aopc_monitor.utilities.checks import check_network, check_positive, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -108,6 +108,7 @@ def aopc_bounds(
         >>> bool((bounds.lower <= bounds.upper).all())
         True
     """
+    check_network(model)
     images = checked_inputs(images)
     check_positive("beam_size", beam_size)
     if target is not None:

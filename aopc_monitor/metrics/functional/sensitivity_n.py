@@ -25,7 +25,7 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
-from aopc_monitor.utilities.checks import NotFiniteError, check_target
+from aopc_monitor.utilities.checks import NotFiniteError, check_network, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -145,6 +145,7 @@ def sensitivity_n(
     """
     execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
+    check_network(model)
     images = checked_inputs(images)
     if target is not None:
         check_target(target, len(images))
