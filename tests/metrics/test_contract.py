@@ -261,7 +261,8 @@ def test_repr_shows_the_settings_that_are_not_as_usual() -> None:
         repr(AOPC(**regions, order="lerf", seed=3)) == f"AOPC({lrp}, {told}, order='lerf', seed=3)"
     )
     assert repr(SymmetricRelevanceGain(**regions)) == f"SymmetricRelevanceGain({lrp}, {told})"
-    assert repr(SensitivityN(n=2, seed=1)) == f"SensitivityN({lrp}, n=(2,), seed=1)"
+    found = repr(SensitivityN(n=2, region_size=3, seed=1))
+    assert found == f"SensitivityN({lrp}, n=(2,), region_size=3, seed=1)"
     assert repr(HeatmapComplexity(quality=50)) == "HeatmapComplexity(quality=50)"
     chunks = AOPC(**regions, execution=Execution(chunk_size=8))
     assert "execution=Execution(chunk_size=8" in repr(chunks)
