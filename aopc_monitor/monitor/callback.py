@@ -167,8 +167,7 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        _check_unnamed(unnamed)
-        _check(figures, figures_every_n_steps)
+        _check(unnamed, figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -271,16 +270,13 @@ def _schedule(given: Any, name: str) -> Schedule | None:
     return None if given is None else checked_schedule(given, name)
 
 
-def _check_unnamed(unnamed: tuple[Any, ...]) -> None:
+def _check(unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any) -> None:
     if unnamed:
         listed = ", ".join(map(repr, unnamed))
         raise TypeError(
             f"AOPCMonitor takes nothing but the heatmap without its name, and {listed} came, too: "
             "give settings by name, as in AOPCMonitor('lrp', every_n_steps=500, num_images=64)"
         )
-
-
-def _check(figures: bool, figures_every_n_steps: Any) -> None:
     if figures_every_n_steps is not None and not figures:
         raise ValueError(
             f"figures_every_n_steps={figures_every_n_steps!r} makes no figure without "
