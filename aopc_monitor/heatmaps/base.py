@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import warn_of_cuts
 from aopc_monitor.heatmaps.engine.explained_forward import without_backward_hooks
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of_texts
 from aopc_monitor.heatmaps.pooling import check_norm, pooled
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
@@ -64,13 +65,19 @@ class NetworkHeatmap(ABC):
     output_fn: OutputFunction | None = field(default=None, kw_only=True, repr=False)
     keep_precision: bool = field(default=False, kw_only=True, repr=False)
 
-    def __call__(self, model: nn.Module, images: Tensor, target: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor | Mapping[str, Any],
+        target: Tensor | None = None,
+    ) -> Tensor:
         """Relevance of each location; the model and its training are left as they were.
 
         Args:
             model: network that returns (N, classes), or something that holds it.
             images: (N, C, H, W) floating point, or inputs of another kind: series (N, C, L),
-                volumes (N, C, D, H, W), tables (N, F).
+                volumes (N, C, D, H, W), tables (N, F), token ids (N, T), or a mapping with these
+                as `input_ids`.
             target: (N,) explained classes; the predictions if not given.
 
         Returns:
@@ -82,6 +89,8 @@ class NetworkHeatmap(ABC):
                 the heatmap makes no sense on, and for a network that is not differentiable in its
                 images.
         """
+        if are_texts(images):
+            return relevance_of_texts(for_texts(self), model, images, target)
         images = checked_inputs(images)
         why = self.unsuited.get(kind_of(images).name)
         if why is not None:

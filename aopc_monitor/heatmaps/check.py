@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWar
 from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
 from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
+from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, texts_to_check
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
@@ -33,7 +35,7 @@ ROUNDING_STEPS = 1e3
 
 def check(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Mapping[str, Any],
     heatmap: str | Heatmap,
     target: Tensor | None = None,
     name: str | None = None,
@@ -58,9 +60,14 @@ def check(
         >>> report.is_fine
         True
     """
-    images = checked_inputs(images)
+    of_texts = are_texts(images)
     name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
     heatmap = get(heatmap)
+    if of_texts:
+        heatmap = for_texts(heatmap)
+        model, images = texts_to_check(heatmap, model, images)
+        target = None if target is None else target[: len(images)]
+    images = checked_inputs(images)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if isinstance(heatmap, BackwardHeatmap):
@@ -77,7 +84,7 @@ def check(
         else:
             warnings.warn(warning.message, stacklevel=2)
     problems = list(dict.fromkeys(problems))
-    unit = kind_of(images).unit
+    unit = "tokens" if of_texts else kind_of(images).unit
     return replace(found, heatmap=name, problems=tuple(problems), unit=unit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Regions
-from aopc_monitor.perturbation.replacements import Replacement, get_replacement
+from aopc_monitor.perturbation.replacements import Constant, Replacement, get_replacement
 from aopc_monitor.perturbation.steps import Strata
 from aopc_monitor.utilities.checks import check_positive, check_target
 from aopc_monitor.utilities.configured import plain_value
@@ -38,7 +39,7 @@ class Occlusion(NetworkHeatmap):
             images if not given.
         replacement: what a region becomes: a name ("mean", the image's own mean colour, "blur",
             "uniform", "constant"), or a `Replacement`. For tables, whose features have no mean of
-            their own, "uniform" or "constant".
+            their own, "uniform" or "constant". For texts, "mean" is a vector of zeros.
         data_range: (low, high) of valid inputs, for replacements that need it: "uniform",
             "constant", and your own.
         score: what the network gives the class: its output if not given, or "probability",
@@ -86,6 +87,12 @@ class Occlusion(NetworkHeatmap):
         for name in ("repeats", "chunk_size"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+
+    def for_texts(self) -> Occlusion:
+        """For word vectors: each token is a region, and becomes zero unless it was chosen else."""
+        size = 1 if self.region_size is None else self.region_size
+        replacement = Constant(0.0) if self.replacement == "mean" else self.replacement
+        return dataclasses.replace(self, region_size=size, replacement=replacement)
 
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """Differences of scores, spread over the regions' pixels."""

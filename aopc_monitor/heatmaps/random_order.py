@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class RandomOrder:
         >>> RandomOrder(seed=1)(nn.Identity(), torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 8, 8])
     """
+
+    # Tells callers that it needs no vectors of a text, whose words keep their order in a training.
+    asks_model: ClassVar[bool] = False
 
     seed: int = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order, check_order
@@ -142,7 +142,7 @@ class AOPC(MeanOverImages):
     def update(
         self,
         model: nn.Module,
-        images: Tensor,
+        images: Tensor | Mapping[str, Any],
         heatmaps: Tensor | None = None,
         regions: Any = None,
     ) -> None:
@@ -214,17 +214,30 @@ class AOPC(MeanOverImages):
         return scores
 
     def _evaluate(
-        self, model: nn.Module, images: Tensor, heatmaps: Tensor | None, regions: Any
+        self,
+        model: nn.Module,
+        images: Tensor | Mapping[str, Any],
+        heatmaps: Tensor | None,
+        regions: Any,
     ) -> list[AOPCResult]:
         check_network(model)
-        images = checked_inputs(images)
-        protocol = self.protocol.for_inputs(images, regions)
+        batch = InputBatch.of(images)
+        protocol = batch.protocol(self.protocol, regions)
         if not self._is_warned:  # at the first batch, and not at each
-            protocol.warn_outside(images)
+            protocol.warn_outside(batch.images)
             self._is_warned = True
         orders = self._orders(self.order)
         made = self.heatmap if heatmaps is None else heatmaps
-        return batch_results(model, images, made, orders, protocol, self.seed, self._chunks)
+        return batch_results(
+            model,
+            batch.images,
+            made,
+            orders,
+            protocol,
+            self.seed,
+            self._chunks,
+            inputs=batch.inputs,
+        )
 
 
 class SymmetricRelevanceGain(AOPC):

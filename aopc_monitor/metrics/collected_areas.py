@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.utilities.distributed import from_all_processes, sums_over_processes
 from aopc_monitor.utilities.randomness import content_of
 from aopc_monitor.utilities.statistics import accumulator_dtype, standard_error
@@ -43,8 +44,8 @@ class CollectedAreas:
 
     def collect(
         self,
-        images: Iterator[Tensor],
-        look: Callable[[Tensor], list[AOPCResult]],
+        batches: Iterator[InputBatch],
+        look: Callable[[InputBatch], list[AOPCResult]],
         device: torch.device,
     ) -> None:
         """Look at batches in turn; all processes stop after the same number of them."""
@@ -52,9 +53,9 @@ class CollectedAreas:
         while has_more and not self._reached:
             batch = error = None
             try:
-                batch = next(images, None)
+                batch = next(batches, None)
                 if batch is not None:
-                    self._add(batch, look(batch))
+                    self._add(batch.images, look(batch))
             except Exception as raised:  # told to the other processes first, which would wait
                 error = raised
             news = [batch is not None and error is None, error is not None]

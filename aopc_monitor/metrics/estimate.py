@@ -27,13 +27,12 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.protocol_choices import SUGGESTED_SAMPLED_STEPS, at_most
 from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
-from aopc_monitor.utilities.batches import images_of
 from aopc_monitor.utilities.checks import check_network, checked_seed
 from aopc_monitor.utilities.setting_text import setting_text
 from aopc_monitor.utilities.statistics import MeanAndError
@@ -251,15 +250,19 @@ def estimate_aopc(
     sizes = ChunkSizesByNetwork(execution.chunk_size)
     orders: tuple[Order, ...] = ("morf", "random") if control else ("morf",)
 
-    def look(images: Tensor) -> list[AOPCResult]:
-        return batch_results(model, images, made, orders, protocol, seed, sizes)
+    def look(of: InputBatch) -> list[AOPCResult]:
+        chosen = of.protocol(protocol)
+        return batch_results(model, of.images, made, orders, chosen, seed, sizes, inputs=of.inputs)
 
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    collected = CollectedAreas(target_sem, sem_of)
+    device, collected = _device_of(model), CollectedAreas(target_sem, sem_of)
     collected.collect(_images(batches, device, protocol), look, device)
     areas, forwards = collected.of_all_processes()
     settings = setting_text((protocol.comparable(), seed))
     return AOPCEstimate(areas, forwards, settings, target_sem, collected.reached)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
@@ -274,10 +277,9 @@ def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
 
 def _images(
     batches: Iterable[Any], device: torch.device, protocol: PerturbationProtocol
-) -> Iterator[Tensor]:
+) -> Iterator[InputBatch]:
     for number, batch in enumerate(batches):
-        images = images_of(batch, "give batches of one of these kinds")
-        images = checked_inputs(images)
+        taken = InputBatch.found_in(batch, "give batches of one of these kinds")
         if number == 0:
-            protocol.warn_outside(images)
-        yield images.to(device, non_blocking=True)
+            protocol.warn_outside(taken.images)
+        yield taken.to(device)

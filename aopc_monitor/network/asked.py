@@ -64,11 +64,11 @@ class AskedNetwork(nn.Module):
             count = images.shape[0]
             kept = self._kept(count, rows)
             return self.reading.outputs(self.answer(images, rows, call), count, kept)
-        inputs = selected(self.inputs, len(images), rows)
+        inputs, kept = selected(self.inputs, len(images), rows), self._kept(len(images), rows)
 
-        def outputs(tokens: Tensor, inputs: Inputs) -> Tensor:
+        def outputs(tokens: Tensor, inputs: Inputs, of: Tensor) -> Tensor:
             answer = answer_to_tokens(tokens, inputs, call or self.network)
-            return self.reading.outputs(answer, len(tokens))
+            return self.reading.outputs(answer, len(tokens), None if kept is None else kept[of])
 
         return outputs_of_tokens(images, inputs, outputs)
 

@@ -21,7 +21,8 @@ class EmbeddedNetwork(AskedNetwork):
         network: the network of token ids.
         ids: (N, T) the ids that the vectors take the place of.
         reading: how its answers are read.
-        inputs: what its forward takes beside the ids; see `AskedNetwork`.
+        inputs: what its forward takes beside the ids; see `AskedNetwork`, also for the next.
+        kept: what the summary of the reading needs.
 
     Example:
         >>> network = nn.Sequential(nn.EmbeddingBag(10, 3, mode="sum"), nn.Linear(3, 2))
@@ -37,8 +38,9 @@ class EmbeddedNetwork(AskedNetwork):
         ids: Tensor,
         reading: Reading | None = None,
         inputs: Inputs = (),
+        kept: Tensor | None = None,
     ) -> None:
-        super().__init__(network, reading, inputs)
+        super().__init__(network, reading, inputs, kept)
         self.ids = ids
 
     def vectors(self) -> Tensor:
@@ -71,12 +73,15 @@ class EmbeddedNetwork(AskedNetwork):
         with WordVectors(ids, lambda _: vectors):
             return called(call or self.network, ids, selected(self.inputs, len(images), rows))
 
-    def of(self, start: int, end: int) -> EmbeddedNetwork:
-        """The same for the documents of the batch from a start to an end."""
-        rows = torch.arange(start, end)
-        inputs = selected(self.inputs, end - start, rows)
-        return EmbeddedNetwork(self.network, self.ids[start:end], self.reading, inputs)
+    def at(self, rows: Tensor) -> EmbeddedNetwork:
+        """The same for a batch of the documents in these rows (M,)."""
+        return EmbeddedNetwork.of_ids(super().at(rows), self.ids[rows.to(self.ids.device)])
 
     def read_by(self, reading: Reading) -> EmbeddedNetwork:
         """The same network, whose answers are read otherwise."""
-        return EmbeddedNetwork(self.network, self.ids, reading, self.inputs)
+        return EmbeddedNetwork.of_ids(super().read_by(reading), self.ids)
+
+    @classmethod
+    def of_ids(cls, asked: AskedNetwork, ids: Tensor) -> EmbeddedNetwork:
+        """A network as it is asked, with vectors in the place of these ids."""
+        return cls(asked.network, ids, asked.reading, asked.inputs, asked.kept)

@@ -7,6 +7,7 @@ tensor of whole numbers, as a batch of perturbed images is one of pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def answer_to_tokens(marked: Tensor, inputs: Inputs, call: Callable[..., Any]) -
 
 
 def outputs_of_tokens(
-    marked: Tensor, inputs: Inputs, outputs: Callable[[Tensor, Inputs], Tensor]
+    marked: Tensor, inputs: Inputs, outputs: Callable[[Tensor, Inputs, Tensor], Tensor]
 ) -> Tensor:
     """Outputs of documents, each without the tokens that are marked as left out.
 
@@ -93,7 +94,8 @@ def outputs_of_tokens(
     Args:
         marked: (N, T) ids and marks.
         inputs: what the network takes beside them; entries of T columns lose the same ones.
-        outputs: from tokens, of which none is left out, and such inputs to a row for each document.
+        outputs: from tokens, of which none is left out, such inputs, and which of the documents
+            these are, to a row for each.
 
     Returns:
         A row for each document.
@@ -103,26 +105,24 @@ def outputs_of_tokens(
     """
     is_kept = ~decoded(marked)[2]
     if bool(is_kept.all()):
-        return outputs(marked, inputs)
+        return outputs(marked, inputs, torch.arange(len(marked), device=marked.device))
     lengths, found, places = is_kept.sum(dim=1), [], []
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero()[:, 0]
         columns = is_kept[rows].nonzero()[:, 1].view(len(rows), length)
         shorter = _columns(selected(inputs, len(rows), rows), columns, marked.shape[1])
         ids = marked[rows].gather(1, columns)
-        found.append(_outputs_of_short(ids, shorter, outputs, marked.shape[1]))
+        found.append(_outputs_of_short(ids, marked.shape[1], partial(outputs, ids, shorter, rows)))
         places.append(rows)
     return torch.cat(found)[torch.cat(places).argsort()]
 
 
-def _outputs_of_short(
-    ids: Tensor, inputs: Inputs, outputs: Callable[[Tensor, Inputs], Tensor], before: int
-) -> Tensor:
+def _outputs_of_short(ids: Tensor, before: int, outputs: Callable[[], Tensor]) -> Tensor:
     length = ids.shape[1]
     why = "nothing is left of it"
     if length:
         try:
-            return outputs(ids, inputs)
+            return outputs()
         except Exception as error:  # whatever a forward may raise
             if is_out_of_memory(error):
                 raise

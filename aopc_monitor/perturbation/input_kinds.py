@@ -20,6 +20,7 @@ from aopc_monitor.perturbation.region_map import (
     RegionRelevance,
 )
 from aopc_monitor.perturbation.regions import Order, Regions, perturbation_order
+from aopc_monitor.perturbation.token_kind import Texts
 from aopc_monitor.utilities.checks import plain_tensor
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -77,7 +78,7 @@ class InputKind(Protocol):
 
 
 # The first row is what inputs that are no tensors are told to become.
-INPUT_KINDS: tuple[InputKind, ...] = (Images(), Series(), Volumes(), Tables())
+INPUT_KINDS: tuple[InputKind, ...] = (Images(), Series(), Volumes(), Tables(), Texts())
 
 
 def kind_of(inputs: Any) -> InputKind:

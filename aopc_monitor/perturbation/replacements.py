@@ -18,6 +18,7 @@ from torch import Tensor
 from aopc_monitor.perturbation.input_kinds import INPUT_KINDS, InputKind, kind_of
 from aopc_monitor.perturbation.linear import Linear
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
+from aopc_monitor.perturbation.token_replacements import LeftOut, MaskToken, ZeroVector
 from aopc_monitor.utilities.configured import plain_value
 from aopc_monitor.utilities.error_text import unknown_name
 from aopc_monitor.utilities.randomness import uniform_numbers
@@ -209,12 +210,16 @@ REPLACEMENTS: dict[str, type[Replacement]] = {
     "constant": Constant,
     "noisy_linear": NoisyLinear,
     "linear": Linear,
+    "zero": ZeroVector,
+    "left_out": LeftOut,
 }
+# Replacements that need a setting, and so have no name.
+UNNAMED: tuple[type[Replacement], ...] = (MaskToken,)
 
 
 # The door of this folder shows the rows of the table. A type checker cannot follow a computed list.
 if not TYPE_CHECKING:
-    __all__ = [replacement.__name__ for replacement in REPLACEMENTS.values()]
+    __all__ = [replacement.__name__ for replacement in (*REPLACEMENTS.values(), *UNNAMED)]
 
 
 def get_replacement(replacement: str | Replacement) -> Replacement:
@@ -229,6 +234,8 @@ def get_replacement(replacement: str | Replacement) -> Replacement:
         Uniform(fresh_each_step=True)
     """
     if isinstance(replacement, str):
+        if replacement == "mask":
+            raise ValueError('replacement="mask" does not tell which token: give MaskToken(id)')
         if replacement not in REPLACEMENTS:
             raise ValueError(unknown_name("replacement", replacement, REPLACEMENTS))
         return REPLACEMENTS[replacement]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, checked_execution
+from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
@@ -21,7 +22,7 @@ from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
 from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.perturbation.regions import Order
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @telling_what_moved
 def area_over_perturbation_curve(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Mapping[str, Any],
     heatmaps: Tensor,
     *,
     region_size: int | Sequence[int] | None = None,
@@ -132,17 +133,38 @@ def area_over_perturbation_curve(
         step_is=step_is,
     )
     check_network(model)
-    images = checked_inputs(images)
-    protocol = protocol.for_inputs(images)
-    protocol.warn_outside(images)
-    with network_of(model, images) as (network, images), untouched(network):
+    batch = InputBatch.of(images)
+    protocol = batch.protocol(protocol)
+    protocol.warn_outside(batch.images)
+    return _result(model, batch, (heatmaps, order), protocol, target, generator)
+
+
+def _result(
+    model: nn.Module,
+    batch: InputBatch,
+    order: tuple[Tensor, Order],
+    protocol: PerturbationProtocol,
+    target: Target,
+    generator: torch.Generator | None,
+) -> AOPCResult:
+    """The area of a batch under one order."""
+    execution = protocol.execution
+    with network_of(model, batch.images) as (network, images), untouched(network):
         chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
         clean = CleanBatch.of(
-            network, images, protocol.score, execution, chunks, target, output_fn=output_fn
+            network,
+            images,
+            protocol.score,
+            execution,
+            chunks,
+            target,
+            output_fn=protocol.output_fn,
+            inputs=batch.inputs,
         )
         generator = generator or generator_for(images, seed=0)
-        heatmaps = clean.explained.heatmaps_of(heatmaps, images)
-        (result,) = results_of_orders(clean, protocol, [(heatmaps, order)], generator, chunks)
+        heatmaps = clean.explained.heatmaps_of(order[0], images)
+        orders = [(heatmaps, order[1])]
+        (result,) = results_of_orders(clean, protocol, orders, generator, chunks)
     return result
 
 
@@ -155,6 +177,7 @@ def batch_results(
     seed: int,
     sizes: ChunkSizesByNetwork,
     target: Target = None,
+    inputs: Inputs = (),
 ) -> list[AOPCResult]:
     """Explain a batch, and perturb it in several orders with the same draws.
 
@@ -167,6 +190,7 @@ def batch_results(
         seed: seed of ties, sampled steps and noise, which depend on the batch too.
         sizes: images at once.
         target: what is explained; what the protocol tells if not given.
+        inputs: what the network's forward takes beside the images, one row for each.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
@@ -182,6 +206,7 @@ def batch_results(
             chunks,
             protocol.target if target is None else target,
             output_fn=protocol.output_fn,
+            inputs=inputs,
         )
         if isinstance(heatmap, Tensor):
             maps = clean.explained.heatmaps_of(heatmap, images)

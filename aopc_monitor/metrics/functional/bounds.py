@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.data_range import DataRange
-from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
+from aopc_monitor.perturbation.input_batch import InputBatch
+from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
-from aopc_monitor.perturbation.replacements import Replacement, get_replacement
+from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import check_network, check_positive, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
@@ -56,12 +57,12 @@ class AOPCBounds:
 @telling_what_moved
 def aopc_bounds(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Mapping[str, Any],
     *,
     region_size: int | Sequence[int] | None = None,
     steps: int,
     data_range: DataRange | None = None,
-    replacement: str | Replacement = "mean",
+    replacement: str | Replacement | None = None,
     score: Score = "probability",
     regions: Any = None,
     step_is: StepIs | None = None,
@@ -85,7 +86,8 @@ def aopc_bounds(
         steps: L, how many regions are perturbed.
         data_range: (low, high) of valid inputs, numbers or one per channel, where the replacement
             needs it.
-        replacement: what regions become: "mean", "blur", "constant", or a `Replacement`. A random
+        replacement: what regions become: "mean", "blur", "constant", or a `Replacement`; if not
+            given, "mean", and "zero" for texts. A random
             one is drawn once per image: a search would else find the luckiest noise.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or (outputs, target) -> (N,).
@@ -109,19 +111,24 @@ def aopc_bounds(
         True
     """
     check_network(model)
-    images = checked_inputs(images)
+    batch = InputBatch.of(images)
     check_positive("beam_size", beam_size)
     if target is not None:
-        check_target(target, len(images))
+        check_target(target, len(batch.images))
     execution = checked_execution(execution)
+    if replacement is None and kind_of(batch.images).is_dense:
+        replacement = "mean"
     protocol = PerturbationProtocol(
         region_size, steps, data_range, replacement, score=score, regions=regions, step_is=step_is
-    ).for_inputs(images)
-    chunks = ChunkSizes.of(execution.chunk_size, images)
-    low, high = protocol.range_on(images)
-    with network_of(model, images) as (network, images), untouched(network), torch.no_grad():
-        clean = CleanBatch.of(network, images, score, execution, chunks, target)
-        replaced = get_replacement(replacement)(
+    )
+    protocol = batch.protocol(protocol)
+    chunks = ChunkSizes.of(execution.chunk_size, batch.images)
+    low, high = protocol.range_on(batch.images)
+    with network_of(model, batch.images) as (network, images), untouched(network), torch.no_grad():
+        clean = CleanBatch.of(
+            network, images, score, execution, chunks, target, inputs=batch.inputs
+        )
+        replaced = protocol.replacer(
             clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
         )
         ranks, weights = _regions_and_steps(images, protocol)
@@ -129,12 +136,17 @@ def aopc_bounds(
         for n in range(len(images)):
             scores = _scores_of_sets(clean, n, replaced[n], ranks[n], chunks)
             results.append([_search(scores, weights[n], beam_size, sign) for sign in (1, -1)])
-    sums = torch.stack([torch.stack([total for total, _ in pair]) for pair in results])
-    sums = sums.to(clean.scores.device)
-    perturbing = torch.tensor([sum(of_image[1:]) for of_image in weights]).to(sums)
-    areas = (perturbing[:, None] * clean.scores[:, None] - sums) / (steps + 1)
+    totals = [torch.stack([total for total, _ in pair]) for pair in results]
+    areas = _areas(clean.scores, torch.stack(totals), weights, steps)
     forwards = len(images) + sum(count for pair in results for _, count in pair)
     return AOPCBounds(areas[:, 0], areas[:, 1], forwards)
+
+
+def _areas(clean: Tensor, sums: Tensor, weights: list[list[int]], steps: int) -> Tensor:
+    """(N, 2) areas, from (N, 2) sums of the scores of all steps at which something is perturbed."""
+    sums = sums.to(clean.device)
+    perturbing = torch.tensor([sum(of_image[1:]) for of_image in weights]).to(sums)
+    return (perturbing[:, None] * clean[:, None] - sums) / (steps + 1)
 
 
 def _regions_and_steps(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of
 from aopc_monitor.metrics.functional.clean_answers import CleanAnswer, clean_answers
 from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import (
@@ -145,6 +146,7 @@ class CleanBatch:
         asked = self.forward.model
         needs_rows = isinstance(asked, AskedNetwork) and asked.needs_rows
         size = chunks.backward if self.company is None else ChunkSize(self.company)
+        make = for_texts(make) if are_texts(self.images) else make
         if needs_rows and not getattr(make, "keeps_rows", False):
             size = ChunkSize(1)  # nothing tells which images it asks for
 
@@ -155,7 +157,7 @@ class CleanBatch:
             # The next heatmap and the scores see the model as it was.
             shielded = nullcontext() if getattr(make, "isolates", False) else untouched(model)
             with shielded:
-                relevance = make(model, images, self.target[start:end].clone())
+                relevance = relevance_of(make, model, images, self.target[start:end].clone())
             kind_of(images).check_heatmaps(relevance, images)
             parts.append(relevance)
 

@@ -1,0 +1,79 @@
+"""A batch as the doors take it: inputs of any kind, or a mapping of a text's ids and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aopc_monitor.network.further_inputs import Inputs, moved
+from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
+from aopc_monitor.utilities.batches import images_of
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """A batch, taken apart.
+
+    Attributes:
+        images: what is perturbed: images, inputs of another kind, or the ids of tokens.
+        inputs: what the network's forward takes beside them.
+        words: (N, T) the word of each token, where the batch tells; see `TokenBatch`.
+    """
+
+    images: Tensor
+    inputs: Inputs = ()
+    words: Tensor | None = None
+
+    @classmethod
+    def of(cls, images: Tensor | Mapping[str, Any]) -> InputBatch:
+        """Check a batch, and take it apart.
+
+        Raises:
+            TypeError, ValueError: for what is of no known kind.
+
+        Example:
+            >>> InputBatch.of({"input_ids": torch.tensor([[5, 8]])}).words
+            tensor([[0, 1]])
+        """
+        if not is_token_batch(images):
+            return cls(checked_inputs(images))
+        taken = TokenBatch.of(images)  # type: ignore[arg-type]
+        return cls(taken.ids, taken.inputs, taken.words)
+
+    @classmethod
+    def found_in(cls, batch: Any, remedy: str) -> InputBatch:
+        """What a batch of a loader holds: a mapping of a text or images, alone or before others.
+
+        Raises:
+            BatchFormError: if there is neither.
+        """
+        first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        return cls.of(first if is_token_batch(first) else images_of(batch, remedy))
+
+    def to(self, device: torch.device) -> InputBatch:
+        """The same batch on a device."""
+        words = None if self.words is None else self.words.to(device, non_blocking=True)
+        images = self.images.to(device, non_blocking=True)
+        return InputBatch(images, moved(self.inputs, device), words)
+
+    def protocol(self, chosen: PerturbationProtocol, regions: Any = None) -> PerturbationProtocol:
+        """The protocol for this batch, whose words are its regions unless others were given.
+
+        Args:
+            chosen: how to perturb.
+            regions: of this batch, in the place of all others.
+        """
+        if regions is None and chosen.regions is None:
+            regions = self.words
+            if regions is not None and chosen.region_size is not None:
+                raise ValueError(
+                    f"region_size={chosen.region_size!r}: the regions of a text are its words, so "
+                    "leave region_size out; word_ids in the batch or regions= tell others"
+                )
+        return chosen.for_inputs(self.images, regions)
