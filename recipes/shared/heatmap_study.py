@@ -23,7 +23,9 @@ from recipes.shared.arguments import (
     data_folder,
 )
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.data.photographs import with_known_classes
 from recipes.shared.training.fitting import trained_network
+from recipes.shared.training.pretrained import categories_of
 
 # LRP-epsilon of the paper's Fig. 4 and 8 beside `lrp`, whose epsilon is 0.01.
 OTHER_EPSILONS: dict[str, Heatmap] = {
@@ -50,7 +52,7 @@ def add_study_arguments(
     parser: argparse.ArgumentParser, num_images: int, default: Sequence[str] = OF_THE_PAPER
 ) -> None:
     """Add which images, network and heatmaps, and where the results go."""
-    add_data_arguments(parser)
+    add_data_arguments(parser, is_trained=False)
     add_network_arguments(parser, "small_resnet")
     parser.add_argument(
         "--heatmaps",
@@ -98,6 +100,13 @@ class Study:
             raise ValueError(f"--num-images must be at least 1; got {options.num_images}")
         pl.seed_everything(options.seed, verbose=False)
         data = chosen_data(options)
+        if options.pretrained:
+            data = with_known_classes(data, categories_of(options.network))
+        elif not len(data.train):
+            raise ValueError(
+                f"{data.name} has no images to train on: give --pretrained and a network with "
+                "weights, such as --network efficientnet_lite0"
+            )
         rows = spread_over_classes(data.test.labels, options.num_images, options.seed)
         found = chosen_heatmaps(options.heatmaps, normalized_data_range(data.mean, data.std))
         folder = data_folder(options.output / name, data)
@@ -116,7 +125,8 @@ class Study:
 
     def images_of(self, predicted: Tensor) -> list[dict[str, object]]:
         """What identifies each image: its row, label and predicted class (N,)."""
-        classes = self.data.classes
+        # Number -1 is that of no class.
+        classes = [*self.data.classes, "unknown"]
         columns = (self.rows.tolist(), self.labels.tolist(), predicted.tolist())
         return [
             {"image": row, "label": classes[label], "predicted": classes[guess]}
@@ -125,7 +135,9 @@ class Study:
 
     def settings(self, options: argparse.Namespace, predicted: Tensor) -> dict[str, object]:
         """What a report says of the images (N,) and the network."""
-        accuracy = MeanAndError.of((self.labels == predicted).double())
+        known = self.labels >= 0
+        right = (self.labels == predicted)[known].double()
+        accuracy = MeanAndError.of(right) if len(right) > 1 else "no labels"
         return {
             "images": f"{len(self.rows)} test images of {self.data.name}, spread over the classes",
             "size": f"{self.data.image_size} x {self.data.image_size} pixels",

@@ -21,8 +21,9 @@ from recipes.shared.data.labelled_images import (
     assemble,
     shift_and_flip,
 )
+from recipes.shared.data.photographs import photographs
 
-KNOWN = ("digits", "cifar10", "image_folder")
+KNOWN = ("digits", "cifar10", "photographs", "image_folder")
 
 _CHUNK = 1000
 _TEST_SOURCES = 500
@@ -89,7 +90,13 @@ def cifar10(root: Path) -> ImageData:
     return assemble("CIFAR-10", train_set, test_set, tuple(classes), PHOTO_PLAN, shift_and_flip)
 
 
-def load(dataset: str, root: Path | None = None, seed: int = 0, image_size: int = 32) -> ImageData:
+def load(
+    dataset: str,
+    root: Path | None = None,
+    seed: int = 0,
+    image_size: int = 32,
+    is_trained: bool = True,
+) -> ImageData:
     """The image set of that name.
 
     Args:
@@ -98,6 +105,7 @@ def load(dataset: str, root: Path | None = None, seed: int = 0, image_size: int 
             (default `data`).
         seed: the seed of the drawn digits; photographs do not depend on it.
         image_size: height and width in pixels that images of a folder are brought to.
+        is_trained: whether a network is trained on them; else a folder needs no `train`.
 
     Raises:
         ValueError: if `dataset` is unknown, or `root` is missing or of no use for it.
@@ -113,8 +121,10 @@ def load(dataset: str, root: Path | None = None, seed: int = 0, image_size: int 
         return digits(seed)
     if dataset == "cifar10":
         return cifar10(root or Path("data"))
+    if dataset == "photographs":
+        return photographs(image_size)
     if root is None:
         raise ValueError(
             "root is None, but dataset 'image_folder' needs the folder that holds train and test"
         )
-    return image_folder(root, image_size)
+    return image_folder(root, image_size, is_trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from recipes.shared.data.labelled_images import PHOTO_PLAN, ImageData, assemble, shift_and_flip
+from recipes.shared.data.photograph_files import read_photograph
 
 # Decoded images may take this much: CIFAR-10 takes 0.2 GB, ImageNet at 224 pixels 180 GB.
 MOST_BYTES_IN_MEMORY = 4 * 2**30
@@ -65,12 +67,13 @@ class ImageFiles:
         return images
 
 
-def image_folder(path: Path, image_size: int = 32) -> ImageData:
+def image_folder(path: Path, image_size: int = 32, is_trained: bool = True) -> ImageData:
     """Images from a tree `train/<class>/*` and `test/<class>/*`.
 
     Args:
         path: the folder that holds `train` and `test`.
         image_size: height and width in pixels; the shorter side is resized to it, the rest cropped.
+        is_trained: whether a network is trained on them; else `train` is not needed.
 
     Raises:
         FileNotFoundError: if `path`, `train` or `test` is not a folder, or a class has no images.
@@ -79,7 +82,10 @@ def image_folder(path: Path, image_size: int = 32) -> ImageData:
     if image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel; got {image_size}")
     path = Path(path)
-    train, test = (_open_split(path / split) for split in ("train", "test"))
+    test = _open_split(path / "test")
+    if not (is_trained or (path / "train").exists()):
+        return _for_tests_only(path.resolve().name, test, image_size)
+    train = _open_split(path / "train")
     if train.classes != test.classes:
         raise ValueError(
             f"image_folder {str(path)!r} has classes {train.classes} in train but {test.classes} "
@@ -95,6 +101,12 @@ def image_folder(path: Path, image_size: int = 32) -> ImageData:
     )
 
 
+def _for_tests_only(name: str, test: ImageFolder, image_size: int) -> ImageData:
+    images = _images_and_labels(test, image_size)
+    data = assemble(name, images, images, tuple(test.classes), PHOTO_PLAN)
+    return replace(data, train=data.train.part(torch.arange(0)))
+
+
 def _open_split(folder: Path) -> ImageFolder:
     wanted = "image_folder wants train/<class>/* and test/<class>/*"
     if not folder.is_dir():
@@ -108,7 +120,7 @@ def _open_split(folder: Path) -> ImageFolder:
 
 
 def _images_and_labels(split: ImageFolder, image_size: int) -> tuple[Any, Tensor]:
-    files = ImageFiles([path for path, _ in split.samples], split.loader, image_size)
+    files = ImageFiles([path for path, _ in split.samples], read_photograph, image_size)
     labels = torch.tensor(split.targets)
     if len(files) * 3 * image_size**2 > MOST_BYTES_IN_MEMORY:
         return files, labels

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock, conv1x1
 
+from recipes.shared.training.efficientnet_lite import NAMES as EFFICIENTNETS_LITE
+from recipes.shared.training.efficientnet_lite import efficientnet_lite
+
 
 class SmallCNN(nn.Module):
     """Four convolutions with ReLU, three max pools, one linear layer.
@@ -144,7 +147,7 @@ def build(name: str, num_classes: int, image_size: int) -> nn.Module:
     """A network with random weights.
 
     Args:
-        name: one of `SMALL`, a classification model of torchvision such as "resnet18", or
+        name: one of `SMALL`, an EfficientNet-Lite, a model of torchvision such as "resnet18", or
             "module:function" of your own, called as `function(num_classes)`.
         num_classes: number of logits.
         image_size: height and width of the images in pixels, for the small networks.
@@ -159,12 +162,14 @@ def build(name: str, num_classes: int, image_size: int) -> nn.Module:
     """
     if name in SMALL:
         return SMALL[name](num_classes, image_size)
+    if name in EFFICIENTNETS_LITE:
+        return efficientnet_lite(name, num_classes)
     if ":" in name:
         return _of_user(name, num_classes)
     if name not in torchvision_names():
         raise ValueError(
-            f"network {name!r} is none of {', '.join(SMALL)}, no classification model of "
-            "torchvision, and not of the form module:function"
+            f"network {name!r} is none of {', '.join([*SMALL, *EFFICIENTNETS_LITE])}, no "
+            "classification model of torchvision, and not of the form module:function"
         )
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     return network

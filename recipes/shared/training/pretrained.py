@@ -1,4 +1,4 @@
-"""Models of torchvision with the weights that torchvision downloads."""
+"""Models with weights: torchvision's, which it downloads, and those that come as packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from recipes.shared.training.efficientnet_lite import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    efficientnet_lite,
+)
+from recipes.shared.training.efficientnet_lite import NAMES as EFFICIENTNETS_LITE
 from recipes.shared.training.networks import torchvision_names
 
 
@@ -45,10 +51,27 @@ class Renormalised(nn.Module):
         return outputs
 
 
+def categories_of(name: str) -> tuple[str, ...]:
+    """The classes that the weights of a model know.
+
+    Raises:
+        ValueError: if there are no weights for a model of that name.
+    """
+    # EfficientNet-Lite has the classes of ImageNet, of which torchvision tells the names.
+    known_by = "resnet18" if name in EFFICIENTNETS_LITE else name
+    if known_by not in torchvision_names():
+        raise ValueError(
+            f"network {name!r} is no classification model of torchvision, and none of "
+            f"{', '.join(EFFICIENTNETS_LITE)}: there are no weights for it"
+        )
+    weights = torchvision.models.get_model_weights(known_by).DEFAULT
+    return tuple(weights.meta["categories"])
+
+
 def pretrained(
     name: str, num_classes: int, mean: Sequence[float], std: Sequence[float]
 ) -> nn.Module:
-    """A model of torchvision with its default weights, which torchvision downloads.
+    """A model with weights: of torchvision, which downloads them, or EfficientNet-Lite.
 
     Args:
         name: of the model.
@@ -58,20 +81,19 @@ def pretrained(
         std: of each channel, in the same way.
 
     Raises:
-        ValueError: if torchvision has no such model, or the classes are others.
+        ValueError: if there is no such model, or the classes are others.
+        ModuleNotFoundError: if the packages of EfficientNet-Lite are not installed.
     """
-    if name not in torchvision_names():
-        raise ValueError(
-            f"network {name!r} is no classification model of torchvision: there are no weights to "
-            "download"
-        )
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    known = len(weights.meta["categories"])
+    known = len(categories_of(name))
     if known != num_classes:
         raise ValueError(
             f"the weights of {name} know {known} classes, but the images have {num_classes}: give "
             "images of these classes, or train the network on yours"
         )
+    if name in EFFICIENTNETS_LITE:
+        network = efficientnet_lite(name, has_weights=True)
+        return Renormalised(network, mean, std, IMAGENET_MEAN, IMAGENET_STD)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
     wanted = weights.transforms()
     model = torchvision.models.get_model(name, weights=weights)
     return Renormalised(model, mean, std, wanted.mean, wanted.std)
