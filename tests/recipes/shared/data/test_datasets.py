@@ -243,7 +243,7 @@ def test_load_reads_a_folder(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "root", "message"),
     [
-        ("mnist", None, r"dataset must be one of digits, cifar10, photographs, image_folder; got 'mnist'"),
+        ("mnist", None, r"must be one of digits, cifar10, photographs, image_folder; got 'mnist'"),
         ("image_folder", None, r"root is None, but dataset 'image_folder' needs"),
         ("digits", Path("pets"), r"root 'pets' is of no use for dataset 'digits'"),
     ],
