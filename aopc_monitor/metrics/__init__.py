@@ -32,6 +32,7 @@ from aopc_monitor.metrics.functional.clean_batch import CleanBatch as CleanBatch
 from aopc_monitor.metrics.functional.complexity import file_size as file_size
 from aopc_monitor.metrics.functional.complexity import grey_levels as grey_levels
 from aopc_monitor.metrics.functional.complexity import shannon_entropy as shannon_entropy
+from aopc_monitor.metrics.functional.deletion_accuracy import DeletionAccuracy as DeletionAccuracy
 from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult as SensitivityNResult
 from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
 from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN
@@ -39,9 +40,13 @@ from aopc_monitor.network.execution import Execution as Execution
 from aopc_monitor.utilities.statistics import MeanAndError as MeanAndError
 from aopc_monitor.utilities.statistics import mean_and_sem as mean_and_sem
 
-# Last: the function, and not the module of the metric, which has the same name.
+# Last: the functions, and not the modules, which have the same names.
 from aopc_monitor.metrics.functional.sensitivity_n import (  # isort: skip
     sensitivity_n as sensitivity_n,
+)
+
+from aopc_monitor.metrics.functional.deletion_accuracy import (  # isort: skip
+    deletion_accuracy as deletion_accuracy,
 )
 
 # A metric is made known by its row here, and by nothing else.
@@ -61,5 +66,6 @@ if not TYPE_CHECKING:
         *("AOPCEstimate", "difference", "estimate_aopc", "CleanBatch"),
         *("Evaluation", "evaluate", "num_orders", "AOPCBounds", "aopc_bounds"),
         *("SensitivityNResult", "sensitivity_n", "subset_sizes"),
+        *("DeletionAccuracy", "deletion_accuracy"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip

@@ -108,19 +108,21 @@ def check_heatmaps(heatmaps: Any, images: Tensor, wanted: tuple[int, ...]) -> No
         )
 
 
-def check_target(target: Any, num_images: int, num_classes: int | None = None) -> None:
-    """Raise unless target is (N,) class indices, as far as the number of classes is known."""
+def check_target(
+    target: Any, num_images: int, num_classes: int | None = None, name: str = "target"
+) -> None:
+    """Raise unless a target is (N,) class indices, as far as the number of classes is known."""
     if not isinstance(target, Tensor) or target.shape != (num_images,):
         came_in = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
         raise ValueError(
-            f"target is {came_in}; wanted is a tensor of one class index per image, "
+            f"{name} is {came_in}; wanted is a tensor of one class index per image, "
             f"({num_images},), such as torch.tensor([{', '.join(['3'] * min(num_images, 3))}])"
         )
     if target.is_floating_point() or target.dtype == torch.bool:
-        raise TypeError(f"target is {target.dtype}; wanted are whole numbers")
+        raise TypeError(f"{name} is {target.dtype}; wanted are whole numbers")
     if num_classes is not None and not ((target >= 0) & (target < num_classes)).all():
         raise ValueError(
-            f"target holds classes from {int(target.min())} to {int(target.max())}; the model has "
+            f"{name} holds classes from {int(target.min())} to {int(target.max())}; the model has "
             f"{num_classes}, counted from 0"
         )
 
