@@ -59,6 +59,8 @@ def test_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", [path for path, program in PROGRAMS.items() if program])
 def test_blocks_of_a_page_run_one_after_the_other(path: str) -> None:
+    if "skimage" in PROGRAMS[path]:
+        pytest.importorskip("skimage")
     exec(PROGRAMS[path].replace("steps=30", "steps=3"), names_for_blocks())
 
 

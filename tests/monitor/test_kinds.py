@@ -16,10 +16,10 @@ from tests.kinds import SPACES, data_of, loaders_of, module_of
 from tests.modules import trainer
 
 PLANS = {
-    "series": "16 series of 64, regions of 5, 6 steps",
+    "series": "16 series of 64, regions of 5 time steps, 6 steps",
     "volumes": "16 volumes of 6 x 12 x 10, regions of 2 x 4 x 3, 13 steps",
     "videos": "16 volumes of 6 x 12 x 10, regions of 2 x 4 x 3, 13 steps",
-    "tables": "16 tables of 6, regions of 1, 3 steps",
+    "tables": "16 tables of 6, regions of 1 feature, 3 steps",
 }
 
 
