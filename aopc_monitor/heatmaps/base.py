@@ -19,10 +19,12 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of_texts
 from aopc_monitor.heatmaps.pooling import check_norm, pooled
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.lockstep import in_step, together
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.checks import check_network, check_target, plain_tensor
+from aopc_monitor.utilities.setting_text import setting_text
 
 IMAGES_PER_BACKWARD = 32
 
@@ -95,13 +97,19 @@ class NetworkHeatmap(ABC):
         why = self.unsuited.get(kind_of(images).name)
         if why is not None:
             raise ValueError(why)
+        if target is not None:
+            check_target(target, len(images))
+        with in_step(model):
+            what = f"{setting_text(self)}, {len(images)}"
+            return together(what, lambda: self._made(model, images, target))
+
+    def _made(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
         with network_in_isolation(model, self) as network:
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
             parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)
             if target is None:
                 targets = [_predictions(network, part) for part in parts]
             else:
-                check_target(target, len(images))
                 targets = list(plain_tensor(target).long().clone().split(IMAGES_PER_BACKWARD))
             relevance = [self.relevance(network, x, t) for x, t in zip(parts, targets, strict=True)]
             warn_of_cuts(network, parts[-1], targets[-1])

@@ -23,6 +23,7 @@ from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, texts_to_check
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.lockstep import in_step, together
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 
 FORWARD_TOLERANCE = 1e-3
@@ -62,12 +63,20 @@ def check(
     """
     of_texts = are_texts(images)
     name = str(getattr(heatmap, "__name__", heatmap)) if name is None else name
-    heatmap = get(heatmap)
+    made = get(heatmap)
     if of_texts:
-        heatmap = for_texts(heatmap)
-        model, images = texts_to_check(heatmap, model, images)
+        made = for_texts(made)
+        model, images = texts_to_check(made, model, images)
         target = None if target is None else target[: len(images)]
     images = checked_inputs(images)
+    with in_step(model):
+        found = together(f"check of {name}", lambda: _checked(model, images, made, target, name))
+    return replace(found, unit="tokens" if of_texts else kind_of(images).unit)
+
+
+def _checked(
+    model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None, name: str
+) -> Report:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if isinstance(heatmap, BackwardHeatmap):
@@ -84,8 +93,7 @@ def check(
         else:
             warnings.warn(warning.message, stacklevel=2)
     problems = list(dict.fromkeys(problems))
-    unit = "tokens" if of_texts else kind_of(images).unit
-    return replace(found, heatmap=name, problems=tuple(problems), unit=unit)
+    return replace(found, heatmap=name, problems=tuple(problems))
 
 
 def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:

@@ -44,21 +44,30 @@ class CollectedAreas:
 
     def collect(
         self,
-        batches: Iterator[InputBatch],
+        batches: Iterator[tuple[InputBatch, bool]],
         look: Callable[[InputBatch], list[AOPCResult]],
         device: torch.device,
     ) -> None:
-        """Look at batches in turn; all processes stop after the same number of them."""
+        """Look at batches in turn; all processes stop after the same number of them.
+
+        Args:
+            batches: what each holds, and whether it counts.
+            look: at a batch.
+            device: where processes exchange.
+        """
         has_more = True
         while has_more and not self._reached:
-            batch = error = None
+            found = error = None
             try:
-                batch = next(batches, None)
-                if batch is not None:
-                    self._add(batch.images, look(batch))
+                found = next(batches, None)
+                if found is not None:
+                    batch, counts = found
+                    results = look(batch)
+                    if counts:
+                        self._add(batch.images, results)
             except Exception as raised:  # told to the other processes first, which would wait
                 error = raised
-            news = [batch is not None and error is None, error is not None]
+            news = [found is not None and error is None, error is not None]
             dtype = accumulator_dtype(device)
             totals = torch.cat([self._sums, torch.tensor(news, device="cpu")]).to(device, dtype)
             *sums, more, failures = sums_over_processes(totals).tolist()

@@ -22,10 +22,12 @@ from aopc_monitor.metrics.collected_areas import (
 from aopc_monitor.metrics.functional.aopc import batch_results
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
+from aopc_monitor.metrics.shared_rounds import rounds_of
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
+from aopc_monitor.network.sharded import compute_device
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -174,7 +176,8 @@ def estimate_aopc(
     and not by chance: `difference` tells by how much.
 
     If torch's distributed package is initialised, each process gives batches of its own, and all
-    get the estimate over all of them; all call this function.
+    get the estimate over all of them; all call this function. Processes that hold parts of the same
+    layers (tensor parallel) give the same batches, which count once.
 
     Args:
         model: network that returns (N, classes); left as it was.
@@ -254,15 +257,11 @@ def estimate_aopc(
         chosen = of.protocol(protocol)
         return batch_results(model, of.images, made, orders, chosen, seed, sizes, inputs=of.inputs)
 
-    device, collected = _device_of(model), CollectedAreas(target_sem, sem_of)
-    collected.collect(_images(batches, device, protocol), look, device)
+    device, collected = compute_device(model), CollectedAreas(target_sem, sem_of)
+    collected.collect(rounds_of(model, _images(batches, device, protocol), device), look, device)
     areas, forwards = collected.of_all_processes()
     settings = setting_text((protocol.comparable(), seed))
     return AOPCEstimate(areas, forwards, settings, target_sem, collected.reached)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import distributed
 
 from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
-from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.isolation import ModelModifiedError
+from aopc_monitor.network.lockstep import FailedElsewhereError
+from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.utilities.checks import NotFiniteError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def stop_if_asked(trainer: Trainer) -> None:
 
 
 def _outcome(error: Exception | None) -> Outcome:
-    if error is None:
+    if error is None or _is_elsewhere(error):
         return Outcome.FINE
     if isinstance(error, EvaluationError):
         return error.outcome
@@ -66,6 +67,15 @@ def _outcome(error: Exception | None) -> Outcome:
     return Outcome.FAILED
 
 
+def _is_elsewhere(error: BaseException | None) -> bool:
+    """Whether another process failed, and this one only heard of it."""
+    while error is not None:
+        if isinstance(error, FailedElsewhereError):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _worst(trainer: Trainer, outcome: Outcome) -> Outcome:
     own = torch.zeros(len(Outcome), device=trainer.strategy.root_device)
     own[outcome] = 1
@@ -76,7 +86,7 @@ def _worst(trainer: Trainer, outcome: Outcome) -> Outcome:
 
 def _reasons(trainer: Trainer, error: Exception | None) -> str:
     """What went wrong, and on which processes: the same text on all of them."""
-    own = "" if error is None else text_of(error)
+    own = "" if error is None or _is_elsewhere(error) else text_of(error)
     if trainer.world_size == 1 or not distributed.is_initialized():
         return own or "it failed on another process"
     texts: list[str] = [""] * trainer.world_size

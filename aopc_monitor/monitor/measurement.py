@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,11 +17,14 @@ from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
 from aopc_monitor.monitor.consensus import stop_if_asked, together
 from aopc_monitor.monitor.errors import EvaluationError, tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
+from aopc_monitor.monitor.shares import Place, rounds
 from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
+from aopc_monitor.network.lockstep import in_step
+from aopc_monitor.network.sharded import compute_device, is_sharded
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.utilities.setting_text import setting_text
 
@@ -117,7 +119,7 @@ def evaluate_on_all_processes(
 
     def work() -> dict[str, Evaluation]:
         network = network_of(pl_module)
-        with unwritten(pl_module), without_logging(pl_module):
+        with unwritten(pl_module), without_logging(pl_module), in_step(pl_module):
             return {
                 name: _own_share(trainer, pl_module, network, measurement, chunks)
                 for name, measurement in measurements.items()
@@ -142,38 +144,33 @@ def _own_share(
 ) -> Evaluation:
     probe, precision = measurement.probe, trainer.precision_plugin
     device = device_of(network, pl_module)
-    share = list(probe.blocks(trainer.global_rank, trainer.world_size))
-    # As many forwards on each process as on any other, in case they talk to each other in them; and
-    # a process without images still has to know which sums there are.
-    rounds = math.ceil(len(list(probe.blocks())) / trainer.world_size)
-    spare = [next(probe.blocks())] * (rounds - len(share))
-    parts = []
-    for block in share + spare:
+    parts: list[Evaluation] = []
+    for block, counts in rounds(probe, Place.of(trainer), is_sharded(network)):
         on_device = precision.convert_input(block.images.to(device))
         with precision.forward_context():
-            parts.append(
-                evaluate(
-                    network,
-                    on_device,
-                    block.labels,
-                    measurement.heatmaps,
-                    measurement.protocol,
-                    measurement.seed,
-                    chunks.of(network, on_device),
-                    before_each=lambda: stop_if_asked(trainer),
-                    lerf=measurement.lerf,
-                    inputs=precision.convert_input(moved(block.inputs, device)),
-                )
+            found = evaluate(
+                network,
+                on_device,
+                block.labels,
+                measurement.heatmaps,
+                measurement.protocol,
+                measurement.seed,
+                chunks.of(network, on_device),
+                before_each=lambda: stop_if_asked(trainer),
+                lerf=measurement.lerf,
+                inputs=precision.convert_input(moved(block.inputs, device)),
             )
-    counted = parts[: len(share)] or [parts[0].emptied()]
-    return reduce(add, counted)
+        # A process without images still has to know which sums there are.
+        parts.append(found if counts else found.emptied())
+    return reduce(add, parts)
 
 
 def device_of(network: nn.Module, pl_module: LightningModule) -> torch.device:
     """The device of a part that `model_fn` chose; that of the whole if it hides its tensors."""
-    tensors = chain(network.parameters(), network.buffers())
+    if any(True for _ in chain(network.parameters(), network.buffers())):
+        return compute_device(network)
     device: torch.device = pl_module.device
-    return next((tensor.device for tensor in tensors), device)
+    return device
 
 
 def report_heatmaps(
@@ -193,7 +190,7 @@ def report_heatmaps(
     """
 
     def work() -> tuple[str, bool | None]:
-        with unwritten(pl_module):
+        with unwritten(pl_module), in_step(pl_module):
             try:
                 return _checked(trainer, pl_module, network_of(pl_module), measurement)
             except (ModelModifiedError, EvaluationError):  # the latter to stop

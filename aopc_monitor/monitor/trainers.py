@@ -27,23 +27,19 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 LOGGING = ("log", "log_dict")
-SHARDING_STRATEGIES = (
-    "FSDPStrategy",
-    "DeepSpeedStrategy",
-    "ModelParallelStrategy",
-    "XLAFSDPStrategy",
-)
+REFUSED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy")
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 def check_strategy(trainer: Trainer) -> None:
-    """Raise ConfigurationError where no process has all parameters of the model."""
+    """Raise ConfigurationError where parameters are spread over processes in an unknown way."""
     names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
-    strategy = next((name for name in names if name in SHARDING_STRATEGIES), None)
+    strategy = next((name for name in names if name in REFUSED_STRATEGIES), None)
     if strategy is not None:
         raise ConfigurationError(
             f"AOPCMonitor cannot look at a model under {strategy}: its parameters are spread over "
-            "processes. Train with DDP, or use the AOPC metric on a loaded checkpoint"
+            "processes in a way that it does not know. Train with ModelParallelStrategy (FSDP2, "
+            "tensor parallel) or DDP, or use the AOPC metric on a loaded checkpoint"
         )
 
 

@@ -4,9 +4,10 @@ This door is for those who measure by themselves: how forwards are carried out, 
 at once, what of an answer is the score, and the guard around a network that is only looked at.
 """
 
-from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, in_chunks, is_out_of_memory
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, in_chunks
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
+from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.network.outputs import class_outputs
 from aopc_monitor.network.scores import (
     SCORES,

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.network.chunks import is_out_of_memory, proceed
+from aopc_monitor.network.chunks import proceed
+from aopc_monitor.network.exchanges import OutOfStepError
 from aopc_monitor.network.further_inputs import Inputs, accepted, called, selected
+from aopc_monitor.network.lockstep import FailedElsewhereError
+from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.network.outputs import OutputError, OutputFunction
 from aopc_monitor.network.reading import Reading, Summary, wanted_by
 from aopc_monitor.network.scores import Score, score_function
@@ -149,7 +152,8 @@ class Asked:
         try:
             yield
         except Exception as error:  # whatever a forward may raise
-            is_known = isinstance(error, OutputError) or is_out_of_memory(error)
+            is_known = isinstance(error, (OutputError, FailedElsewhereError, OutOfStepError))
+            is_known = is_known or is_out_of_memory(error)
             if is_known or type(error) is not type(self.refused):
                 raise
             what = "its further inputs" if has_inputs(self.network) else "the images alone"

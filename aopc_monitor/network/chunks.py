@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from aopc_monitor.network.fastest_chunk import ChunkSearch, Stop, cuda_clock, wall_clock
+from aopc_monitor.network.lockstep import Lockstep, current
+from aopc_monitor.network.memory import NotEnoughMemoryError, is_out_of_memory, shortage
 from aopc_monitor.utilities.distributed import are_several
 
 MOST_AT_FIRST = 64
@@ -38,10 +39,6 @@ def suggested_chunk_size(images: Tensor) -> int:
         return MOST_AT_FIRST
     fitting = max(1, MOST_NUMBERS_ON_CPU // images.shape[1:].numel())
     return int(min(MOST_AT_FIRST, 2 ** (fitting.bit_length() - 1)))
-
-
-class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
-    """Memory does not suffice for a single image."""
 
 
 @dataclass
@@ -133,8 +130,11 @@ def in_chunks(
     work: Callable[[int, int], None],
     before_each: Callable[[], None] = proceed,
     timed: Timed | None = None,
+    what: str = "a chunk",
 ) -> None:
     """Do work in chunks, in smaller ones where memory does not suffice.
+
+    Processes that look at a sharded model together take smaller ones together, and fail together.
 
     Args:
         total: how much there is to do.
@@ -143,6 +143,7 @@ def in_chunks(
             of memory.
         before_each: called before each chunk; raises to stop.
         timed: how to time chunks, if a faster size may be looked for on the way.
+        what: the work, in a word; the same on all processes.
 
     Raises:
         NotEnoughMemoryError: if memory does not suffice for a chunk of one.
@@ -160,6 +161,10 @@ def in_chunks(
         >>> size
         ChunkSize(size=2, search=None)
     """
+    step = current()
+    if step is not None:
+        _in_chunks_together(step, total, chunk_size, work, before_each, what)
+        return
     start, whole = 0, chunk_size.size
     while start < total:
         before_each()
@@ -173,7 +178,7 @@ def in_chunks(
             if end - start == 1:
                 # No size works now; that says nothing of the time when there is memory again.
                 chunk_size.size = whole
-                raise NotEnoughMemoryError(_of_one(error)) from error
+                raise NotEnoughMemoryError(shortage(error)) from error
             chunk_size.fix((end - start) // 2)
             if torch.cuda.is_initialized():
                 # What torch keeps of the attempt would be missing elsewhere, as in a training.
@@ -184,6 +189,45 @@ def in_chunks(
         start = end
     if timed is not None:
         timed.finish(chunk_size)
+
+
+def _in_chunks_together(
+    step: Lockstep,
+    total: int,
+    chunk_size: ChunkSize,
+    work: Callable[[int, int], None],
+    before_each: Callable[[], None],
+    what: str,
+) -> None:
+    """The same for processes in step: before each chunk all hear how the last one went."""
+    start, count, error = 0, 0, None
+    while True:
+        if start < total and error is None:
+            error = _raised_by(before_each)
+        short = count > 1 and error is not None and is_out_of_memory(error)
+        following = min(chunk_size.size, total - start)
+        told = step.check(f"{what}, {following}", None if short else error, short)
+        if told.short:
+            chunk_size.fix(count // 2)
+            start, count, error = start - count, 0, None
+            continue
+        if start >= total:
+            return
+        count = following
+        part = partial(work, start, start + count)
+        error = _raised_by(partial(step.run, f"{what}, {count}", part, told.unknown))
+        if count == 1 and error is not None and is_out_of_memory(error):
+            error = NotEnoughMemoryError(shortage(error))
+        start += count
+
+
+def _raised_by(call: Callable[[], object]) -> Exception | None:
+    """What a call raised, which has to wait until all processes hear of it."""
+    try:
+        call()
+    except Exception as error:  # whatever a user's model may raise
+        return error
+    return None
 
 
 @dataclass
@@ -238,27 +282,3 @@ def timed_on(images: Tensor) -> Timed:
         return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)
     wait = torch.get_device_module(device).synchronize
     return Timed(MOST_IMAGES, partial(wall_clock, wait))
-
-
-def _of_one(error: BaseException) -> str:
-    asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
-    needed = f", which asked for {asked[1]} more" if asked else ""
-    return (
-        f"memory does not suffice for a chunk of one image{needed}: free some, take smaller images "
-        f"or a smaller network. {type(error).__name__}: {error}"
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-        True
-    """
-    # Only CUDA's allocator has an exception class of its own.
-    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    texts = [argument for argument in error.args if isinstance(argument, str)]
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        word in text for word in words for text in texts
-    )

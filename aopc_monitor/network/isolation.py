@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.network.lockstep import in_step
 from aopc_monitor.network.random_states import generator_states, restore_generators, seed_generators
 from aopc_monitor.network.sharded import at_rest, local_part, untouched_shards
 from aopc_monitor.network.snapshot import Snapshot
@@ -77,7 +78,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         for parameter in parameters:
             parameter.tensor.grad = None
         seed_generators(seed)
-        with _gradients_and_eager_execution(), untouched_shards(model):
+        with in_step(model), _gradients_and_eager_execution(), untouched_shards(model):
             yield parts
     finally:
         restore_generators(generators)

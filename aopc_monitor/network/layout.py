@@ -9,6 +9,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.lockstep import together
 from aopc_monitor.network.outputs import class_outputs
 
 # What another order of summation may change in float32, amply.
@@ -57,7 +58,10 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
         _LAYOUTS[network_in(model)] = (weights, known)
     kind = (images.shape[1:], images.dtype, images.device)
     if kind not in known:
-        known[kind] = _answers_alike(model, images[:1])
+        try:
+            known[kind] = together("layouts", lambda: _answers_alike(model, images[:1]))
+        except Exception:  # one that has nothing to do with the layout comes again where it counts
+            known[kind] = False
     return bool(known[kind])
 
 
@@ -66,14 +70,11 @@ def _answers_alike(model: nn.Module, image: Tensor) -> bool:
     if isinstance(model, AskedNetwork):
         model = model.of(0, 1)
     laid_out = few.to(memory_format=torch.channels_last)
-    try:
-        with torch.no_grad():
-            with untouched(model):  # each time from the same random numbers
-                usual = _outputs(model, few.clone())
-            with untouched(model):
-                other = _outputs(model, laid_out.clone())
-    except Exception:  # one that has nothing to do with the layout comes again where it counts
-        return False
+    with torch.no_grad():
+        with untouched(model):  # each time from the same random numbers
+            usual = _outputs(model, few.clone())
+        with untouched(model):
+            other = _outputs(model, laid_out.clone())
     # The tolerance is a share of how far images move the outputs: constant ones would tell nothing.
     said = (usual[0] - usual[1]).abs().max()
     tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -50,13 +51,43 @@ def brings_weights(hook: Any) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("torch.distributed.")
 
 
-def compute_device(model: nn.Module) -> torch.device | None:
+def compute_device(model: nn.Module) -> torch.device:
     """Where a model computes, which is elsewhere than its parameters where these are offloaded."""
     state = next(_states(model), None)
     if state is not None:
         device: torch.device = state._device
         return device
-    return next((parameter.device for parameter in model.parameters()), None)
+    tensors = chain(model.parameters(), model.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def is_first_copy(model: nn.Module) -> bool:
+    """Whether this process is the first of those that hold parts of the same layers.
+
+    These have to be given the same images, which count once: tensor parallelism cuts layers, and
+    FSDP spreads parameters over processes with images of their own.
+    """
+    data = {
+        name
+        for state in _states(model)
+        for group in _groups(state)
+        for name in group.mesh_info.mesh.mesh_dim_names or (None,)
+    }
+    for parameter in model.parameters():
+        if _is_dtensor(parameter):
+            mesh = parameter.device_mesh  # type: ignore[attr-defined]
+            names = mesh.mesh_dim_names or (None,) * mesh.ndim
+            places = zip(names, mesh.get_coordinate(), strict=True)
+            if any(place != 0 for name, place in places if name not in data):
+                return False
+    return True
+
+
+def gathered_now(model: nn.Module) -> str:
+    """Which blocks have their whole parameters in place, so that they are not gathered again."""
+    groups = [group for state in _states(model) for group in _groups(state)]
+    places = [str(place) for place, group in enumerate(groups) if group.is_unsharded]
+    return f" ({' '.join(places)} in place)" if places else ""
 
 
 def at_rest(model: nn.Module) -> None:
@@ -83,6 +114,9 @@ def untouched_shards(model: nn.Module) -> Iterator[None]:
     orders = [(order, list(order)) for order in _orders(states)]
     for group in groups:
         group.reduce_grads = False
+        group._post_forward_indices.clear()
+    for order, _ in orders:  # a backward pass gathers what was last in a forward before its own
+        order.clear()
     try:
         yield
     finally:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.further_inputs import Inputs, called, each, selected
+from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.network.word_vectors import WordVectors, no_embedding
 from aopc_monitor.utilities.error_text import said_by, shortened
 

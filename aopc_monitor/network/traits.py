@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.lockstep import same_for_all, together
 from aopc_monitor.network.outputs import ChosenOutput, Wanted, chosen_output
 from aopc_monitor.network.scores import PROBABILITY_SLACK, are_probabilities
 
@@ -145,7 +146,9 @@ def traits_of(
     key = (weights, kind, wanted, images.shape[1:], images.dtype, images.device)
     known = _TRAITS.get(network)
     if known is None or known[0] != key:
-        known = (key, _asked(network, images, answer, wanted))
+        found = together("what it returns", lambda: _asked(network, images, answer, wanted))
+        bounded, meet = same_for_all([found.is_bounded, found.images_meet])
+        known = (key, replace(found, is_bounded=bounded, images_meet=meet))
         _TRAITS[network] = known
     traits: Traits = known[1]
     return traits

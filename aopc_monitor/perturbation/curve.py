@@ -291,7 +291,8 @@ def perturbed_scores(
             del block  # its replacements are as large as images, and the network needs the room
             row[start:end] = score(chunk, torch.cat(of_image))
 
-    in_chunks(total, chunk_size, work, before_each, timed_on(images))
+    what = f"{len(rank_maps)} orders"
+    in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.view(shape)
 

@@ -37,6 +37,16 @@ def from_all_processes(thing: Any) -> list[Any]:
     return things
 
 
+def own_rank() -> int:
+    """The number of this process among those that torch's distributed package knows; 0 if alone.
+
+    Example:
+        >>> own_rank()
+        0
+    """
+    return dist.get_rank() if are_several() else 0
+
+
 def are_several() -> bool:
     """Whether torch's distributed package is initialised for several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -30,6 +30,7 @@ from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores
 from aopc_monitor.network.targets import Explanations, Predicted, Target
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.checks import NotFiniteError
+from aopc_monitor.utilities.setting_text import setting_text
 
 if TYPE_CHECKING:
     from aopc_monitor.heatmaps import Heatmap
@@ -142,7 +143,7 @@ class CleanBatch:
         """(P, H, W) heatmaps of the explained classes, inside `untouched(model)`."""
         if not len(self.images):
             return self.images.new_zeros(kind_of(self.images).locations(self.images))
-        parts: list[Tensor] = []
+        parts: dict[int, Tensor] = {}  # by the first image: a chunk may be made again
         asked = self.forward.model
         needs_rows = isinstance(asked, AskedNetwork) and asked.needs_rows
         size = chunks.backward if self.company is None else ChunkSize(self.company)
@@ -159,10 +160,10 @@ class CleanBatch:
             with shielded:
                 relevance = relevance_of(make, model, images, self.target[start:end].clone())
             kind_of(images).check_heatmaps(relevance, images)
-            parts.append(relevance)
+            parts[start] = relevance
 
-        in_chunks(len(self.images), size, work, before_each)
-        return torch.cat(parts)
+        in_chunks(len(self.images), size, work, before_each, what=setting_text(make))
+        return torch.cat([*parts.values()])
 
 
 def _kept_by(
@@ -189,7 +190,7 @@ def _answers(
     kept: Callable[[Tensor, slice], CleanAnswer],
 ) -> list[CleanAnswer]:
     """What is kept of the answers to clean images, chunk by chunk."""
-    parts: list[CleanAnswer] = []
+    parts: dict[int, CleanAnswer] = {}  # by the first image: a chunk may be made again
 
     def work(start: int, end: int) -> None:
         # A copy: a network that writes into what it is given must not reach the images.
@@ -197,10 +198,10 @@ def _answers(
         outputs = forward(copy, torch.arange(start, end))
         if not torch.isfinite(outputs).all():
             raise NotFiniteError("the model returned NaN or infinite numbers for clean images")
-        parts.append(kept(outputs, slice(start, end)))
+        parts[start] = kept(outputs, slice(start, end))
 
-    in_chunks(len(images), size, work, before_each)
-    return parts
+    in_chunks(len(images), size, work, before_each, what="clean images")
+    return [*parts.values()]
 
 
 def _check_company(company: int | None, explained: Explanations) -> None:

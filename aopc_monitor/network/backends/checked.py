@@ -12,8 +12,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.network.asked import network_in
 from aopc_monitor.network.backends.base import Answers, asked
 from aopc_monitor.network.backends.table import BACKENDS
-from aopc_monitor.network.chunks import is_out_of_memory
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.utilities.error_text import said_by, shortened
 
 # How far outputs may be from the network's own: as a share of their spread (of which another order

@@ -1,0 +1,36 @@
+"""Errors that say that memory did not suffice."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+
+class NotEnoughMemoryError(torch.OutOfMemoryError, MemoryError):
+    """Memory does not suffice for a single image."""
+
+
+def shortage(error: BaseException) -> str:
+    """What a single image lacked, for people."""
+    asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+    needed = f", which asked for {asked[1]} more" if asked else ""
+    return (
+        f"memory does not suffice for a chunk of one image{needed}: free some, take smaller images "
+        f"or a smaller network. {type(error).__name__}: {error}"
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+        True
+    """
+    # Only CUDA's allocator has an exception class of its own.
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    texts = [argument for argument in error.args if isinstance(argument, str)]
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        word in text for word in words for text in texts
+    )
