@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain, repeat
 from numbers import Real
 from typing import Any
 
@@ -235,7 +236,6 @@ def estimate_aopc(
     check_network(model)
     _check_target(target_sem, sem_of, control)
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
-    execution = checked_execution(execution)
     protocol = PerturbationProtocol(
         region_size,
         steps,
@@ -244,24 +244,34 @@ def estimate_aopc(
         repeats,
         at_most(steps, sampled_steps),
         score,
-        execution,
+        checked_execution(execution),
         output_fn,
         regions=regions,
         region_relevance=region_relevance,
         step_is=step_is,
     )
-    sizes = ChunkSizesByNetwork(execution.chunk_size)
+    sizes = ChunkSizesByNetwork(protocol.execution.chunk_size)
     orders: tuple[Order, ...] = ("morf", "random") if control else ("morf",)
+    left = _left_of(batches, target_sem)
 
     def look(of: InputBatch) -> list[AOPCResult]:
-        chosen = of.protocol(protocol)
-        return batch_results(model, of.images, made, orders, chosen, seed, sizes, inputs=of.inputs)
+        settings = (of.protocol(protocol), seed, sizes)
+        return batch_results(model, of.images, made, orders, *settings, None, of.inputs, next(left))
 
     device, collected = compute_device(model), CollectedAreas(target_sem, sem_of)
     collected.collect(rounds_of(model, _images(batches, device, protocol), device), look, device)
     areas, forwards = collected.of_all_processes()
-    settings = setting_text((protocol.comparable(), seed))
-    return AOPCEstimate(areas, forwards, settings, target_sem, collected.reached)
+    text = setting_text((protocol.comparable(), seed))
+    return AOPCEstimate(areas, forwards, text, target_sem, collected.reached)
+
+
+def _left_of(batches: Iterable[Any], target_sem: float | None) -> Iterator[int]:
+    """How many batches are left at each of them, as far as is known: this one at least."""
+    try:
+        known = len(batches) if isinstance(batches, Sized) and target_sem is None else 0
+    except TypeError:  # a loader of an iterable data set
+        known = 0
+    return chain(range(known, 0, -1), repeat(1))
 
 
 def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:

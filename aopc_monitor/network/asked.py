@@ -171,13 +171,6 @@ def has_inputs(model: nn.Module) -> bool:
     return isinstance(model, AskedNetwork) and bool(model.inputs)
 
 
-def gives_classes_alone(model: nn.Module) -> bool:
-    """Whether a network gives (N, classes) for its inputs, whichever images they are made of."""
-    if not isinstance(model, AskedNetwork):
-        return True
-    return model.reading.wanted == "classes" and not model.needs_rows
-
-
 def asked_for(
     network: nn.Module,
     images: Tensor,

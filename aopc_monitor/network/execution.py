@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.backends.checked import Checked
-from aopc_monitor.network.backends.table import BACKENDS, check_backend
+from aopc_monitor.network.backends.planned import Planned, planned
+from aopc_monitor.network.backends.table import AUTO, BACKENDS, check_backend
 from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.scores import ScoreFunction, checked_scores
 from aopc_monitor.utilities.checks import check_positive
@@ -40,7 +41,9 @@ class Execution:
             for networks that stay as they are: a copy is converted, once, which takes seconds, and
             again only if the network has changed. Outputs are held against the network's own at the
             first chunk; where they differ by more than rounding, or anything fails, a warning says
-            so, once, and the network is called as it is.
+            so, once, and the network is called as it is. "auto": torch first, and OpenVINO, if it
+            is installed and can be used, once the forwards to come are worth its conversion; the
+            log of `aopc_monitor` says so.
 
     Raises:
         ValueError: for a chunk size below 1, another precision, or an unknown back end.
@@ -113,17 +116,25 @@ class Forward:
     model: nn.Module
     execution: Execution
     layout: torch.memory_format
-    answers: Checked
+    answers: Checked | Planned
 
     @classmethod
-    def of(cls, model: nn.Module, images: Tensor, execution: Execution) -> Forward:
+    def of(
+        cls, model: nn.Module, images: Tensor, execution: Execution, to_come: int = 0
+    ) -> Forward:
         """Choose the layout for these images (N, C, H, W), inside `untouched(model)`.
+
+        Args:
+            model: the network as it is asked.
+            images: the batch.
+            execution: how forwards are carried out.
+            to_come: how many images will go through the network, if somebody knows.
 
         Raises:
             ValueError: if the images' device, or images in double precision, have no such autocast
                 or back end.
         """
-        autocast, backend = execution.autocast, BACKENDS[execution.backend]
+        autocast, backend = execution.autocast, BACKENDS.get(execution.backend)
         if autocast is not None:
             if images.dtype == torch.float64:
                 raise ValueError(
@@ -143,14 +154,13 @@ class Forward:
                 f"{tuple(images.shape)}: leave it out"
             )
         layout = torch.channels_last if wanted else torch.contiguous_format
-        answers = Checked(execution.backend, model, autocast).prepare(images)
-        return cls(model, execution, layout, answers)
+        return cls(model, execution, layout, _answers(model, images, execution, to_come))
 
     def through(self, model: nn.Module, images: Tensor) -> Forward:
         """The same with the network asked otherwise, for images of the same kind."""
         if model is self.model:
             return self
-        answers = Checked(self.execution.backend, model, self.execution.autocast).prepare(images)
+        answers = _answers(model, images, self.execution, getattr(self.answers, "to_come", 0))
         return replace(self, model=model, answers=answers)
 
     @property
@@ -182,6 +192,14 @@ class Forward:
         if self.execution.autocast is None:
             return nullcontext()
         return torch.autocast(device_type, dtype=self.execution.autocast)
+
+
+def _answers(
+    model: nn.Module, images: Tensor, execution: Execution, to_come: int
+) -> Checked | Planned:
+    if execution.backend == AUTO:
+        return planned(model, images, execution.autocast, to_come)
+    return Checked(execution.backend, model, execution.autocast).prepare(images)
 
 
 @dataclass(frozen=True)

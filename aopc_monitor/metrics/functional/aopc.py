@@ -160,6 +160,7 @@ def _result(
             target,
             output_fn=protocol.output_fn,
             inputs=batch.inputs,
+            to_come=protocol.forwards(len(images), 1),
         )
         generator = generator or generator_for(images, seed=0)
         heatmaps = clean.explained.heatmaps_of(order[0], images)
@@ -178,6 +179,7 @@ def batch_results(
     sizes: ChunkSizesByNetwork,
     target: Target = None,
     inputs: Inputs = (),
+    batches: int = 1,
 ) -> list[AOPCResult]:
     """Explain a batch, and perturb it in several orders with the same draws.
 
@@ -191,6 +193,7 @@ def batch_results(
         sizes: images at once.
         target: what is explained; what the protocol tells if not given.
         inputs: what the network's forward takes beside the images, one row for each.
+        batches: how many such batches are to come, with this one, as far as is known.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
@@ -207,6 +210,7 @@ def batch_results(
             protocol.target if target is None else target,
             output_fn=protocol.output_fn,
             inputs=inputs,
+            to_come=batches * protocol.forwards(len(images), len(orders)),
         )
         if isinstance(heatmap, Tensor):
             maps = clean.explained.heatmaps_of(heatmap, images)

@@ -80,6 +80,7 @@ class CleanBatch:
         before_each: Callable[[], None] = proceed,
         output_fn: OutputFunction | None = None,
         inputs: Inputs = (),
+        to_come: int = 0,
     ) -> CleanBatch:
         """Evaluate the network on clean images, inside `untouched(model)`.
 
@@ -93,6 +94,7 @@ class CleanBatch:
             before_each: called before each chunk; raises to stop.
             output_fn: from what the network returns to (N, classes).
             inputs: what its forward takes after the images, one row for each image.
+            to_come: how many images will go through the network, if somebody knows.
 
         Raises:
             ForwardError: if the network cannot be asked at all.
@@ -103,7 +105,7 @@ class CleanBatch:
         asked = asked_for(model, images, score, output_fn, inputs, before_each)
         before_each()
         company = MOST_BACKWARD if asked.images_meet else None
-        forward = Forward.of(asked.network, images, execution)
+        forward = Forward.of(asked.network, images, execution, to_come)
         size = chunks.forward if company is None else ChunkSize(company)
         with asked.explaining_errors(images), torch.no_grad():
             parts = _answers(forward, images, size, before_each, _kept_by(score, forward, target))

@@ -10,14 +10,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from aopc_monitor.network.asked import AskedNetwork, gives_classes_alone, network_in
-from aopc_monitor.network.backends.base import Answers
+from aopc_monitor.network.asked import AskedNetwork, network_in
+from aopc_monitor.network.backends.base import Answers, asked
 from aopc_monitor.network.backends.state import is_same, state_of
 from aopc_monitor.network.reading import Reading
 from aopc_monitor.network.snapshot import BACK_REFERENCES
@@ -63,14 +65,17 @@ class OpenVINO:
         Raises:
             RuntimeError: for a network that cannot be converted, or changes again and again.
         """
-        if not gives_classes_alone(model) or not inputs.is_floating_point():
-            raise RuntimeError(
-                "only networks from floating-point inputs alone to (N, classes) are converted"
-            )
-        reading = model.reading if isinstance(model, AskedNetwork) else Reading()
+        if not inputs.is_floating_point() or (isinstance(model, AskedNetwork) and model.inputs):
+            raise RuntimeError("only networks that are given floating-point inputs are converted")
+        reading = Reading()
+        if isinstance(model, AskedNetwork):
+            # What is converted ends with the tensor that is explained; the rest is left to torch.
+            reading = Reading(model.reading.output_fn, wanted=model.reading.wanted)
+            model = model.read_by(replace(model.reading, output_fn=None))
         kept = _KEPT.setdefault(network_in(model), _Kept())
         converted = kept.converted_of(network_in(model), reading, inputs)
-        return Answers(converted, converted.number, torch.contiguous_format)
+        call = partial(asked, model, call=converted)
+        return Answers(call, converted.number, torch.contiguous_format)
 
 
 class _Kept:
@@ -82,7 +87,7 @@ class _Kept:
 
     def converted_of(self, network: nn.Module, reading: Reading, inputs: Tensor) -> _Converted:
         """What was made before, if the network is the same, or what is made now."""
-        kind = (inputs.shape[1:], inputs.dtype, torch.get_num_threads(), reading.sides)
+        kind = (inputs.shape[1:], inputs.dtype, torch.get_num_threads(), reading.wanted)
         known = self.converted.get(kind)
         if known is not None and not is_same(known.state, state_of(network)):
             self.converted.clear()  # before there is another one
@@ -118,21 +123,21 @@ class _Converted:
         self.state, self.number = state_of(copied), next(self.numbers)
         example = torch.cat([inputs, inputs])[:EXAMPLE_INPUTS].contiguous()
         self._request = _compiled(AskedNetwork(copied, reading), example).create_infer_request()
-        self._columns = int(self._request.infer(example.numpy())[0].shape[1])
+        self._shape = self._request.infer(example.numpy())[0].shape[1:]
 
     def reads_by(self, reading: Reading) -> bool:
         """Whether answers are read in this way."""
         return bool(self._function() == reading.output_fn)
 
-    def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
-        """Outputs (M, classes) of inputs (M, ...).
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The explained tensor, (M, classes) or what else is wanted, of inputs (M, ...).
 
         Raises:
             MemoryError: if memory did not suffice.
         """
         import openvino
 
-        outputs = torch.full((len(inputs), self._columns), UNWRITTEN)
+        outputs = torch.full((len(inputs), *self._shape), UNWRITTEN)
         self._request.set_output_tensor(0, openvino.Tensor(outputs.numpy(), shared_memory=True))
         try:
             self._request.infer(inputs.contiguous().numpy(), share_inputs=True, share_outputs=True)

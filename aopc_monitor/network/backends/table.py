@@ -18,6 +18,20 @@ BACKENDS: dict[str, Backend | None] = {
     "openvino": OpenVINO(),
 }
 
+# No back end, but the one that pays: see `planned`.
+AUTO = "auto"
+
+
+def is_installed(name: str) -> bool:
+    """Whether a back end has what it needs."""
+    needs = _needs(name)
+    return needs is None or find_spec(needs[0]) is not None
+
+
+def _needs(name: str) -> tuple[str, str] | None:
+    backend = BACKENDS[name]
+    return None if backend is None else backend.needs
+
 
 def check_backend(name: object) -> None:
     """Raise unless there is a back end of that name, and what it needs is installed.
@@ -29,12 +43,13 @@ def check_backend(name: object) -> None:
     Example:
         >>> check_backend("fast")
         Traceback (most recent call last):
-        ValueError: backend='fast' is unknown: choose one of eager, compile, openvino
+        ValueError: backend='fast' is unknown: choose one of eager, compile, openvino, auto
     """
-    if not isinstance(name, str) or name not in BACKENDS:
-        raise ValueError(f"backend={name!r} is unknown: choose one of {', '.join(BACKENDS)}")
-    needs = getattr(BACKENDS[name], "needs", None)
-    if needs is not None and find_spec(needs[0]) is None:
+    names = (*BACKENDS, AUTO)
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"backend={name!r} is unknown: choose one of {', '.join(names)}")
+    if name != AUTO and not is_installed(name):
+        needs = _needs(name) or ("", "")
         raise ModuleNotFoundError(
             f'backend="{name}" needs {needs[0]}: pip install "aopc-monitor[{needs[1]}]"'
         )

@@ -43,6 +43,16 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     return converted
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions by tracing, at a tenth of the time."""
+
+    def fail(network: nn.Module, example: Tensor) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(backend, "_exported", fail)
+
+
 def images() -> Tensor:
     return torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -157,7 +167,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_network_that_has_changed_is_converted_again(
-    change: Callable[[Any], object], conversions: list[nn.Module]
+    change: Callable[[Any], object], conversions: list[nn.Module], traced: None
 ) -> None:
     model = scaled()
     before = area(model)
@@ -168,7 +178,7 @@ def test_a_network_that_has_changed_is_converted_again(
 
 
 def test_a_network_that_changes_again_and_again_is_called_as_it_is(
-    conversions: list[nn.Module],
+    conversions: list[nn.Module], traced: None
 ) -> None:
     model = network()
     with warnings.catch_warnings(record=True) as caught:
@@ -331,6 +341,13 @@ def test_answers_are_read_where_the_user_says() -> None:
     model = Several()
     assert_as_eager(model, output_fn=lambda answer: answer["classes"][0])
     assert_as_eager(model, output_fn=lambda answer: -answer["classes"][0])
+
+
+def test_a_class_for_each_pixel() -> None:
+    """What is summed up over pixels, and over which ones, is left to torch."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    assert_as_eager(model, score="segmentation")
 
 
 def test_nothing_is_told_over_the_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
