@@ -150,7 +150,8 @@ class AOPC(MeanOverImages):
 
         Args:
             model: network that returns (N, classes), or an object with that as `.logits`.
-            images: (N, C, H, W) floating point, as the network sees them.
+            images: (N, C, H, W) floating point, as the network sees them; or another kind of
+                input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
             heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
             regions: a map of regions of this batch, `(N, *space)` whole numbers, in the place of
                 those that the metric was made with.

@@ -64,24 +64,22 @@ def area_over_perturbation_curve(
     Args:
         model: network that returns (N, classes), or an object with that as `.logits`. It is
             evaluated in eval mode and left as it was.
-        images: (N, C, H, W) floating point, as the network sees them.
+        images: (N, C, H, W) floating point, as the network sees them; or another kind of
+            input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
         heatmaps: (N, H, W), one relevance per pixel, on the images' device; where a target names
             several classes of an image also (N, K, H, W), one for each.
-        region_size: side m of the regions, a number or one per dimension: pixels of an image, time
-            steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
-            each feature is a region.
+        region_size: side m of the regions, a number or one per dimension. Not for regions of your
+            own, nor tables, of which each feature is a region.
         steps: L, how many regions are perturbed; see `step_is`.
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
             channel (of a table per feature); for normalised images see `normalized_data_range`.
             Not needed by "blur", "mean", "linear" and a constant of your own.
         order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
-        replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
-            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
-            `Replacement`.
+        replacement: "uniform" noise, the usual one, "blur" (of images, volumes), "mean" (not of
+            tables), "constant", "noisy_linear" (images), "linear" (series), or a `Replacement`.
         repeats: independent draws of a random replacement, averaged. Others are evaluated once.
-        sampled_steps: J, how many of the steps are evaluated for each image: one drawn from each of
-            J parts of 1 ... L, so that the area is unbiased at L / J times fewer forwards; all if
-            not given.
+        sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
+            J parts of 1 ... L (unbiased, at L / J times fewer forwards); all if not given.
         regions: regions of your own in the place of a grid: whole numbers from 0 on, one per
             location, for all inputs or for each, -1 where nothing is perturbed; or a function from
             inputs to these.
@@ -90,17 +88,15 @@ def area_over_perturbation_curve(
             input's regions; if not given, "share" where each input has regions of its own.
         score: f: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), or a callable (outputs (M, classes), target (M,)) -> (M,).
-        output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
-            tensor in it.
+        output_fn: from what the model returns to (N, classes), where that is not what is found.
         target: (N,) explained class; the prediction on the clean image if not given. Or (N, K)
             truth values, of which each true one is explained by itself (an image counts once, by
             the mean over its labels, and one without any is left out); "predicted", all labels that
             are predicted; or a function from the clean outputs to one of these.
-        execution: how forwards are carried out: images at once, layout, precision, compiling; see
-            `Execution`, whose defaults hold if not given.
-        generator: source of ties and noise. If not given, one of its own that is always the same
-            for the same images; the global generators are never used. The noise does not depend on
-            the chunk size, and with a generator on the CPU not on the device either.
+        execution: how forwards are carried out; see `Execution`.
+        generator: source of ties and noise. If not given, one of its own, always the same for the
+            same images; the global ones are never used. The noise does not depend on the chunk
+            size, and with a generator on the CPU not on the device either.
 
     Returns:
         An `AOPCResult` with `per_image` (N,), `curve` (L+1,), `mean`, `sem` and `forwards`.

@@ -109,7 +109,8 @@ def sensitivity_n(
     Args:
         model: network that returns (N, classes), or an object with that as `.logits`. It is
             evaluated in eval mode and left as it was.
-        images: (N, C, H, W) floating point, as the network sees them.
+        images: (N, C, H, W) floating point, as the network sees them; or another kind of
+            input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
         heatmaps: (N, H, W), one relevance per pixel, on the images' device.
         n: number of features in a subset, or several for a curve; see `subset_sizes`.
         subsets: random subsets per image and n, drawn uniformly.
