@@ -24,6 +24,8 @@ MOST_NUMBERS_ON_CPU = 16 * 3 * 224 * 224
 # On a CPU larger chunks are not looked for: nothing warns before memory is full.
 MOST_BYTES_ON_CPU = 64 * 2**20
 MOST_IMAGES = 4096
+# Numbers that stand for a token in a network, roughly.
+WORD_VECTOR = 256
 # Bytes: glibc learns from freed blocks of up to 32 MiB, its own bookkeeping included.
 MOST_THAT_TEACHES = 32 * 2**20 - 2**16
 
@@ -34,11 +36,18 @@ def suggested_chunk_size(images: Tensor) -> int:
     Example:
         >>> [suggested_chunk_size(torch.empty(1, 3, side, side)) for side in (32, 224, 512)]
         [64, 16, 2]
+        >>> suggested_chunk_size(torch.zeros(1, 512, dtype=torch.long))  # token ids
+        16
     """
     if images.device.type != "cpu":
         return MOST_AT_FIRST
-    fitting = max(1, MOST_NUMBERS_ON_CPU // images.shape[1:].numel())
+    fitting = max(1, MOST_NUMBERS_ON_CPU // _numbers_of_one(images))
     return int(min(MOST_AT_FIRST, 2 ** (fitting.bit_length() - 1)))
+
+
+def _numbers_of_one(images: Tensor) -> int:
+    """Numbers that a network works on for one input: token ids stand for their vectors."""
+    return images.shape[1:].numel() * (1 if images.is_floating_point() else WORD_VECTOR)
 
 
 @dataclass
@@ -276,8 +285,8 @@ def timed_on(images: Tensor) -> Timed:
     """How chunks of such images (N, C, H, W) are timed on their device."""
     device = images.device
     if device.type == "cpu":
-        most = MOST_BYTES_ON_CPU // (images[0].numel() * images.element_size())
-        return Timed(most)
+        bytes_of_one = _numbers_of_one(images) * images.element_size()
+        return Timed(MOST_BYTES_ON_CPU // bytes_of_one)
     if device.type == "cuda":
         return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)
     wait = torch.get_device_module(device).synchronize
