@@ -66,7 +66,6 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         >>> model.training, model[0].training
         (True, True)
     """
-    at_rest(model)
     modules = [(module, module.training) for module in model.modules()]
     parts, snapshot = _parts_of([module for module, _ in modules])
     parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
@@ -78,7 +77,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         for parameter in parameters:
             parameter.tensor.grad = None
         seed_generators(seed)
-        with in_step(model), _gradients_and_eager_execution(), untouched_shards(model):
+        with in_step(model), _gradients_and_eager_execution(), untouched_shards(parts.modules):
             yield parts
     finally:
         restore_generators(generators)
@@ -98,6 +97,7 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
 
 
 def _parts_of(modules: list[nn.Module]) -> tuple[Parts, Snapshot]:
+    at_rest(modules)
     found = [p for module in modules for p in module._parameters.values() if p is not None]
     parameters = list({id(parameter): parameter for parameter in found}.values())
     snapshot = Snapshot.of(modules)
@@ -218,7 +218,7 @@ def _sums_of_bits(model: nn.Module) -> dict[str, Tensor]:
 
     Where parameters are spread over processes, of the part that this one holds.
     """
-    at_rest(model)
+    at_rest(model.modules())
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     parts = {name: local_part(parameter) for name, parameter in model.named_parameters()}
     return {

@@ -8,7 +8,7 @@ a `DTensor`, of which this process holds a part.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -26,7 +26,7 @@ def is_sharded(model: nn.Module) -> bool:
     """
     if any(_is_fsdp1(module) for module in model.modules()):
         return True
-    return any(_is_dtensor(parameter) for parameter in model.parameters()) or any(_states(model))
+    return any(map(_is_dtensor, model.parameters())) or any(_states(model.modules()))
 
 
 def local_part(tensor: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def brings_weights(hook: Any) -> bool:
 
 def compute_device(model: nn.Module) -> torch.device:
     """Where a model computes, which is elsewhere than its parameters where these are offloaded."""
-    state = next(_states(model), None)
+    state = next(_states(model.modules()), None)
     if state is not None:
         device: torch.device = state._device
         return device
@@ -69,7 +69,7 @@ def is_first_copy(model: nn.Module) -> bool:
     """
     data = {
         name
-        for state in _states(model)
+        for state in _states(model.modules())
         for group in _groups(state)
         for name in group.mesh_info.mesh.mesh_dim_names or (None,)
     }
@@ -85,14 +85,14 @@ def is_first_copy(model: nn.Module) -> bool:
 
 def gathered_now(model: nn.Module) -> str:
     """Which blocks have their whole parameters in place, so that they are not gathered again."""
-    groups = [group for state in _states(model) for group in _groups(state)]
+    groups = [group for state in _states(model.modules()) for group in _groups(state)]
     places = [str(place) for place, group in enumerate(groups) if group.is_unsharded]
     return f" ({' '.join(places)} in place)" if places else ""
 
 
-def at_rest(model: nn.Module) -> None:
+def at_rest(modules: Iterable[nn.Module]) -> None:
     """Take whole parameters away that a forward has left in place, as after a validation."""
-    for state in _states(model):
+    for state in _states(modules):
         # The outermost has to be the first that ever runs, while a part may be looked at alone.
         state._lazy_init()
         for group in _groups(state):
@@ -101,13 +101,13 @@ def at_rest(model: nn.Module) -> None:
 
 
 @contextmanager
-def untouched_shards(model: nn.Module) -> Iterator[None]:
+def untouched_shards(modules: Iterable[nn.Module]) -> Iterator[None]:
     """What FSDP2 keeps beside the parameters is afterwards as it was, also after an exception.
 
     Inside, a backward pass reduces no gradients: those that a training accumulates wait in the
     same place, and would go along.
     """
-    states = list(_states(model))
+    states = list(_states(modules))
     groups = [group for state in states for group in _groups(state)]
     reduces = [group.reduce_grads for group in groups]
     indices = [list(group._post_forward_indices) for group in groups]
@@ -155,14 +155,14 @@ def _take_in(group: Any) -> None:
     group._all_gather_result = None
 
 
-def _states(model: nn.Module) -> Iterator[Any]:
-    """FSDP2's states of a model's modules, outermost first; several modules may share one."""
+def _states(modules: Iterable[nn.Module]) -> Iterator[Any]:
+    """FSDP2's states of a model's modules, outermost first; several may share one."""
     if "torch.distributed.fsdp" not in sys.modules:
         return
     from torch.distributed.fsdp import FSDPModule
 
     seen: set[int] = set()
-    for module in model.modules():
+    for module in modules:
         if isinstance(module, FSDPModule):
             state = module._get_fsdp_state()
             if id(state) not in seen:
