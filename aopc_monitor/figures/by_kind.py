@@ -18,7 +18,7 @@ GALLERIES: dict[str, Callable[..., Any]] = {
     "volumes": slice_gallery,
     "videos": film_strip,
     "tables": bar_gallery,
-    "tokens": text_gallery,
+    "texts": text_gallery,
 }
 
 
@@ -34,7 +34,7 @@ def gallery_of(
     """Inputs of a kind with their heatmaps, by the function of its row in `GALLERIES`.
 
     Args:
-        kind: "images", "series", "volumes", "videos", "tables" or "tokens".
+        kind: "images", "series", "volumes", "videos", "tables" or "texts".
         inputs: as that function takes them, and so are the others.
         maps: the heatmaps by name.
         titles: N short texts, such as the explained class.

@@ -8,11 +8,12 @@ from typing import Any, NoReturn, cast
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.batch_reading import BatchReading
 from aopc_monitor.monitor.cost import Cost, measured
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
-from aopc_monitor.monitor.probe import BatchReading, Probe, named_sources
+from aopc_monitor.monitor.probe import Probe, named_sources
 from aopc_monitor.monitor.schedule import Schedule, checked_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.network.execution import Execution
@@ -110,6 +111,10 @@ class AOPCMonitor(Hooks):
             `aopc_figures` of the log folder. Needs matplotlib.
         figures_every_n_steps: make them every so many optimizer steps instead, or at the steps
             of an increasing sequence; each such step is also evaluated.
+        tokenizer: of texts in figures, which word has which ids: with a method `decode`, or a list
+            of words, a dict from words to ids, or a callable from ids to a text; if not given, an
+            attribute `tokenizer`, `vocabulary` or `vocab` of the module, the probe's loader, its
+            `collate_fn` or its data set.
         custom_scalars: write a layout to TensorBoard that has AOPC and accuracy in one chart.
         on_error: "warn" to go on training after a failed evaluation, without the monitor after
             three in a row; "raise" to stop. Settings that cannot work raise when training starts.
@@ -162,12 +167,13 @@ class AOPCMonitor(Hooks):
         prefix: str = "aopc",
         figures: bool = False,
         figures_every_n_steps: int | Sequence[int] | None = None,
+        tokenizer: Any = None,
         custom_scalars: bool = False,
         # Safety.
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        _check(unnamed, figures, figures_every_n_steps)
+        figures_every = _checked(unnamed, figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -193,9 +199,9 @@ class AOPCMonitor(Hooks):
             lerf=lerf,
             figures=figures,
             custom_scalars=custom_scalars,
+            tokenizer=tokenizer,
         )
         every = _schedule(every_n_steps, "every_n_steps")
-        figures_every = _schedule(figures_every_n_steps, "figures_every_n_steps")
         super().__init__(settings, every, at_validation, figures_every)
 
     @property
@@ -256,11 +262,10 @@ class AOPCMonitor(Hooks):
             1152
         """
         settings = self.settings
-        images = settings.reading.images(batch)
-        images = checked_inputs(images)
+        taken = settings.reading.taken(batch)
+        images = checked_inputs(taken.images)
         network = settings.network(model)
-        inputs = settings.reading.inputs(batch, len(images))
-        whole = Probe(images, None, inputs=inputs)
+        whole = Probe(images, None, inputs=taken.inputs, words=taken.words)
         part = settings.measurement(whole.part(range(len(images))[:BLOCK_SIZE]))
         every = self.every_n_steps if isinstance(self.every_n_steps, int) else None
         return measured(network, whole, part, settings.num_images, every)
@@ -270,7 +275,10 @@ def _schedule(given: Any, name: str) -> Schedule | None:
     return None if given is None else checked_schedule(given, name)
 
 
-def _check(unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any) -> None:
+def _checked(
+    unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any
+) -> Schedule | None:
+    """The schedule of figures, where these can be made and nothing came without its name."""
     if unnamed:
         listed = ", ".join(map(repr, unnamed))
         raise TypeError(
@@ -284,3 +292,4 @@ def _check(unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any) 
         )
     if figures:
         check_installed()
+    return _schedule(figures_every_n_steps, "figures_every_n_steps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
 from operator import add
@@ -26,6 +26,7 @@ from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwrit
 from aopc_monitor.network.lockstep import in_step
 from aopc_monitor.network.sharded import compute_device, is_sharded
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
+from aopc_monitor.perturbation.region_map import GivenRegions
 from aopc_monitor.utilities.setting_text import setting_text
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ class Measurement:
     seed: int
     lerf: bool = False
 
+    def protocol_of(self, block: Probe) -> PerturbationProtocol:
+        """How to perturb a block of the probe: its own words, where these are its regions."""
+        if block.words is None or not self._has_words:
+            return self.protocol
+        return replace(self.protocol, regions=GivenRegions(block.words))
+
+    @property
+    def _has_words(self) -> bool:
+        words, regions = self.probe.words, self.protocol.regions
+        return (
+            words is not None
+            and isinstance(regions, GivenRegions)
+            and regions.numbers.shape == words.shape
+        )
+
     @property
     def forwards(self) -> int:
         """Images that an evaluation sends through the network."""
@@ -88,7 +104,8 @@ class Measurement:
             "score": setting_text(protocol.score),
             "data_range": setting_text(protocol.data_range),
             # None where checkpoints of earlier versions, too, have nothing.
-            "regions": None if regions is None else setting_text(regions),
+            # Words are part of the probe.
+            "regions": None if regions is None or self._has_words else setting_text(regions),
             "region_relevance": None if relevance == "mean" else relevance,
             "step_is": protocol.step_is,
         }
@@ -153,7 +170,7 @@ def _own_share(
                 on_device,
                 block.labels,
                 measurement.heatmaps,
-                measurement.protocol,
+                measurement.protocol_of(block),
                 measurement.seed,
                 chunks.of(network, on_device),
                 before_each=lambda: stop_if_asked(trainer),
@@ -210,7 +227,7 @@ def _checked(
     trainer: Trainer, pl_module: LightningModule, network: nn.Module, measurement: Measurement
 ) -> tuple[str, bool]:
     precision, data_range = trainer.precision_plugin, measurement.protocol.data_range
-    few = measurement.probe.part(range(len(measurement.probe.images))[:CHECKED_IMAGES])
+    few = measurement.probe.few(CHECKED_IMAGES)
     device = device_of(network, pl_module)
     images = precision.convert_input(few.images.to(device))
     inputs = precision.convert_input(moved(few.inputs, device))

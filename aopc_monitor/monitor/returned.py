@@ -72,7 +72,7 @@ def _traits(
     try:
         network = network_of(pl_module)
         device = device_of(network, pl_module)
-        few = probe.part(range(len(probe.images))[:CHECKED_IMAGES])
+        few = probe.few(CHECKED_IMAGES)
         images = precision.convert_input(few.images.to(device))
         inputs = precision.convert_input(moved(few.inputs, device))
         protocol = measurement.protocol

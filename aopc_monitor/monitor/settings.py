@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.monitor.batch_reading import BatchReading
 from aopc_monitor.monitor.cost import check_max_overhead
 from aopc_monitor.monitor.errors import ConfigurationError, warn
 from aopc_monitor.monitor.loaders import first_loader
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
-from aopc_monitor.monitor.probe import BatchReading, Probe
+from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.trainers import (
     callbacks_of,
     check_model,
@@ -23,6 +24,7 @@ from aopc_monitor.monitor.trainers import (
 )
 from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
+from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.protocol_choices import ProtocolChoices
 from aopc_monitor.perturbation.region_map import GivenRegions
@@ -44,6 +46,7 @@ class MonitorSettings:
         choices: how images are perturbed, as far as it was given.
         reading: where batches have their images and labels.
         figures: whether figures are made.
+        tokenizer: what tells the words of texts in them, if not found otherwise.
         custom_scalars: whether TensorBoard gets a layout.
     """
 
@@ -60,6 +63,7 @@ class MonitorSettings:
     lerf: bool
     figures: bool
     custom_scalars: bool
+    tokenizer: Any = None
 
     def __post_init__(self) -> None:
         check_positive("num_images", self.num_images)
@@ -86,8 +90,11 @@ class MonitorSettings:
 
     def measurement(self, probe: Probe, **changes: Any) -> Measurement:
         """The measurement of a probe, with what is not given chosen to fit its images."""
+        if probe.words is not None and self.choices.regions is None:
+            changes["regions"] = probe.words
         protocol = replace(self.choices, **changes).for_images(probe.images)
-        _check_regions(protocol, probe)
+        if self.choices.regions is not None:
+            _check_regions(protocol, probe)
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
 
 
@@ -172,7 +179,8 @@ class Preparation:
             )
             for name, source in self.sources.items()
         }
-        data_range = self._range_of(trainer, [probe.images for probe in probes.values()])
+        images = [probe.images for probe in probes.values() if kind_of(probe.images).is_dense]
+        data_range = self._range_of(trainer, images) if images else {}
         return {name: settings.measurement(probe, **data_range) for name, probe in probes.items()}
 
     def _range_of(self, trainer: Trainer, images: list[Tensor]) -> dict[str, Any]:

@@ -51,11 +51,12 @@ def rounds(probe: Probe, place: Place, equal: bool) -> Iterator[tuple[Probe, boo
             of sharded models, which wait for each other.
     """
     blocks = list(probe.blocks())
-    size = len(blocks[0].images)
-    shared = [block for block in blocks if not equal or len(block.images) == size]
+    shape = blocks[0].images.shape
+    shared = [block for block in blocks if not equal or block.images.shape == shape]
+    rest = [block for block in blocks if equal and block.images.shape != shape]
     for first in range(0, len(shared), place.shares):
         index = first + place.number
         has_one = index < len(shared)
         yield shared[index if has_one else 0], has_one and place.counts
-    for block in blocks[len(shared) :]:
+    for block in rest:
         yield block, place.number == 0 and place.counts

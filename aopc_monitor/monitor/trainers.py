@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from aopc_monitor.monitor.batch_reading import BatchReading
+from aopc_monitor.monitor.collection import collect_probe
 from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of
-from aopc_monitor.monitor.probe import BatchReading, Probe, collect_probe
+from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.batches import BatchFormError

@@ -23,7 +23,7 @@ SHAPES = {
 
 def inputs_and_heatmap(kind: str) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
-    if kind == "tokens":
+    if kind == "texts":
         return WORDS, [random.standard_normal(len(words)) for words in WORDS]
     shape = SHAPES[kind]
     space = {"series": shape[2:], "tables": shape[1:]}.get(kind, shape[1:-1])
@@ -32,7 +32,7 @@ def inputs_and_heatmap(kind: str) -> tuple[Any, Any]:
 
 def figure_of(kind: str, style: Style = DASHBOARD, name: str = "lrp", **more: Any) -> Any:
     inputs, heatmap = inputs_and_heatmap(kind)
-    squared = [h**2 for h in heatmap] if kind == "tokens" else heatmap**2
+    squared = [h**2 for h in heatmap] if kind == "texts" else heatmap**2
     maps = {name: heatmap, "sensitivity_l2": squared}
     return gallery_of(kind, inputs, maps, ["cat\n91%", "dog\n55%"], "step 5", style, **more)
 
@@ -64,7 +64,7 @@ def test_settings_of_the_user_break_no_picture(kind: str) -> None:
 @pytest.mark.parametrize("kind", GALLERIES)
 def test_a_heatmap_of_zeros_can_be_drawn(kind: str) -> None:
     inputs, heatmap = inputs_and_heatmap(kind)
-    zeros = [0 * h for h in heatmap] if kind == "tokens" else 0 * heatmap
+    zeros = [0 * h for h in heatmap] if kind == "texts" else 0 * heatmap
     rendered(gallery_of(kind, inputs, {"nothing": zeros}, ["", ""], style=DASHBOARD))
 
 

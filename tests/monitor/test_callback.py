@@ -363,7 +363,7 @@ class Wrong(nn.Conv2d):
             r"lambda batch: batch\[1",
         ),
         (Classifier, {"dataloader": [{"scan": IMAGES}]}, "perhaps lambda batch: batch.'scan'"),
-        (Classifier, {"dataloader": [{"image": IMAGES[:, 0]}]}, r"images has shape \(8, 16, 16\)"),
+        (Classifier, {"dataloader": [{"image": IMAGES[:, 0]}]}, r"images alone, \(8, 16, 16\)"),
         (Classifier, {"images_fn": lambda batch: batch["scan"]}, "inputs_fn. raised TypeError"),
         (Classifier, {"labels_fn": lambda batch: batch[1] + 0.5}, "labels_fn .* is not taken for"),
     ],

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from aopc_monitor.monitor.batch_reading import BatchReading
+from aopc_monitor.monitor.collection import collect_probe
 from aopc_monitor.monitor.loaders import first_loader
-from aopc_monitor.monitor.probe import BatchReading, Probe, collect_probe
+from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.utilities.batches import BatchFormError
 
 IMAGES = torch.arange(100.0).view(100, 1, 1, 1).expand(100, 3, 4, 4).clone()

@@ -10,9 +10,16 @@ from aopc_monitor.figures import rendered
 from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.dashboard.custom_scalars import write_layout
-from aopc_monitor.monitor.dashboard.panels import curves_panel, heatmaps_panel, progress_panel
-from aopc_monitor.monitor.dashboard.picture_loggers import Picture, hand_over
+from aopc_monitor.monitor.dashboard.panels import (
+    curves_panel,
+    heatmaps_panel,
+    progress_panel,
+    text_page,
+    worded,
+)
+from aopc_monitor.monitor.dashboard.picture_loggers import Page, Picture, hand_over
 from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names, sample_of
+from aopc_monitor.monitor.dashboard.words import text_function
 from aopc_monitor.monitor.errors import ConfigurationError, EvaluationError, Outcome, text_of, warn
 from aopc_monitor.monitor.failures import Failures
 from aopc_monitor.monitor.loggers import key, step_of
@@ -128,10 +135,12 @@ class Dashboard:
     ) -> None:
         if not trainer.is_global_zero:
             return
-        pictures: dict[str, Picture] = {}
+        pictures: dict[str, Picture | Page] = {}
         for probe, sample in samples.items():
-            names = class_names(pl_module, found.sources.get(probe), sample.num_classes)
-            pictures |= self._pictures(probe, found, sample, names)
+            source = found.sources.get(probe)
+            names = class_names(pl_module, source, sample.num_classes)
+            text = text_function(self.settings.tokenizer, pl_module, source)
+            pictures |= self._pictures(probe, found, worded(sample, text), names)
         for logger, problem in hand_over(trainer, pictures, step_of(trainer), folder).items():
             if logger not in self._refused:
                 warn(f"{logger} did not take a figure; training goes on. {problem}")
@@ -139,7 +148,7 @@ class Dashboard:
 
     def _pictures(
         self, probe: str, found: Found, sample: Sample, names: Sequence[str] | None
-    ) -> dict[str, Picture]:
+    ) -> dict[str, Picture | Page]:
         settings, step = self.settings, int(found.history[-1]["step"])
         heatmaps = list(found.measurements[probe].heatmaps)
         score = settings.choices.score
@@ -153,7 +162,9 @@ class Dashboard:
             ),
             "heatmaps": heatmaps_panel(sample, probe, names, step),
         }
-        return {
-            key(settings.prefix, probe, f"figures/{kind}"): rendered(figure)
-            for kind, figure in figures.items()
+        shown: dict[str, Picture | Page] = {
+            kind: rendered(figure) for kind, figure in figures.items()
         }
+        if sample.kind == "texts":
+            shown["texts"] = text_page(sample, probe, names, step)
+        return {key(settings.prefix, probe, f"figures/{kind}"): e for kind, e in shown.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ from aopc_monitor.figures import (
     Line,
     gallery_of,
     perturbation_curves,
+    text_html,
+    text_markdown,
     training_progress,
 )
 from aopc_monitor.metrics.evaluation import Evaluation
+from aopc_monitor.monitor.dashboard.picture_loggers import Page
 from aopc_monitor.monitor.dashboard.shown_images import Sample
 from aopc_monitor.monitor.loggers import key
 from aopc_monitor.utilities.statistics import standard_error
@@ -138,6 +142,20 @@ def pooled_curve(sums: Tensor, fewest_images: int = FEWEST_IMAGES) -> tuple[Tens
         values[centre] = total[1] / total[0]
         errors[centre] = standard_error(*total)
     return values, errors
+
+
+def worded(sample: Sample, text: Callable[[Sequence[int]], str]) -> Sample:
+    """A sample of texts with words in the place of the ids of their tokens; any other as it is."""
+    if sample.kind != "texts":
+        return sample
+    words = [[text(ids).strip() for ids in of_text] for of_text in sample.inputs]
+    return replace(sample, inputs=words)
+
+
+def text_page(sample: Sample, probe: str, names: Sequence[str] | None, step: int) -> Page:
+    """Whole texts with the relevance of their words; see `heatmaps_panel`."""
+    content = (sample.inputs, sample.maps, sample.titles(names), _title(step, probe))
+    return Page(text_html(*content), text_markdown(*content))
 
 
 def heatmaps_panel(sample: Sample, probe: str, names: Sequence[str] | None, step: int) -> Any:

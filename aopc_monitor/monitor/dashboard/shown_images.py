@@ -82,8 +82,25 @@ def sample_of(
         measurement: its probe and its heatmaps.
         chunks: images at once; smaller afterwards where memory was short.
     """
-    precision, protocol = trainer.precision_plugin, measurement.protocol
-    shown, device = _shown(measurement.probe), device_of(network, pl_module)
+    shown = _shown(measurement.probe)
+    return _joined(
+        [
+            _sample_of(trainer, pl_module, network, measurement, chunks, block)
+            for block in shown.blocks()
+        ]
+    )
+
+
+def _sample_of(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    network: nn.Module,
+    measurement: Measurement,
+    chunks: ChunkSizesByNetwork,
+    shown: Probe,
+) -> Sample:
+    precision, protocol = trainer.precision_plugin, measurement.protocol_of(shown)
+    device = device_of(network, pl_module)
     on_device = precision.convert_input(shown.images.to(device))
     sizes = chunks.of(network, on_device)
     with (
@@ -114,14 +131,31 @@ def _sample(
     shown: Probe, clean: CleanBatch, maps: Mapping[str, Tensor], protocol: PerturbationProtocol
 ) -> Sample:
     kind = shown_kind(shown.images)
+    row = SHOWN_KINDS[kind]
     return Sample(
-        SHOWN_KINDS[kind].inputs(shown.images, protocol),
-        {name: relevance.numpy() for name, relevance in maps.items()},
+        row.inputs(shown.images, protocol),
+        {name: row.maps(found, shown.images, protocol) for name, found in maps.items()},
         clean.target.cpu(),
         _confidence_of(clean, protocol.score),
         clean.outputs.shape[1],
         kind,
         more_of(shown.images, protocol),
+    )
+
+
+def _joined(parts: Sequence[Sample]) -> Sample:
+    """Texts of several lengths; inputs of other kinds have one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    confidences = [part.confidence for part in parts if part.confidence is not None]
+    return Sample(
+        [words for part in parts for words in part.inputs],
+        {name: [found for part in parts for found in part.maps[name]] for name in first.maps},
+        torch.cat([part.target for part in parts]),
+        torch.cat(confidences) if confidences else None,
+        first.num_classes,
+        first.kind,
     )
 
 
@@ -148,7 +182,9 @@ def _confidence_of(clean: CleanBatch, score: Score) -> Tensor | None:
 
 
 def class_names(pl_module: LightningModule, source: Any, num_classes: int) -> list[str] | None:
-    """Names of the classes from an attribute `classes`; None where there are none that fit.
+    """Names of the classes from an attribute `classes`, or `config.id2label`.
+
+    None where there are none that fit.
 
     Args:
         pl_module: the Lightning module, which is asked first.
@@ -156,12 +192,18 @@ def class_names(pl_module: LightningModule, source: Any, num_classes: int) -> li
         num_classes: how many there must be.
     """
     for owner in (pl_module, *_with_what_it_wraps(source)):
-        found: Any = getattr(owner, "classes", None)
-        if not isinstance(found, Sequence) or isinstance(found, str):
-            continue
-        if len(found) == num_classes:
-            return [str(name) for name in found]
+        for found in (getattr(owner, "classes", None), _labels_of_config(owner)):
+            if not isinstance(found, Sequence) or isinstance(found, str):
+                continue
+            if len(found) == num_classes:
+                return [str(name) for name in found]
     return None
+
+
+def _labels_of_config(owner: Any) -> list[Any] | None:
+    """The names that a network of the transformers package has in its config, if any."""
+    labels = getattr(getattr(owner, "config", None), "id2label", None)
+    return [labels[i] for i in sorted(labels)] if isinstance(labels, Mapping) else None
 
 
 def _with_what_it_wraps(source: Any) -> Iterator[Any]:

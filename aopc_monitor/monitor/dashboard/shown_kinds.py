@@ -25,13 +25,24 @@ class ShownKind(NamedTuple):
 
     Attributes:
         most: how many are shown.
-        inputs: from inputs and the protocol to what the eye sees of them.
+        inputs: from inputs and the protocol to what the eye sees of them; of texts, the ids of the
+            tokens of each word.
         has_borders: whether a regular grid of regions is drawn, too; those of the user's own are.
+        has_words: whether there is one number for each region, and no picture of them.
     """
 
     most: int
     inputs: Callable[[Tensor, PerturbationProtocol], Any]
     has_borders: bool = False
+    has_words: bool = False
+
+    def maps(self, relevance: Tensor, inputs: Tensor, protocol: PerturbationProtocol) -> Any:
+        """What is shown of heatmaps `(N, *space)`: they themselves, or the relevance of words."""
+        if not self.has_words:
+            return relevance.numpy()
+        regions = protocol.regions_of(inputs)
+        rows, counts = regions.relevance(relevance).numpy(), region_counts(regions, len(inputs))
+        return [row[:count] for row, count in zip(rows, counts, strict=True)]
 
 
 def pixels_of(images: Tensor, data_range: Any) -> Tensor:
@@ -67,12 +78,24 @@ def _numbers(inputs: Tensor, protocol: PerturbationProtocol) -> NDArray[Any]:
     return inputs.float().numpy()
 
 
+def _words(ids: Tensor, protocol: PerturbationProtocol) -> list[list[list[int]]]:
+    regions = protocol.regions_of(ids)
+    numbers, counts = region_numbers(regions, len(ids)), region_counts(regions, len(ids))
+    found: list[list[list[int]]] = [[[] for _ in range(count)] for count in counts]
+    for words, row, of_tokens in zip(found, ids.tolist(), numbers.tolist(), strict=True):
+        for token, word in zip(row, of_tokens, strict=True):
+            if word >= 0:
+                words[word].append(token)
+    return found
+
+
 SHOWN_KINDS: dict[str, ShownKind] = {
     "images": ShownKind(6, _pixels),
     "series": ShownKind(3, _numbers, has_borders=True),
     "volumes": ShownKind(2, _pixels),
     VIDEOS: ShownKind(2, _pixels),
     "tables": ShownKind(3, _numbers),
+    "texts": ShownKind(3, _words, has_words=True),
 }
 
 
@@ -82,8 +105,13 @@ def shown_kind(inputs: Tensor) -> str:
     Example:
         >>> shown_kind(torch.zeros(1, 3, 8, 16, 16)), shown_kind(torch.zeros(1, 1, 8, 16, 16))
         ('videos', 'volumes')
+
+    Raises:
+        ValueError: for a kind without a row in `SHOWN_KINDS`.
     """
     name = kind_of(inputs).name
+    if name not in SHOWN_KINDS:
+        raise ValueError(f"{name} have no picture: they need a row in SHOWN_KINDS")
     return VIDEOS if name == "volumes" and inputs.shape[1] == COLOURED else name
 
 
@@ -92,6 +120,12 @@ def region_numbers(regions: Regions, count: int) -> NDArray[np.int64]:
     order = torch.arange(regions.num_regions).expand(count, -1)
     numbers = regions.rank_map(order).long()
     return numbers.masked_fill(numbers >= regions.num_regions, -1).numpy()
+
+
+def region_counts(regions: Regions, count: int) -> list[int]:
+    """How many regions each of so many inputs has."""
+    numbers = regions.numbers
+    return [regions.num_regions] * count if numbers is None else numbers.tolist()
 
 
 def shown_rows(num_inputs: int, count: int) -> list[int]:
@@ -108,7 +142,9 @@ def shown_rows(num_inputs: int, count: int) -> list[int]:
 def more_of(inputs: Tensor, protocol: PerturbationProtocol) -> dict[str, Any]:
     """What the picture of a kind shows beside inputs and heatmaps: regions, those perturbed."""
     kind = shown_kind(inputs)
-    if kind == "tables" or (protocol.regions is None and not SHOWN_KINDS[kind].has_borders):
+    if kind in ("tables", "texts") or (
+        protocol.regions is None and not SHOWN_KINDS[kind].has_borders
+    ):
         return {}
     regions = protocol.regions_of(inputs)
     more: dict[str, Any] = {"regions": region_numbers(regions, len(inputs))}
