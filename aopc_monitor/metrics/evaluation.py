@@ -225,7 +225,8 @@ def plan(
     kind = kind_of(images)
     of_input = kind.extent_text(images)
     # A single number beside that of the steps needs its unit.
-    of_region = protocol.regions_of(images).text(unit="" if " x " in of_input else kind.unit)
+    noun, unit = "regions" if kind.is_dense else "words", "" if " x " in of_input else kind.unit
+    of_region = protocol.regions_of(images).text(noun, unit)
     forwards = protocol.forwards(len(images), num_orders(len(names), lerf))
     sampled = protocol.strata.count
     steps = f"{protocol.steps} steps"
