@@ -7,6 +7,8 @@ import weakref
 import torch
 from torch import Tensor
 
+from aopc_monitor.network.sharded import local_part
+
 
 class Kept:
     """A value as it was when it was kept.
@@ -61,4 +63,7 @@ def _memory(tensor: Tensor) -> int:
     if tensor.layout is not torch.strided:
         return id(tensor)
     # Views of one memory have one storage, so a write through any of them counts.
-    return tensor.untyped_storage().data_ptr()
+    try:
+        return local_part(tensor).untyped_storage().data_ptr()
+    except RuntimeError:  # of what another process has still to send, which nobody writes to
+        return id(tensor)

@@ -15,7 +15,12 @@ from torch import Tensor
 from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.network.sharded import brings_weights
 
-_HANDS_ON = "RegisterPostBackwardFunctionBackward"
+# FSDP2's identity, and how tensor parallelism makes a tensor a distributed one, moves its parts and
+# makes it a plain one again: its values stay what they are.
+_HANDS_ON = frozenset({
+    "RegisterPostBackwardFunctionBackward", "_FromTorchTensorBackward", "RedistributeBackward",
+    "_ToTorchTensorBackward",
+})  # fmt: skip
 
 
 def brings_weights_back(call: Call) -> bool:
@@ -31,10 +36,12 @@ def call_into_block(result: Tensor, signals: Iterable[Tensor]) -> Call | None:
         signals: those that came before.
     """
     node: Any = result.grad_fn
-    if node is None or node.name() != _HANDS_ON:
+    number = result.output_nr
+    if node is None or node.name() not in _HANDS_ON:
         return None
-    origin = node.next_functions[result.output_nr]
-    source = next((s for s in signals if (s.grad_fn, s.output_nr) == origin), None)
+    while node is not None and node.name() in _HANDS_ON:
+        node, number = node.next_functions[number]
+    source = next((s for s in signals if (s.grad_fn, s.output_nr) == (node, number)), None)
     if source is None:
         return None
 

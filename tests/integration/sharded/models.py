@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
 
 SIZE, CLASSES = 12, 5
 
@@ -64,6 +69,43 @@ def fully_sharded(model: nn.Sequential, **settings: Any) -> nn.Sequential:
         if any(True for _ in block.parameters()):
             fully_shard(block, **settings)
     fully_shard(model, **settings)
+    return model
+
+
+class Mlp(nn.Module):
+    """The half of a transformer's block that tensor parallelism cuts."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.up, self.down = nn.Linear(channels, 8), nn.Linear(8, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+class Patches(nn.Module):
+    """Tokens of an image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, channels, 3, stride=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution(x).flatten(2).transpose(1, 2)
+
+
+def mlps(seed: int = 0) -> nn.Sequential:
+    """A network whose middle blocks tensor parallelism can cut."""
+    torch.manual_seed(seed)
+    return nn.Sequential(Patches(4), Mlp(4), Mlp(4), Head(4))
+
+
+def cut(model: nn.Sequential, mesh: Any) -> nn.Sequential:
+    """Its blocks under tensor parallelism."""
+    for block in model:
+        if isinstance(block, Mlp):
+            parallelize_module(block, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
     return model
 
 

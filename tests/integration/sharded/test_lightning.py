@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from aopc_monitor import AOPCMonitor
+from tests.integration.sharded.models import network
 from tests.integration.sharded.training import MONITOR, Sharded, loaders, shards_of, trainer
 from tests.integration.sharded.training import values_of as values_in
 from tests.processes import run
@@ -23,7 +24,7 @@ def history_of(monitor: AOPCMonitor) -> list[dict[str, float]]:
 def fit(world_size: int, folder: Path, callbacks: list[Any], **settings: Any) -> dict[str, Any]:
     """A training, and all that it leaves on this process."""
     pl.seed_everything(3, verbose=False)
-    module = Sharded(settings.pop("shard", None))
+    module = Sharded(settings.pop("shard", None), settings.pop("make", network))
     module.is_whole = world_size == 1
     made = trainer(world_size, folder, callbacks, **settings)
     made.fit(module, *loaders())

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -32,16 +31,21 @@ class Sharded(pl.LightningModule):
 
     Args:
         shard: from the network and the mesh to the sharded network; FSDP2 if not given.
+        make: makes the network.
     """
 
-    def __init__(self, shard: Callable[[nn.Sequential, Any], nn.Module] | None = None) -> None:
+    def __init__(
+        self,
+        shard: Callable[[nn.Sequential, Any], nn.Module] | None = None,
+        make: Callable[[], nn.Sequential] = network,
+    ) -> None:
         super().__init__()
-        self.network: nn.Module = network()
+        self.network: nn.Module = make()
         self._shard, self.is_whole = shard or fsdp2, False
 
     def configure_model(self) -> None:
-        if not self.is_whole and not isinstance(self.network, FSDPModule):
-            self.network = self._shard(self.network, self.device_mesh)
+        if not self.is_whole:
+            self.network, self.is_whole = self._shard(self.network, self.device_mesh), True
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
