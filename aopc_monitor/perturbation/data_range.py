@@ -59,13 +59,18 @@ def _transposed(data_range: Any) -> str:
 
 
 def data_range_tensors(
-    data_range: DataRange | None, channels: int | None = None
+    data_range: DataRange | None,
+    channels: int | None = None,
+    of: str = "images",
+    each: str = "channel",
 ) -> tuple[Tensor, Tensor]:
     """The data range as two (C, 1, 1) float32 tensors.
 
     Args:
         data_range: (low, high), each a number for all channels or one number per channel.
         channels: C, the number of channels of the images; as many as the range has if not given.
+        of: what the inputs are called in messages.
+        each: what has a range of its own.
 
     Raises:
         ValueError: if it is missing, not a pair, of the wrong length, not finite, or low > high, or
@@ -93,8 +98,8 @@ def data_range_tensors(
     for bound in (low, high):
         if len(bound) not in (1, channels):
             raise ValueError(
-                f"data_range={data_range!r} has a bound of {len(bound)} numbers for images of "
-                f"{channels} channels: give one number, or one per channel"
+                f"data_range={data_range!r} has a bound of {len(bound)} numbers for {of} of "
+                f"{channels} {each}s: give one number, or one per {each}"
             )
     is_finite = bool(torch.isfinite(low).all() and torch.isfinite(high).all())
     # A channel that holds nothing, a dead band, may have a range of nothing.

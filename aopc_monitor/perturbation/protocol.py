@@ -254,7 +254,9 @@ class PerturbationProtocol:
         if self.data_range is None and not needs_data_range(self.replacer):
             nothing = images.new_full((), torch.nan, dtype=torch.float32)
             return nothing, nothing
-        low, high = data_range_tensors(self.data_range, images.shape[1])
+        kind = kind_of(images)
+        each = "channel" if kind.has_channels else "feature"
+        low, high = data_range_tensors(self.data_range, images.shape[1], kind.name, each)
         shape = (-1, *[1] * (images.ndim - 2))
         return low.view(shape).to(images.device), high.view(shape).to(images.device)
 

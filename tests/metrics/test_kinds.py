@@ -130,6 +130,20 @@ def test_regions_come_with_the_batch_or_by_a_function(kind: str) -> None:
         with_batch.merge_state(by_function)
 
 
+def test_estimates_by_regions_of_a_function_and_of_one_map() -> None:
+    inputs = inputs_of("series")
+    model, settings = network(inputs), {"steps": 3, "replacement": Constant(0.5)}
+    shared = maps_of(inputs)[0]
+    for regions, given in ((maps_of, maps_of(inputs)), (shared, shared)):
+        found = estimate_aopc(
+            model, [inputs], from_the_middle, regions=regions, sampled_steps=None, **settings
+        )
+        expected = area_over_perturbation_curve(
+            model, inputs, from_the_middle(model, inputs), regions=given, **settings
+        )
+        torch.testing.assert_close(found.per_image(), expected.per_image.double())
+
+
 def test_a_metric_without_regions_tells_it_at_the_first_batch() -> None:
     metric = AOPC(from_the_middle, steps=2, data_range=(0.0, 1.0))
     with pytest.raises(ValueError, match="region_size is missing: give the side of regions in tim"):

@@ -67,6 +67,16 @@ def test_blur_keeps_constants_and_the_mean_and_removes_detail() -> None:
     assert abs(float(blurred.mean()) - 0.5) < 0.02
 
 
+def test_blur_of_volumes_is_that_of_scipy() -> None:
+    filters = pytest.importorskip("scipy.ndimage")
+    volumes = torch.rand(2, 3, 9, 8, 11, dtype=torch.float64)
+    blurred = Blur(1.0)(volumes, LOW, HIGH, generator())
+    expected = filters.gaussian_filter(
+        volumes.numpy(), sigma=(0, 0, 1, 1, 1), truncate=3.0, mode="nearest"
+    )
+    torch.testing.assert_close(blurred, torch.from_numpy(expected), atol=1e-6, rtol=0)
+
+
 def test_mean_and_constant() -> None:
     images = torch.rand(2, 3, 5, 5)
     mean = Mean()(images, LOW, HIGH, generator())

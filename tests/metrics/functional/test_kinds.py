@@ -258,7 +258,7 @@ def test_each_feature_of_a_table_is_a_region(replacement: str, message: str) -> 
     assert area_over_perturbation_curve(model, rows, rows, **settings).curves.shape == (3, 5)
     with pytest.raises(ValueError, match="each feature of a table is a region of its own"):
         area_over_perturbation_curve(model, rows, rows, region_size=2, **settings)
-    with pytest.raises(ValueError, match="has a bound of 3 numbers for images of 4 channels"):
+    with pytest.raises(ValueError, match=r"numbers for tables of 4 features: .* one per f"):
         area_over_perturbation_curve(model, rows, rows, steps=4, data_range=([0.0] * 3, 1.0))
     with pytest.raises(ValueError, match=message):
         area_over_perturbation_curve(model, rows, rows, replacement=replacement, **settings)
