@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.utilities.checks import check_network
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.setting_text import arguments_text
@@ -91,13 +91,19 @@ class SensitivityN(MeanOverImages):
         # Images with a correlation, without one, and with one that counts as 0.
         self.add_state("counts", zeros.long().expand(3, -1).clone(), dist_reduce_fx="sum")
 
-    def update(self, model: nn.Module, images: Tensor, heatmaps: Tensor | None = None) -> None:
+    def update(
+        self,
+        model: nn.Module,
+        images: Tensor | Mapping[str, Any],
+        heatmaps: Tensor | None = None,
+    ) -> None:
         """Evaluate a batch and add it to the average; the model is left as it was.
 
         Args:
             model: network that returns (N, classes), or an object with that as `.logits`.
             images: (N, C, H, W) floating point, as the network sees them; or another kind of
-                input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
+                input, such as series (N, C, L), volumes (N, C, D, H, W), tables (N, F), or token
+                ids (N, T).
             heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
 
         Raises:
@@ -105,10 +111,11 @@ class SensitivityN(MeanOverImages):
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
         check_network(model)
-        images = checked_inputs(images)
-        with network_of(model, images) as (network, images), untouched(network, self.seed):
-            choices, chunks = self._choices, self._chunks.of(network, images)
-            clean = CleanBatch.of(network, images, choices.score, choices.execution, chunks)
+        batch = InputBatch.of(images)
+        choices, inputs = self._choices.for_batch(batch), batch.inputs
+        with network_of(model, batch.images) as (network, images), untouched(network, self.seed):
+            chunks, execution = self._chunks.of(network, images), choices.execution
+            clean = CleanBatch.of(network, images, choices.score, execution, chunks, inputs=inputs)
             if heatmaps is None:
                 heatmaps = clean.heatmaps(self.heatmap, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")

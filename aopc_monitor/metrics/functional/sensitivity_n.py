@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
+from aopc_monitor.perturbation.input_batch import InputBatch
+from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.checks import NotFiniteError, check_network, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype
@@ -81,7 +82,7 @@ class SensitivityNResult:
 @telling_what_moved
 def sensitivity_n(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Mapping[str, Any],
     heatmaps: Tensor,
     *,
     n: Sizes,
@@ -110,7 +111,8 @@ def sensitivity_n(
         model: network that returns (N, classes), or an object with that as `.logits`. It is
             evaluated in eval mode and left as it was.
         images: (N, C, H, W) floating point, as the network sees them; or another kind of
-            input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
+            input, such as series (N, C, L), volumes (N, C, D, H, W), tables (N, F), or token ids
+            (N, T), of which words are removed.
         heatmaps: (N, H, W), one relevance per pixel, on the images' device.
         n: number of features in a subset, or several for a curve; see `subset_sizes`.
         subsets: random subsets per image and n, drawn uniformly.
@@ -147,12 +149,13 @@ def sensitivity_n(
     execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
     check_network(model)
-    images = checked_inputs(images)
+    batch = InputBatch.of(images)
     if target is not None:
-        check_target(target, len(images))
-    chunks = ChunkSizes.of(execution.chunk_size, images)
-    with network_of(model, images) as (network, images), untouched(network):
-        clean = CleanBatch.of(network, images, score, execution, chunks, target)
+        check_target(target, len(batch.images))
+    choices, chunks = choices.for_batch(batch), ChunkSizes.of(execution.chunk_size, batch.images)
+    with network_of(model, batch.images) as (network, images), untouched(network):
+        inputs = batch.inputs
+        clean = CleanBatch.of(network, images, score, execution, chunks, target, inputs=inputs)
         generator = generator or generator_for(images, 0, purpose="subsets")
         return correlate(clean, heatmaps, choices, generator, chunks)
 

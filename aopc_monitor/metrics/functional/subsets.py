@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 from aopc_monitor.heatmaps.baseline import Baseline, baseline_images
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score, check_score
+from aopc_monitor.network.token_marks import zeroed
+from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.input_kinds import kind_of, regions_of
 from aopc_monitor.perturbation.region_map import checked_region_size, given_regions
 from aopc_monitor.perturbation.regions import Regions
@@ -82,7 +84,7 @@ class SubsetChoices:
         subsets: random subsets per image and n.
         region_size: side of a feature, a number or one per dimension; 1 if not given.
         baseline: what removed features become: a number, one per channel, a (C, H, W) tensor, or
-            "mean".
+            "mean"; vectors of zeros in texts.
         score: "logit", "probability", "log_probability", "sigmoid", or (outputs, target) -> (N,).
         execution: how forwards are carried out.
         regions: features of your own, as in `PerturbationProtocol`.
@@ -132,6 +134,12 @@ class SubsetChoices:
         size = self.region_size if self.regions is None else self.regions
         return self.sizes, self.subsets, values, size, self.score, precision
 
+    def for_batch(self, batch: InputBatch) -> SubsetChoices:
+        """The choices for a batch, whose words are its features unless others were given."""
+        if batch.words is None or self.regions is not None:
+            return self
+        return replace(self, regions=batch.words, region_size=None)
+
     def regions_of(self, images: Tensor) -> Regions:
         """The features of these images.
 
@@ -152,6 +160,13 @@ class SubsetChoices:
 
     def removed(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images of which all features are removed."""
+        if not kind_of(images).is_dense:
+            if isinstance(self.baseline, (int, float)) and self.baseline == 0:
+                return zeroed(images)
+            raise ValueError(
+                f"baseline={self.baseline!r}: removed words become vectors of zeros, so leave "
+                "baseline out"
+            )
         if isinstance(self.baseline, str):
             kind = kind_of(images)
             if not kind.has_channels:

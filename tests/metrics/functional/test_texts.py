@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC, area_over_perturbation_curve, estimate_aopc
-from aopc_monitor.metrics import SymmetricRelevanceGain, aopc_bounds
+from aopc_monitor.metrics import SensitivityN, SymmetricRelevanceGain, aopc_bounds, sensitivity_n
 from aopc_monitor.perturbation import MaskToken, Replacement
 from tests.texts import END, PAD, VOCABULARY, TextCNN, TextLSTM, classifier, texts
 
@@ -229,3 +229,21 @@ def test_ids_where_images_are_wanted() -> None:
     with pytest.raises((TypeError, ValueError, RuntimeError), match="forward was given"):
         area_over_perturbation_curve(images, texts()["input_ids"], torch.rand(3, 9), steps=2)
     assert PAD < END
+
+
+def test_sensitivity_n_removes_words() -> None:
+    """Of a linear network the relevance of words is what removing them takes away."""
+    torch.manual_seed(0)
+    model, ids = BagOfWords(), torch.randint(0, VOCABULARY, (4, 6))
+    words = torch.tensor([[0, 0, 1, 2, 3, -1]]).expand(4, -1)
+    batch = {"input_ids": ids, "word_ids": words}
+    target = model(ids).argmax(dim=1)
+    scores = model.head(model.bag.weight[ids]).detach()
+    of_tokens = scores.gather(2, target[:, None, None].expand(-1, 6, 1))[..., 0]
+    found = sensitivity_n(model, batch, of_tokens, n=[1, 2, 3], subsets=20)
+    assert (found.correlations > 1 - 1e-6).all()
+    metric = SensitivityN("gradient_x_input", n=2, subsets=20)
+    metric.update(model, batch)
+    assert metric.compute() > 1 - 1e-6
+    with pytest.raises(ValueError, match="removed words become vectors of zeros"):
+        sensitivity_n(model, batch, of_tokens, n=2, baseline=1.0)
