@@ -7,7 +7,9 @@ Both evaluate the same network, images, heatmaps, regions and steps. First with 
 a constant, where the two definitions agree, so that the values must: Quantus gives the drops at
 steps 1 ... L, and AOPC is their sum divided by L + 1. Then the wall time with uniform noise, all
 steps, one repeat, and of sampled steps beside it; Quantus draws one number per region there, ours
-one per pixel and channel. All run in turns in one process; the quickest turn of each counts.
+one per pixel and channel. All run in turns in one process; the quickest turn of each counts. Where
+the extra fast-cpu is installed, ours are told with OpenVINO, too, of a network that was converted
+before: benchmarks.forward_cost tells how long that takes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from aopc_monitor import AOPC
+from aopc_monitor import AOPC, Execution
+from aopc_monitor.network import is_installed
 from aopc_monitor.perturbation import Constant
 from benchmarks.timing import machine, quickest
 from recipes.shared.reporting.markdown import markdown_table
@@ -40,6 +43,12 @@ CASES = (
 CONSTANT = 0.5
 LOGIT_SPREAD = 3.0
 SAMPLED_STEPS = 4
+OURS: dict[str, dict[str, Any]] = {
+    "all steps": {},
+    f"{SAMPLED_STEPS} sampled steps": {"sampled_steps": SAMPLED_STEPS},
+}
+# What carries our forwards out, by the ending of a column's name.
+WAYS = {"": "eager", **({" (OpenVINO)": "openvino"} if is_installed("openvino") else {})}
 
 
 @dataclass(frozen=True)
@@ -178,25 +187,27 @@ def times(turns: int) -> str:
     rows = []
     for network, side, region_size, steps, count in CASES:
         case = Case.of(network, side, region_size, steps, count)
-        sampled = f"{SAMPLED_STEPS} sampled"
         contestants: dict[str, Callable[[], object]] = {
             "Quantus": partial(case.theirs, perturb_baseline="uniform"),
-            "all": case.ours,
-            sampled: partial(case.ours, sampled_steps=SAMPLED_STEPS),
+            **{
+                f"{name}{way}": partial(case.ours, **choices, execution=Execution(backend=backend))
+                for way, backend in WAYS.items()
+                for name, choices in OURS.items()
+            },
         }
+        case.ours(execution=Execution(backend=list(WAYS.values())[-1]))  # converts the network
         seconds = quickest(contestants, turns)
+        ours = [name for name in contestants if name != "Quantus"]
         rows.append(
             [
                 f"{network}, {count} images of {side} x {side}, {steps} steps",
                 *(f"{seconds[name]:.2f}" for name in contestants),
-                f"{seconds['Quantus'] / seconds['all']:.2f}",
-                f"{seconds['Quantus'] / seconds[sampled]:.1f}",
+                *(f"{seconds['Quantus'] / seconds[name]:.3g}" for name in ours),
             ]
         )
-    header = [
-        "case", "Quantus, s", "ours, all steps, s", f"ours, {SAMPLED_STEPS} sampled steps, s",
-        "Quantus / all steps", "Quantus / sampled",
-    ]  # fmt: skip
+    names = [f"{name}{way}" for way in WAYS for name in OURS]
+    times = [f"ours, {name}, s" for name in names]
+    header = ["case", "Quantus, s", *times, *(f"Quantus / {name}" for name in names)]
     return markdown_table(header, rows)
 
 

@@ -8,6 +8,12 @@ are given and not counted. Beside the defaults stand other choices, each with wh
 AOPC, and the bare network given images with the channels last, which is as low as the defaults can
 come on a CPU. All send as many images through the network, in turns in one process; medians over
 turns. What a processor can do at all is told by a product of two matrices, among the turns too.
+
+"openvino" stands for the network converted, where the extra fast-cpu is installed: first with the
+conversion counted as for a study of 1,000 images, then without it, and the seconds that it takes.
+"evaluation / floor" is a whole default evaluation, of LRP and a random order at 4 sampled steps,
+over 9 bare forwards of each image at the best batch size and layout and a forward and backward
+pass; and LRP alone over a forward and backward pass.
 """
 
 from __future__ import annotations
@@ -23,8 +29,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aopc_monitor import AOPC, Execution
-from benchmarks.timing import in_turns, machine
+from aopc_monitor import AOPC, Execution, heatmaps
+from aopc_monitor.metrics import evaluate
+from aopc_monitor.network import is_installed
+from aopc_monitor.perturbation import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
+from benchmarks.timing import in_turns, machine, seconds_of
 from recipes.shared.training.networks import SMALL, build
 
 # By the side of images; the best one is among them.
@@ -34,12 +43,18 @@ IMAGES = {32: 64, 224: 8}
 MATRIX_SIDE = 2048
 STEPS = 32
 REGION_SIZES = {32: 4, 224: 9}
+# Of each image in a default evaluation: the clean one, and 4 steps of 2 orders.
+FORWARDS = 1 + 2 * SUGGESTED_SAMPLED_STEPS
 OTHERS = {
     "channels first": Execution(channels_last=False),
     "64 at once": Execution(chunk_size=64),
     "bfloat16": Execution(autocast=torch.bfloat16),
     "compiled": Execution(backend="compile"),
 }
+if is_installed("openvino"):
+    OTHERS["openvino"] = Execution(backend="openvino")
+# A conversion is counted for so many images.
+STUDY_IMAGES = 1000
 
 
 def main() -> None:
@@ -52,8 +67,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--others", nargs="*", default=list(OTHERS), choices=OTHERS)
     arguments = parser.parse_args()
+    arguments.others.sort(key=lambda name: name == "openvino")  # whose cells are others
     print(f"{machine('torchvision')}\n")
     columns = ["bare, ms at best batch", "bare, channels last", "defaults", *arguments.others]
+    columns += ["evaluation / floor", "LRP / forward + backward"]
     print(f"| model | images | {' | '.join(columns)} | matrices, GFLOP/s |")
     print(f"|---|---:|{'---:|' * len(columns)}---:|")
     for name in arguments.models:
@@ -75,34 +92,72 @@ def row_of(name: str, arguments: argparse.Namespace) -> str:
     contestants: dict[str, Callable[[], object]] = {
         **bare_runs(model, images, curves["defaults"].forwards),
         **curves,
+        **evaluations(model, images[: IMAGES[size]]),
         "matrices": partial(torch.mm, matrix, matrix),
     }
-    for run in contestants.values():  # the first time is slow
-        run()
+    first = {label: seconds_of(run) for label, run in contestants.items()}  # which is slow
     turns = in_turns(contestants, arguments.turns)
     seconds = {label: statistics.median(found) for label, found in turns.items()}
-    cells = cells_of(curves, seconds, flops_of(model, images[:1]))
+    conversion = first.get("openvino", 0.0) - seconds.get("openvino", 0.0)
+    cells = cells_of(curves, seconds, flops_of(model, images[:1]), conversion)
     return f"| {name} | {size} x {size} | {' | '.join(cells)} |"
 
 
-def cells_of(curves: Mapping[str, Curve], seconds: Mapping[str, float], flops: int) -> list[str]:
+def cells_of(
+    curves: Mapping[str, Curve], seconds: Mapping[str, float], flops: int, conversion: float
+) -> list[str]:
     """What a row says.
 
     Args:
         curves: by choice.
         seconds: by contestant.
         flops: of a forward.
+        conversion: seconds that the network takes to be converted.
     """
-    total = curves["defaults"].forwards
+    total, images = curves["defaults"].forwards, len(curves["defaults"].images)
     sizes = BATCH_SIZES[curves["defaults"].images.shape[-1]]
     best = min(sizes, key=lambda n: seconds[f"first {n}"])
     once, last = seconds[f"first {best}"], min(seconds[f"last {n}"] for n in sizes)
+    both = min(seconds["both first"], seconds["both last"])
+    floor = min(once, last) * FORWARDS * images / total + both
+    others, converted = dict(curves), []
+    if (curve := others.pop("openvino", None)) is not None:
+        share, counted = seconds["openvino"] / once, conversion * images / STUDY_IMAGES / once
+        converted = [
+            f"{cell(curve, share + counted, curves['defaults'].value)}, {share:.2f} without "
+            f"converting, {conversion:.1f} s"
+        ]
     return [
         f"{once / total * 1e3:.2f} at {best} ({flops * total / once / 1e9:.0f} GFLOP/s)",
         f"{last / once:.2f} ({flops * total / last / 1e9:.0f} GFLOP/s)",
-        *(cell(c, seconds[name] / once, curves["defaults"].value) for name, c in curves.items()),
+        *(cell(c, seconds[name] / once, curves["defaults"].value) for name, c in others.items()),
+        *converted,
+        f"{seconds['evaluation'] / floor:.2f}",
+        f"{seconds['LRP'] / both:.2f}",
         f"{2 * MATRIX_SIDE**3 / seconds['matrices'] / 1e9:.0f}",
     ]
+
+
+def evaluations(model: nn.Module, images: Tensor) -> dict[str, Callable[[], object]]:
+    """A default evaluation, the heatmap in it, and what that cannot do without."""
+    protocol = PerturbationProtocol(
+        REGION_SIZES[images.shape[-1]], STEPS, (0.0, 1.0), sampled_steps=SUGGESTED_SAMPLED_STEPS
+    )
+    lrp = heatmaps.get("lrp")
+    target = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    last = images.contiguous(memory_format=torch.channels_last)
+    return {
+        "evaluation": partial(evaluate, model, images, None, {"lrp": lrp}, protocol, 0),
+        "LRP": partial(lrp, model, images, target),
+        "both first": partial(forward_and_backward, model, images),
+        "both last": partial(forward_and_backward, model, last),
+    }
+
+
+def forward_and_backward(model: nn.Module, images: Tensor) -> None:
+    """The gradient of a class of each image with respect to its pixels."""
+    images = images.clone().requires_grad_()
+    torch.autograd.grad(model(images)[:, 0].sum(), images)
 
 
 def bare_runs(model: nn.Module, images: Tensor, total: int) -> dict[str, Callable[[], object]]:

@@ -4,6 +4,7 @@ This door is for those who measure by themselves: how forwards are carried out, 
 at once, what of an answer is the score, and the guard around a network that is only looked at.
 """
 
+from aopc_monitor.network.backends.table import BACKENDS, is_installed
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, in_chunks
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
@@ -19,6 +20,7 @@ from aopc_monitor.network.scores import (
 from aopc_monitor.network.wrappers import network_of
 
 __all__ = [
+    "BACKENDS",
     "SCORES",
     "ChunkSizes",
     "ChunkSizesByNetwork",
@@ -29,6 +31,7 @@ __all__ = [
     "are_probabilities",
     "class_outputs",
     "in_chunks",
+    "is_installed",
     "is_out_of_memory",
     "network_of",
     "score_function",

@@ -13,6 +13,8 @@ perturbed images see the network in its training phase, as in section IV-B.
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 from collections.abc import Sequence
 
 from aopc_monitor import Execution, normalized_data_range
@@ -54,6 +56,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=int,
         help="images per forward; 64, on a CPU 16 of 224 x 224, if not given",
     )
+    study.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "eager", "compile", "openvino"),
+        help="what carries out the forwards that give scores: auto is OpenVINO, where it is "
+        "installed and pays; see Execution. With active dropout always eager",
+    )
     options = parser.parse_args(arguments)
     if len(set(options.heatmaps)) < 2:
         parser.error(f"--heatmaps {' '.join(options.heatmaps)}: a comparison needs at least two")
@@ -73,6 +82,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> Report | None:
     """Train or read the network, measure, report; None on other processes than the first."""
     options = parse_arguments(arguments)
+    # What the library tells while it works, such as what it carries forwards out with.
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("aopc_monitor").setLevel(logging.INFO)
     study = Study.of(options, "compare_heatmaps")
     comparison = planned(study, options)
     network = study.network
@@ -97,6 +109,9 @@ def planned(study: Study, options: argparse.Namespace) -> Comparison:
         ValueError: if no region size fits the images.
     """
     side, protocols = study.data.image_size, {}
+    # A converted network has a random generator of its own.
+    backend = "eager" if options.dropout == "active" else options.backend
+    execution = Execution(options.chunk_size, backend=backend)
     for size in dict.fromkeys(options.region_size):
         regions = (side // size) ** 2 if size > 0 else 0
         if regions < FEWEST_REGIONS:
@@ -109,7 +124,7 @@ def planned(study: Study, options: argparse.Namespace) -> Comparison:
             data_range=normalized_data_range(study.data.mean, study.data.std),
             repeats=options.repeats,
             sampled_steps=options.sampled_steps and min(options.sampled_steps, steps),
-            execution=Execution(options.chunk_size),
+            execution=execution,
         )
     if not protocols:
         raise ValueError(

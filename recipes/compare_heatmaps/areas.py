@@ -42,7 +42,7 @@ class Comparison:
     def parts(self) -> dict[str, str]:
         """One part for each region size."""
         return {
-            part_of(size): f"{self.heatmaps} {protocol} {self.seed}"
+            part_of(size): f"{self.heatmaps} {protocol.comparable()} {self.seed}"
             for size, protocol in self.protocols.items()
         }
 
@@ -65,7 +65,14 @@ class Comparison:
         with untouched(network, self.seed):
             chunks = ChunkSizes.of(None, images)
             any_of_them = next(iter(wanted.values()))
-            clean = CleanBatch.of(network, images, any_of_them.score, any_of_them.execution, chunks)
+            clean = CleanBatch.of(
+                network,
+                images,
+                any_of_them.score,
+                any_of_them.execution,
+                chunks,
+                to_come=sum(p.forwards(len(images), len(self.names)) for p in wanted.values()),
+            )
             orders: list[tuple[Tensor, Order]] = [
                 (clean.heatmaps(make, chunks), "morf") for make in self.heatmaps.values()
             ]
