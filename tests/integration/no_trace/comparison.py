@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ def one_monitor() -> list[pl.Callback]:
     return [AOPCMonitor(["lrp", "deconvolution_l2", "sensitivity_l2"], num_images=6, **SETTINGS)]
 
 
+def monitor_with_figures(kind: str) -> list[pl.Callback]:
+    """As `one_monitor`, for another kind of input; regions of texts are their words."""
+    settings = dict(SETTINGS)
+    if kind.startswith("texts"):
+        settings.update(region_size=None, data_range=None)
+    elif kind == "tables":
+        settings.update(region_size=None)
+    heatmaps = ["lrp", "deconvolution_l2", "sensitivity_l2"]
+    return [AOPCMonitor(heatmaps, num_images=6, figures=True, **settings)]
+
+
 def shared_monitor() -> list[pl.Callback]:
     """With enough images for two processes, which are given 16 at a time."""
     return [AOPCMonitor(["lrp", "deconvolution_l2", "sensitivity_l2"], num_images=20, **SETTINGS)]
@@ -48,7 +60,9 @@ def both_traces(case: Case, folder: Path, extra: Callbacks, count: int = 1) -> t
 def compare(case: Case, folder: Path) -> list[str]:
     """Where the two trainings differ, on any process."""
     if case.processes == "1":
-        found = [both_traces(case, folder / "training", one_monitor)]
+        is_image = case.kind == "images"
+        monitor = one_monitor if is_image else partial(monitor_with_figures, case.kind)
+        found = [both_traces(case, folder / "training", monitor)]
     else:
         found = processes.run(_on_one_process, 2, folder, case, folder / "training")
     return [line for rank, (a, b) in enumerate(found) for line in differences(a, b, f"[{rank}]")]

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tests.integration.no_trace.cases import Case
+from tests.kinds import data_of, network_of
 from tests.modules import Quadrants
+from tests.texts import classifier, texts
 
 CLASSES = 4
 REENTRANT = {"reentrant": True, "non_reentrant": False}
@@ -68,7 +70,7 @@ class Classifier(pl.LightningModule):
     def __init__(self, case: Case, classes: int = CLASSES) -> None:
         super().__init__()
         self.case = case
-        network = Network(case, classes)
+        network = network_for(case, classes)
         if case.normalization == "frozen_batch_norm":
             for layer in (network.middle[0], *_batch_norms(network)):
                 layer.requires_grad_(False)
@@ -111,6 +113,35 @@ class Classifier(pl.LightningModule):
         optimizer = torch.optim.Adam(learning, lr=1e-3)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class TextClassifier(Classifier):
+    """Batches are mappings, as tokenizers give them."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        return self.network(input_ids=input_ids, attention_mask=attention_mask)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step((batch, batch["labels"]), batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step((batch, batch["labels"]), batch_idx)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if given and isinstance(given[0], dict):  # a whole batch, in a step
+            batch = given[0]
+            answer = super().__call__(batch["input_ids"], batch["attention_mask"])
+            return getattr(answer, "logits", answer)
+        return super().__call__(*given, **named)
+
+
+def network_for(case: Case, classes: int) -> nn.Module:
+    """Of the kind of input of the case."""
+    if case.kind == "images":
+        return Network(case, classes)
+    if case.kind.startswith("texts"):
+        return classifier("Bert" if case.kind == "texts of BERT" else "CNN").float().train()
+    return network_of(case.kind)
 
 
 class Gan(Classifier):
@@ -174,7 +205,8 @@ def compiled(module: nn.Module, case: Case) -> nn.Module:
 
 
 def lightning_module(case: Case) -> nn.Module:
-    module = Gan(case) if case.optimization == "gan" else Classifier(case)
+    kind = TextClassifier if case.kind.startswith("texts") else Classifier
+    module = Gan(case) if case.optimization == "gan" else kind(case)
     return compiled(module, case) if case.compile.startswith("module") else module
 
 
@@ -199,6 +231,18 @@ class Augmented(Dataset[tuple[Tensor, int]]):
         return (image * (0.9 + 0.2 * drawn)).clamp(0, 1), label
 
 
+def data_for(case: Case, count: int, seed: int) -> Any:
+    """Of the kind of input of the case."""
+    if case.kind == "images":
+        return Augmented(count, case.augmentation, seed)
+    if not case.kind.startswith("texts"):
+        return TensorDataset(*data_of(case.kind, count, seed))
+    batch = texts(tuple(4 + i % 6 for i in range(count)), seed)
+    words = [[-1 if word is None else word for word in row] for row in batch.pop("word_ids")]
+    batch |= {"word_ids": torch.tensor(words), "labels": batch["input_ids"][:, 1] % 3}
+    return [{name: entry[i] for name, entry in batch.items()} for i in range(count)]
+
+
 def loaders(case: Case, processes: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Six batches per process for training and two for validation."""
     workers = int(case.num_workers)
@@ -210,7 +254,6 @@ def loaders(case: Case, processes: int) -> tuple[DataLoader[Any], DataLoader[Any
         "multiprocessing_context": "fork" if workers else None,
     }
     train, val = (
-        Augmented(8 * batches * processes, case.augmentation, seed)
-        for seed, batches in enumerate((6, 2))
+        data_for(case, 8 * batches * processes, seed) for seed, batches in enumerate((6, 2))
     )
     return DataLoader(train, shuffle=True, **settings), DataLoader(val, **settings)

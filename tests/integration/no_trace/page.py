@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 
-from tests.integration.no_trace.cases import CASES, FACTORS, INDUCTOR, title
+from tests.integration.no_trace.cases import CASES, FACTORS, INDUCTOR, KINDS, title
 from tests.integration.no_trace.constraints import CONSTRAINTS
 
 PAGE = Path(__file__).parents[3] / "docs" / "no_trace.md"
@@ -93,6 +93,9 @@ CASES_TEXT = """\
 ## The cases
 
 A case is listed with those values in which it differs from the first value of each factor above.
+The last ones are trainings on other kinds of input: series, volumes, videos, tables, and texts, by
+a convolutional network and by a small BERT, as mappings with masks and words. Their monitors make
+figures, too.
 """
 
 
@@ -109,7 +112,7 @@ def row(result: str) -> Row:
 
 
 def titles() -> list[str]:
-    return [title(case) for case in [*CASES, *INDUCTOR]]
+    return [title(case) for case in [*CASES, *INDUCTOR, *KINDS]]
 
 
 def rows_of(text: str) -> dict[str, Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from tests.integration.no_trace.cases import CASES, INDUCTOR, Case, title
+from tests.integration.no_trace.cases import CASES, INDUCTOR, KINDS, Case, title
 from tests.integration.no_trace.comparison import compare
 
 pytestmark = pytest.mark.full
@@ -25,7 +26,7 @@ def parameters() -> list[Any]:
         pytest.param(
             case, id=f"case {number}", marks=[pytest.mark.long] * (case in long + INDUCTOR)
         )
-        for number, case in enumerate([*CASES, *INDUCTOR], 1)
+        for number, case in enumerate([*CASES, *INDUCTOR, *KINDS], 1)
     ]
 
 
@@ -36,9 +37,12 @@ def reason_not_to_run(case: Case) -> str | None:
         return "synchronized BatchNorm needs two GPUs"
     if case in INDUCTOR and shutil.which("g++") is None:
         return "inductor needs a compiler for C++"
+    if case.kind == "texts of BERT" and find_spec("transformers") is None:
+        return "BERT needs transformers"
     return None
 
 
+@pytest.mark.filterwarnings("error:.*figures")
 @pytest.mark.parametrize("case", parameters())
 def test_training_is_bit_identical(
     case: Case,
