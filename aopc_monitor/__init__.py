@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aopc_monitor import heatmaps, metrics, perturbation
 from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
-from aopc_monitor.metrics.estimate import AOPCEstimate, difference, estimate_aopc
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate, difference
+from aopc_monitor.metrics.estimate import estimate_aopc
 from aopc_monitor.metrics.functional.aopc import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.execution import Execution

@@ -33,7 +33,7 @@ class Line:
 def training_progress(
     steps: Sequence[int],
     lines: Mapping[str, Line],
-    accuracy: Sequence[float],
+    accuracy: Sequence[float] | None,
     title: str,
     left_name: str = "AOPC (drop of probability, ± 1 SEM)",
     right_name: str = "test accuracy",
@@ -45,7 +45,7 @@ def training_progress(
         steps: optimizer steps of the evaluations; spaced by their logarithm, 0 included, where most
             of them lie early in the training.
         lines: AOPC by name.
-        accuracy: test accuracy at each step, from 0 to 1.
+        accuracy: test accuracy at each step, from 0 to 1; None for a single axis, without it.
         title: what is shown, with its correlation.
         left_name: what the lines are.
         right_name: what `accuracy` is, if not that.
@@ -65,19 +65,13 @@ def training_progress(
     size = (style.width, style.height)
     figure = Figure(figsize=size, dpi=style.dots_per_inch, layout="constrained")
     left = figure.add_subplot()
-    right = left.twinx()
     handles = _draw_lines(left, steps, lines, style)
-    right_line = Line(accuracy)
-    handles += _draw_line(
-        right, steps, right_line, ACCURACY_COLOUR, right_name, style, marker="s", linestyle="-"
-    )
+    if accuracy is not None:
+        handles += _draw_accuracy(left.twinx(), steps, accuracy, right_name, style)
     _space(left, steps)
     left.set_xlabel("training step", fontsize=style.label)
     left.set_ylabel(left_name, fontsize=style.label, parse_math=False)
-    right.set_ylabel(right_name, color=ACCURACY_COLOUR, fontsize=style.label, parse_math=False)
-    right.set_ylim(0, 1)
-    right.tick_params(axis="y", colors=ACCURACY_COLOUR)
-    for axis in (left, right):
+    for axis in figure.axes:
         axis.tick_params(labelsize=style.legend if style.is_small else style.label)
     left.grid(alpha=0.25)
     left.set_title(title, fontsize=style.label, parse_math=False)
@@ -89,6 +83,18 @@ def training_progress(
         )
         _take_literally(legend)
     return figure
+
+
+def _draw_accuracy(
+    axis: Any, steps: Sequence[int], accuracy: Sequence[float], name: str, style: Style
+) -> list[Any]:
+    handles = _draw_line(
+        axis, steps, Line(accuracy), ACCURACY_COLOUR, name, style, marker="s", linestyle="-"
+    )
+    axis.set_ylabel(name, color=ACCURACY_COLOUR, fontsize=style.label, parse_math=False)
+    axis.set_ylim(0, 1)
+    axis.tick_params(axis="y", colors=ACCURACY_COLOUR)
+    return handles
 
 
 @own_settings()

@@ -17,10 +17,12 @@ from aopc_monitor.heatmaps.engine.dependence import warn_of_cuts
 from aopc_monitor.heatmaps.engine.explained_forward import without_backward_hooks
 from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of_texts
+from aopc_monitor.heatmaps.pixel_classes import row_by_row, with_classes_of_images
 from aopc_monitor.heatmaps.pooling import check_norm, pooled
+from aopc_monitor.network.asked import AskedNetwork
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.lockstep import in_step, together
-from aopc_monitor.network.outputs import OutputFunction
+from aopc_monitor.network.outputs import OutputError, OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.checks import check_network, check_target, plain_tensor
@@ -76,11 +78,14 @@ class NetworkHeatmap(ABC):
         """Relevance of each location; the model and its training are left as they were.
 
         Args:
-            model: network that returns (N, classes), or something that holds it.
+            model: network that returns (N, classes), or something that holds it; or one that gives
+                each pixel a class, (N, classes, H, W), of which the mean logit of the class over
+                the pixels that it is given to is explained.
             images: (N, C, H, W) floating point, or inputs of another kind: series (N, C, L),
                 volumes (N, C, D, H, W), tables (N, F), token ids (N, T), or a mapping with these
                 as `input_ids`.
-            target: (N,) explained classes; the predictions if not given.
+            target: (N,) explained classes; the predictions if not given, or the classes that cover
+                most pixels.
 
         Returns:
             (N, H, W), or `(N, *space)` of another kind, without gradient.
@@ -104,6 +109,20 @@ class NetworkHeatmap(ABC):
             return together(what, lambda: self._made(model, images, target))
 
     def _made(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
+        at_once = IMAGES_PER_BACKWARD if getattr(self, "keeps_rows", False) else 1
+        needs_rows = isinstance(model, AskedNetwork) and model.needs_rows
+        if isinstance(model, AskedNetwork) and needs_rows and len(images) > at_once:
+            return row_by_row(self._made, model, images, target, at_once)
+        try:
+            return self._explained(model, images, target)
+        except OutputError:
+            if needs_rows:
+                raise
+        # No row of classes was found for each image: perhaps there is one for each pixel.
+        asked, target = with_classes_of_images(model, images, target, self.output_fn)
+        return self._made(asked, images, target)
+
+    def _explained(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
         with network_in_isolation(model, self) as network:
             # Tensors made in inference mode cannot take part in a gradient; their clones can.
             parts = network.prepared(images.detach().clone()).split(IMAGES_PER_BACKWARD)

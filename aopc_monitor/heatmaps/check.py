@@ -21,9 +21,11 @@ from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
 from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, texts_to_check
+from aopc_monitor.heatmaps.pixel_classes import with_classes_of_images
 from aopc_monitor.heatmaps.table import get
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.lockstep import in_step, together
+from aopc_monitor.network.outputs import OutputError
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 
 FORWARD_TOLERANCE = 1e-3
@@ -77,6 +79,7 @@ def check(
 def _checked(
     model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None, name: str
 ) -> Report:
+    model, target = _with_classes_of_images(model, images, target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if isinstance(heatmap, BackwardHeatmap):
@@ -94,6 +97,20 @@ def _checked(
             warnings.warn(warning.message, stacklevel=2)
     problems = list(dict.fromkeys(problems))
     return replace(found, heatmap=name, problems=tuple(problems))
+
+
+def _with_classes_of_images(
+    model: nn.Module, images: Tensor, target: Tensor | None
+) -> tuple[nn.Module, Tensor | None]:
+    """The model itself, unless it gives classes to pixels."""
+    try:
+        with network_in_isolation(model) as network, torch.no_grad():
+            network.outputs(network.prepared(images.detach().clone()))
+    except OutputError:
+        return with_classes_of_images(model, images, target)
+    except Exception:  # which comes again, where it is told
+        return model, target
+    return model, target
 
 
 def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from aopc_monitor.metrics.aopc import AOPC as AOPC
 from aopc_monitor.metrics.aopc import SymmetricRelevanceGain as SymmetricRelevanceGain
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate as AOPCEstimate
+from aopc_monitor.metrics.aopc_estimate import difference as difference
 from aopc_monitor.metrics.base import MeanOverImages as MeanOverImages
 from aopc_monitor.metrics.complexity import HeatmapComplexity as HeatmapComplexity
-from aopc_monitor.metrics.estimate import AOPCEstimate as AOPCEstimate
-from aopc_monitor.metrics.estimate import difference as difference
 from aopc_monitor.metrics.estimate import estimate_aopc as estimate_aopc
 from aopc_monitor.metrics.evaluation import Evaluation as Evaluation
 from aopc_monitor.metrics.evaluation import evaluate as evaluate

@@ -18,6 +18,7 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
+from aopc_monitor.network.targets import Target, TargetChoice
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -64,9 +65,14 @@ class AOPC(MeanOverImages):
         step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
             input's regions; if not given, "share" where each input has regions of its own.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or (outputs, target) -> (N,).
+            number per image), "value" (of a regression), "segmentation" (mean logit of a class over
+            the pixels that have it), or (outputs, target) -> (N,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
             tensor in it.
+        target: what is explained where a batch comes with no target of its own: "predicted" (by a
+            score of independent labels or pixels each class that is predicted, by itself), or a
+            function from clean outputs to (N,) classes or (N, K) truth values; the likeliest class,
+            or the one of most pixels, if not given.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
         seed: seed of ties and noise.
@@ -89,6 +95,7 @@ class AOPC(MeanOverImages):
     total_curve: Tensor
     squares_curve: Tensor
     count_curve: Tensor
+    left_out: Tensor
 
     @telling_what_moved
     def __init__(
@@ -108,6 +115,7 @@ class AOPC(MeanOverImages):
         step_is: StepIs | None = None,
         score: Score = "probability",
         output_fn: OutputFunction | None = None,
+        target: TargetChoice = None,
         execution: Execution | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -126,6 +134,7 @@ class AOPC(MeanOverImages):
             regions=regions,
             region_relevance=region_relevance,
             step_is=step_is,
+            target=target,
         )
         check_order(order)
         made = with_data_range(get_seeded(heatmap, seed), data_range)
@@ -138,6 +147,7 @@ class AOPC(MeanOverImages):
         self.add_state("total_curve", zeros, dist_reduce_fx="sum")
         self.add_state("squares_curve", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("count_curve", zeros.long(), dist_reduce_fx="sum")
+        self.add_state("left_out", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -145,6 +155,7 @@ class AOPC(MeanOverImages):
         images: Tensor | Mapping[str, Any],
         heatmaps: Tensor | None = None,
         regions: Any = None,
+        target: Target = None,
     ) -> None:
         """Perturb a batch and add it to the average; the model is left as it was.
 
@@ -152,16 +163,21 @@ class AOPC(MeanOverImages):
             model: network that returns (N, classes), or an object with that as `.logits`.
             images: (N, C, H, W) floating point, as the network sees them; or another kind of
                 input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
-            heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
+            heatmaps: (N, H, W); computed by `heatmap` for the explained classes if not given.
             regions: a map of regions of this batch, `(N, *space)` whole numbers, in the place of
                 those that the metric was made with.
+            target: (N,) the explained classes of this batch, or (N, K) truth values of which each
+                true one is explained by itself: an image counts once, by the mean over its labels,
+                and one without any is left out (`left_out` counts them).
 
         Raises:
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
-        results = self._evaluate(model, images, heatmaps, regions)
-        self._add(self._areas(results))
+        results = self._evaluate(model, images, heatmaps, regions, target)
+        areas = self._areas(results)
+        self._add(areas[~areas.isnan()])
+        self.left_out = self.left_out + areas.isnan().sum().to(self.left_out)
         curves = self._curves(results)
         # Out of place: states that were made in inference mode refuse to be written into.
         self.total_curve = self.total_curve + curves.nansum(dim=0).to(self.total_curve)
@@ -207,9 +223,10 @@ class AOPC(MeanOverImages):
 
     def _clean_scores(self, results: Sequence[AOPCResult]) -> Tensor:
         scores = results[0].curves[:, 0]
-        if not (scores > 0).all():
+        if (scores <= 0).any():
+            least = float(scores[~scores.isnan()].min())
             raise ValueError(
-                f"relative=True, but f(x) of an image is {float(scores.min()):.4g}: a share of it "
+                f"relative=True, but f(x) of an image is {least:.4g}: a share of it "
                 'means nothing; take score="probability", or relative=False'
             )
         return scores
@@ -220,6 +237,7 @@ class AOPC(MeanOverImages):
         images: Tensor | Mapping[str, Any],
         heatmaps: Tensor | None,
         regions: Any,
+        target: Target,
     ) -> list[AOPCResult]:
         check_network(model)
         batch = InputBatch.of(images)
@@ -229,16 +247,8 @@ class AOPC(MeanOverImages):
             self._is_warned = True
         orders = self._orders(self.order)
         made = self.heatmap if heatmaps is None else heatmaps
-        return batch_results(
-            model,
-            batch.images,
-            made,
-            orders,
-            protocol,
-            self.seed,
-            self._chunks,
-            inputs=batch.inputs,
-        )
+        chosen = (protocol, self.seed, self._chunks, target)
+        return batch_results(model, batch.images, made, orders, *chosen, inputs=batch.inputs)
 
 
 class SymmetricRelevanceGain(AOPC):

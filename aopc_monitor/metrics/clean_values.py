@@ -23,7 +23,7 @@ def values_of_clean_images(
             pixels, or None.
         score: what f is.
     """
-    if clean.predicted.one is None or score == "value" or clean.outputs.shape[1] == 1:
+    if not has_classes(clean, score):
         return {}
     found = {"confidence": clean.explained.over_images(confidence_of(clean, score))}
     if labels is None:
@@ -31,6 +31,11 @@ def values_of_clean_images(
     labels = labels.to(clean.target.device)
     accuracies = _accuracies(clean, labels, score)
     return found | {name: values.to(clean.scores) for name, values in accuracies.items()}
+
+
+def has_classes(clean: CleanBatch, score: Score) -> bool:
+    """Whether what is explained is a class, which has a probability."""
+    return clean.predicted.one is not None and score != "value" and clean.outputs.shape[1] > 1
 
 
 def confidence_of(clean: CleanBatch, score: Score) -> Tensor:

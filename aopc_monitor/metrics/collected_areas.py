@@ -97,6 +97,7 @@ class CollectedAreas:
         self._areas.add(content_of(images), areas)
         self._forwards += results[0].forwards
         values = quantity(areas, self._sem_of)
+        values = values[~values.isnan()]  # of images of which a class is explained
         self._sums += torch.stack(
             [values.new_tensor(len(values)), values.sum(), values.square().sum()]
         )

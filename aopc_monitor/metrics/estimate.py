@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain, repeat
 from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.heatmaps.table import get_seeded
-from aopc_monitor.metrics.collected_areas import (
-    FEWEST_IMAGES,
-    BatchKey,
-    CollectedAreas,
-    Quantity,
-    quantity,
-)
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate
+from aopc_monitor.metrics.collected_areas import CollectedAreas, Quantity
 from aopc_monitor.metrics.functional.aopc import batch_results
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
@@ -29,6 +23,7 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.sharded import compute_device
+from aopc_monitor.network.targets import TargetChoice
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -38,113 +33,8 @@ from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import check_network, checked_seed
 from aopc_monitor.utilities.setting_text import setting_text
-from aopc_monitor.utilities.statistics import MeanAndError
 
-
-@dataclass(frozen=True, eq=False)
-class AOPCEstimate:
-    """AOPC over images of a data set, with its control and its error.
-
-    Attributes:
-        areas: by batch the area of each image, (2, n): of the heatmap, and of the random order
-            under the same noise; (1, n) without the control. On the CPU.
-        forwards: images that went through the network.
-        settings: a text that is the same for estimates that compare.
-        target_sem: the standard error that was asked for, or None.
-        reached: whether it was reached before the images ended; None if none was asked for.
-    """
-
-    areas: Mapping[BatchKey, Tensor]
-    forwards: int
-    settings: str
-    target_sem: float | None = None
-    reached: bool | None = None
-
-    @property
-    def aopc(self) -> MeanAndError:
-        """AOPC (eq. 12): mean over images, its standard error, and `z`."""
-        return MeanAndError.of(self.per_image("aopc"))
-
-    @property
-    def gain(self) -> MeanAndError:
-        """AOPC minus that of the random order, image by image.
-
-        Raises:
-            ValueError: if it was measured without its control.
-        """
-        return MeanAndError.of(self.per_image("gain"))
-
-    @property
-    def num_images(self) -> int:
-        """Images looked at."""
-        return sum(areas.shape[1] for areas in self.areas.values())
-
-    def per_image(self, of: Quantity = "aopc") -> Tensor:
-        """(N,) "aopc" or "gain" of each image, in the order in which they were looked at."""
-        return torch.cat([quantity(areas, of) for areas in self.areas.values()])
-
-    def __str__(self) -> str:
-        has_control = all(len(areas) == 2 for areas in self.areas.values())
-        gain = f", gain {self.gain} (z = {self.gain.z:.1f})" if has_control else ""
-        ending = {
-            None: "",
-            True: f"; a standard error of {self.target_sem} was reached",
-            False: self._short_of_target(),
-        }[self.reached]
-        return (
-            f"AOPC {self.aopc}{gain}, of {self.num_images:,} images in {self.forwards:,} forwards"
-            f"{ending}"
-        )
-
-    def _short_of_target(self) -> str:
-        if self.num_images < FEWEST_IMAGES:
-            return f"; too few images to tell a standard error, which takes {FEWEST_IMAGES}"
-        return f"; the images ended before a standard error of {self.target_sem}"
-
-
-def difference(a: AOPCEstimate, b: AOPCEstimate, of: Quantity = "aopc") -> MeanAndError:
-    """How much larger `a` is than `b`, from the differences of the same images.
-
-    Its error is much smaller than those of `a` and `b`: what the images, the sampled steps and the
-    noise have to do with the size of an AOPC is the same in both.
-
-    Args:
-        a: an estimate.
-        b: one of the same batches and settings, of another heatmap or network.
-        of: "aopc", or "gain" for the differences of gains.
-
-    Returns:
-        The mean over the images that both have looked at, its standard error, and `z`.
-
-    Raises:
-        ValueError: if their settings differ, or they have no batch in common.
-
-    Example:
-        >>> from torch import nn
-        >>> from aopc_monitor import estimate_aopc
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
-        >>> batches = [torch.rand(64, 3, 16, 16)]
-        >>> settings = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0)}
-        >>> before = estimate_aopc(model, batches, **settings)
-        >>> _ = model[1].weight.data.mul_(1.1)  # as training goes on
-        >>> after = estimate_aopc(model, batches, **settings)
-        >>> difference(after, before).sem < after.aopc.sem / 2
-        True
-    """
-    if a.settings != b.settings:
-        raise ValueError(
-            "a and b were measured under other settings, so that their difference means nothing: "
-            f"{a.settings}; {b.settings}"
-        )
-    common = [key for key in a.areas if key in b.areas]
-    if not common:
-        raise ValueError(
-            f"a ({a.num_images} images) and b ({b.num_images} images) have no batch in common: "
-            "measure both on the same batches in the same order, without shuffling"
-        )
-    return MeanAndError.of(
-        torch.cat([quantity(a.areas[key], of) - quantity(b.areas[key], of) for key in common])
-    )
+_ORDERS: tuple[Order, ...] = ("morf", "random")
 
 
 @telling_what_moved
@@ -168,6 +58,7 @@ def estimate_aopc(
     step_is: StepIs | None = None,
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
+    target: TargetChoice = None,
     execution: Execution | None = None,
 ) -> AOPCEstimate:
     """AOPC of the images of a loader, with its random control; of no more than precision takes.
@@ -211,9 +102,14 @@ def estimate_aopc(
         step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
             input's regions; if not given, "share" where each input has regions of its own.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or (outputs, target) -> (N,).
+            number per image), "value" (of a regression), "segmentation" (mean logit of a class over
+            the pixels that have it), or (outputs, target) -> (N,).
         output_fn: from what the model returns to (N, classes), where `chosen_output` finds another
             tensor in it.
+        target: what is explained: "predicted" (by a
+            score of independent labels or pixels each class that is predicted, by itself), or a
+            function from clean outputs to (N,) classes or (N, K) truth values; the likeliest class,
+            or the one of most pixels, if not given.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
 
@@ -249,10 +145,10 @@ def estimate_aopc(
         regions=regions,
         region_relevance=region_relevance,
         step_is=step_is,
+        target=target,
     )
     sizes = ChunkSizesByNetwork(protocol.execution.chunk_size)
-    orders: tuple[Order, ...] = ("morf", "random") if control else ("morf",)
-    left = _left_of(batches, target_sem)
+    orders, left = _ORDERS[: 2 if control else 1], _left_of(batches, target_sem)
 
     def look(of: InputBatch) -> list[AOPCResult]:
         settings = (of.protocol(protocol), seed, sizes)

@@ -171,7 +171,7 @@ def evaluate(
             name: clean.heatmaps(with_data_range(make, protocol.data_range), chunks, before_each)
             for name, make in heatmaps.items()
         }
-        nothing = clean.images.new_zeros(kind_of(images).locations(images))
+        nothing = clean.images.new_zeros(kind_of(clean.images).locations(clean.images))
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         orders.append((nothing, "random"))
         if lerf:

@@ -12,6 +12,7 @@ from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
 from aopc_monitor.utilities.batches import (
     BatchFormError,
+    LabelKind,
     has_rows,
     images_of,
     labels_of,
@@ -20,6 +21,21 @@ from aopc_monitor.utilities.batches import (
 from aopc_monitor.utilities.checks import plain_tensor
 
 ImagesFunction: TypeAlias = Callable[[Any], Any]
+LABEL_KINDS: dict[str, LabelKind] = {
+    "sigmoid": "independent",
+    "segmentation": "pixels",
+    "value": "none",
+}
+
+
+def label_kind_of(score: object) -> LabelKind:
+    """What labels are under a score.
+
+    Example:
+        >>> label_kind_of("sigmoid"), label_kind_of("probability")
+        ('independent', 'classes')
+    """
+    return LABEL_KINDS.get(score, "classes") if isinstance(score, str) else "classes"
 
 
 @dataclass(frozen=True)
@@ -48,13 +64,14 @@ class BatchReading:
         labels_fn: from a batch to its labels, of any kind that `class_labels` knows.
         inputs_fn: from a batch to what the network's forward takes after the images: a tensor of
             one row for each image, several in a tuple, or by name in a dict.
-        independent_labels: whether rows of labels are independent ones also where each holds one.
+        label_kind: "independent" where rows of labels are independent ones also where each holds
+            one, "pixels" where labels are masks, "none" where nothing is asked of them.
     """
 
     images_fn: ImagesFunction | None = None
     labels_fn: Callable[[Any], Any] | None = None
     inputs_fn: Callable[[Any], Any] | None = None
-    independent_labels: bool = False
+    label_kind: LabelKind = "classes"
 
     def taken(self, batch: Any) -> Taken:
         """What is taken for the images, or for the ids and words of texts.
@@ -91,6 +108,8 @@ class BatchReading:
 
     def labels(self, batch: Any, num_images: int) -> tuple[Any, str] | None:
         """What is taken for the labels, and where it was."""
+        if self.label_kind == "none":
+            return None
         if self.labels_fn is None:
             return labels_of(batch, num_images)
         found = _asked(self.labels_fn, batch)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.metrics.evaluation import Evaluation
-from aopc_monitor.monitor.batch_reading import BatchReading
+from aopc_monitor.monitor.batch_reading import BatchReading, label_kind_of
 from aopc_monitor.monitor.cost import Cost, measured
 from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
@@ -18,6 +18,7 @@ from aopc_monitor.monitor.schedule import Schedule, checked_schedule
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
+from aopc_monitor.network.targets import TargetChoice
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.perturbation.protocol_choices import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
@@ -41,9 +42,12 @@ class AOPCMonitor(Hooks):
     - `aopc/HEATMAP_lerf`: area with the least relevant regions first, only with `lerf`;
     - `aopc/HEATMAP_srg`: `aopc/HEATMAP` minus that, the symmetric relevance gain (Bluecher et al.
       2024), only with `lerf`;
-    - `aopc/confidence`: mean probability of the predicted class on the clean images;
+    - `aopc/confidence`: mean probability of the predicted class on the clean images (of what is
+      explained, under `target`; of pixels, over those that have the class); of a value there is
+      none;
     - `aopc/accuracy`: share of correct predictions on the probe, only if it has labels; of
-      independent labels (`score="sigmoid"`) the share of images whose labels are all right;
+      independent labels (`score="sigmoid"`) the share of images whose labels are all right; of
+      pixels (`score="segmentation"`) the share of labelled pixels that are right;
     - `aopc/label_accuracy`: share of independent labels that are right, only if there are any;
     - `aopc/seconds`: wall time of the evaluation;
     - `aopc/figures_seconds`: wall time of its figures, if there are any;
@@ -70,8 +74,8 @@ class AOPCMonitor(Hooks):
             first of a tuple or list, or under a usual key of a dict.
         labels_fn: from a batch to its labels, where they are not the second of a tuple or list, or
             under a usual key. They are used for the accuracy alone: class indices, one-hot rows,
-            or, under `score="sigmoid"`, rows of independent labels; what lies outside the
-            network's classes has no label.
+            or, under `score="sigmoid"`, rows of independent labels, under `score="segmentation"`
+            masks of classes; what lies outside the network's classes has no label.
         inputs_fn: from a batch to what the network's `forward` takes after the images: a tensor of
             one row for each image, several in a tuple, or by name in a dict. They stay with their
             image while it is perturbed.
@@ -98,7 +102,12 @@ class AOPCMonitor(Hooks):
         regions: regions of your own: a map for all images, or a function from images to theirs.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or (outputs, target) -> (N,).
+            number per image), "value" (of a regression), "segmentation" (mean logit of a class over
+            the pixels that have it), or (outputs, target) -> (N,).
+        target: what is explained: "predicted" (of independent labels or of pixels each class that
+            is predicted, by itself: an image counts once, by the mean over them), or a function
+            from outputs to (N,) classes or (N, K) truth values; the likeliest class, or the one of
+            most pixels, if not given.
         lerf: also perturb the least relevant regions first, at half as many forwards again or
             more; the other numbers stay what they are.
         seed: seed of the probe, of ties and of noise.
@@ -161,6 +170,7 @@ class AOPCMonitor(Hooks):
         regions: Any = None,
         repeats: int = 1,
         score: str | Callable[..., Any] = "probability",
+        target: str | Callable[..., Any] | None = None,
         lerf: bool = False,
         seed: int = 0,
         # What is shown.
@@ -173,7 +183,7 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        figures_every = _checked(unnamed, figures, figures_every_n_steps)
+        shown = _checked(unnamed, figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -189,9 +199,10 @@ class AOPCMonitor(Hooks):
                 execution=Execution(chunk_size),
                 output_fn=output_fn,
                 regions=regions,
+                target=cast("TargetChoice", target),
             ),
             seed=checked_seed(seed),
-            reading=BatchReading(images_fn, labels_fn, inputs_fn, score == "sigmoid"),
+            reading=BatchReading(images_fn, labels_fn, inputs_fn, label_kind_of(score)),
             model_fn=model_fn,
             max_overhead=max_overhead,
             prefix=prefix,
@@ -201,8 +212,7 @@ class AOPCMonitor(Hooks):
             custom_scalars=custom_scalars,
             tokenizer=tokenizer,
         )
-        every = _schedule(every_n_steps, "every_n_steps")
-        super().__init__(settings, every, at_validation, figures_every)
+        super().__init__(settings, _schedule(every_n_steps, "every_n_steps"), at_validation, shown)
 
     @property
     def heatmaps(self) -> Mapping[str, Heatmap]:

@@ -162,10 +162,9 @@ class _Collection:
             return None, []
         place = entries[0][1]
         together = concatenated([entry for entry, _ in entries])
-        independent = self._reading.independent_labels
         found = None
         if together is not None:
-            found = class_labels(together[:num_images], independent=independent)
+            found = class_labels(together[:num_images], self._reading.label_kind)
         if found is None:
             told = f"{place} ({told_of(entries[0][0])}) is not taken for labels"
             if self._reading.labels_fn is not None:

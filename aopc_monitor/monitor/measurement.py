@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, check, with_data_range
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, num_orders
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked, together
 from aopc_monitor.monitor.errors import EvaluationError, tell, text_of, warn
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.monitor.shares import Place, rounds
 from aopc_monitor.monitor.trainers import without_logging
-from aopc_monitor.network.asked import AskedNetwork, asked_for
-from aopc_monitor.network.chunks import ChunkSizesByNetwork
+from aopc_monitor.network.asked import AskedNetwork
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import ModelModifiedError, untouched, unwritten
 from aopc_monitor.network.lockstep import in_step
@@ -108,6 +109,7 @@ class Measurement:
             "regions": None if regions is None or self._has_words else setting_text(regions),
             "region_relevance": None if relevance == "mean" else relevance,
             "step_is": protocol.step_is,
+            "target": None if protocol.target is None else setting_text(protocol.target),
         }
 
 
@@ -234,19 +236,27 @@ def _checked(
     protocol = measurement.protocol
     with without_logging(pl_module), precision.forward_context():
         with untouched(network, measurement.seed):
-            asked = asked_for(network, images, protocol.score, protocol.output_fn, inputs).network
+            chunks = ChunkSizes.of(protocol.execution.chunk_size, images)
+            clean = CleanBatch.of(
+                network, images, protocol.score, protocol.execution, chunks, protocol.target,
+                output_fn=protocol.output_fn, inputs=inputs,
+            )  # fmt: skip
         reports = []
         for name, made in measurement.heatmaps.items():
             stop_if_asked(trainer)
             ranged = with_data_range(made, data_range)
-            reports.append(check(*_for_check(asked, images, made), ranged, name=name))
+            asked, explained, target = _for_check(clean, made)
+            reports.append(check(asked, explained, ranged, target, name))
     return "; ".join(r.line() for r in reports), all(r.is_fine for r in reports)
 
 
-def _for_check(network: nn.Module, images: Tensor, heatmap: Heatmap) -> tuple[nn.Module, Tensor]:
-    """A single image where further inputs go with images, and a heatmap asks for others."""
-    if not isinstance(network, AskedNetwork) or not network.inputs:
-        return network, images
-    if getattr(heatmap, "keeps_rows", False):
-        return network, images
-    return network.of(0, 1), images[:1]
+def _for_check(clean: CleanBatch, heatmap: Heatmap) -> tuple[nn.Module, Tensor, Tensor]:
+    """A few explanations; one of them where rows go with images, and a heatmap asks for others."""
+    network, images, target = clean.forward.model, clean.images, clean.target
+    needs_rows = isinstance(network, AskedNetwork) and network.needs_rows
+    if not needs_rows or getattr(heatmap, "keeps_rows", False):
+        count = min(len(images), CHECKED_IMAGES)
+    else:
+        count = 1
+    asked = network.of(0, count) if isinstance(network, AskedNetwork) else network
+    return asked, images[:count], target[:count]

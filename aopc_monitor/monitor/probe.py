@@ -20,7 +20,8 @@ class Probe:
 
     Attributes:
         images: `(N, C, *space)` as the network sees them, (N, F) of a table, or token ids (N, T).
-        labels: (N,) class indices, (N, K) truth values of independent labels, or None. They are
+        labels: (N,) class indices, (N, K) truth values of independent labels, `(N, *space)`
+            classes of pixels, or None. They are
             used for nothing but the accuracy.
         notes: what people should know of how it was taken.
         inputs: what the network's forward takes beside the images, one row for each image.

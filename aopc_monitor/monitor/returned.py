@@ -45,16 +45,17 @@ def told_of_outputs(
     if traits is None:
         return dict(measurements)
     score = next(iter(measurements.values())).protocol.score
-    doubts = traits.doubts(score)
+    doubts, target = traits.doubts(score), next(iter(measurements.values())).protocol.target
+    told = f"{traits.told(score)}{_told_of_target(target)}"
     noted = {}
     for name, measurement in measurements.items():
         probe = measurement.probe
         labels = _as_sides(probe.labels, traits)
-        found = _label_doubts(labels, traits.num_sides(score), score)
+        found = _label_doubts(labels, traits, score)
         labels = None if found else labels
         of_probe = f"probe {name!r}: " if name else ""
         doubts += [f"{of_probe}{doubt}" for doubt in found]
-        probe = replace(probe, labels=labels, notes=(*probe.notes, traits.told(score)))
+        probe = replace(probe, labels=labels, notes=(*probe.notes, told))
         noted[name] = replace(measurement, probe=probe)
     for doubt in new_doubts(network_of(pl_module), doubts):
         if trainer.is_global_zero:
@@ -88,17 +89,32 @@ def _traits(
 
 def _as_sides(labels: Tensor | None, traits: Traits) -> Tensor | None:
     """One-hot rows for a network of one number are no independent labels but its two sides."""
-    if labels is None or traits.output.num_classes > 1 or labels.ndim == 1:
+    if labels is None or traits.output.num_classes > 1 or labels.ndim != 2 or traits.space:
         return labels
     is_one_hot = labels.shape[1] == 2 and bool((labels.sum(dim=1) == 1).all())
     return labels.long().argmax(dim=1) if is_one_hot else labels
 
 
-def _label_doubts(labels: Tensor | None, num_classes: int, score: object) -> list[str]:
+def _told_of_target(target: object) -> str:
+    if target is None:
+        return ""
+    what = "all that is predicted" if target == "predicted" else "what target= chooses"
+    return f"; explained is {what}, each class by itself"
+
+
+def _label_doubts(labels: Tensor | None, traits: Traits, score: object) -> list[str]:
     """Why labels cannot be those of the network, if they cannot."""
     if labels is None:
         return []
-    if labels.ndim == 2:
+    num_classes = traits.num_sides(score)
+    if score == "segmentation":
+        if labels.shape[1:] != traits.space:
+            masks, space = (" x ".join(map(str, s)) for s in (labels.shape[1:], traits.space))
+            return [
+                f"masks of {masks} are not taken, since the model gives classes to {space} pixels: "
+                "give labels_fn=, which resizes them, or output_fn="
+            ]
+    elif labels.ndim == 2:
         return _row_doubts(labels, num_classes, score)
     outside = labels[(labels < 0) | (labels >= num_classes)].unique()
     classes = f"the model's {num_classes} classes"

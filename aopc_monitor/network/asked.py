@@ -203,7 +203,7 @@ def asked_for(
         return Asked(read_by(reading), score, refused=error)
     for doubt in new_doubts(network, traits.doubts(score)):
         warnings.warn(doubt, stacklevel=2)
-    if not traits.has_space:  # a callable takes anything, and this is the usual
+    if not traits.space:  # a callable takes anything, and this is the usual
         reading = replace(reading, wanted="classes")
     has_sides = traits.output.num_classes == 1
     if score in ("sigmoid", "segmentation"):

@@ -32,6 +32,9 @@ def mean_over_pixels(outputs: Tensor, pixels: Tensor) -> Tensor:
         outputs = outputs.float()  # sums of many
     weights = pixels.flatten(1).to(outputs.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True)
+    if torch.is_grad_enabled():
+        # A heatmap's rules take a product of matrices for a layer, and these weights for its own.
+        return (outputs.flatten(2) * weights[:, None]).sum(dim=2)
     # As a product of matrices it needs no copy of the outputs.
     return torch.bmm(outputs.flatten(2), weights[:, :, None])[:, :, 0]
 

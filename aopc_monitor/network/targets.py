@@ -176,6 +176,14 @@ class Explanations:
         counts = sums.index_add(0, image, (~values.isnan()).to(values))
         return sums.index_add(0, image, values.nan_to_num()) / counts
 
+    def likeliest(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """One explanation of each image that has any, by (P,) scores: its row, and the image."""
+        images = self.image.unique()
+        if not self.has_several:
+            return images, images
+        rows = [(self.image == i).nonzero()[:, 0] for i in images]
+        return torch.stack([r[scores[r].argmax()] for r in rows]), images
+
     def heatmaps_of(self, heatmaps: Any, images: Tensor) -> Any:
         """(P, *space) of heatmaps of N images that were given: one of each class, or one for all.
 

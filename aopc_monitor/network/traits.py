@@ -37,13 +37,14 @@ class Traits:
         output: its answer to a few images; of classes of pixels, a row for each of a few pixels.
         is_bounded: whether these are probabilities already, by a sigmoid or a softmax of its own.
         images_meet: whether the answer to an image depends on the others of its batch.
-        has_space: whether its answer is more than a row of classes for each image.
+        space: the last dimensions of its answer, where that is more than a row of classes for each
+            image.
     """
 
     output: ChosenOutput
     is_bounded: bool
     images_meet: bool
-    has_space: bool = False
+    space: tuple[int, ...] = ()
 
     def num_sides(self, score: object) -> int:
         """How many classes a label may name under a score: two sides of one number."""
@@ -166,14 +167,14 @@ def _asked(
 ) -> Traits:
     few, rows = _few(images)
     watch = _BoundedWatch()
-    spaces = []
+    spaces: list[tuple[int, ...]] = []
 
     def outputs(count: int) -> ChosenOutput:
         # Each time from the same random numbers, and with images that it may write into.
         asked = few[:count].clone()
         with torch.no_grad(), untouched(network), watch:
             chosen = chosen_output(answer(asked, rows[:count]), count, wanted)
-            spaces.append(chosen.outputs.ndim > 2)
+            spaces.append(tuple(chosen.outputs.shape[2:]))
             return replace(chosen, outputs=_as_rows(chosen.outputs))
 
     together = outputs(ASKED_IMAGES)

@@ -66,7 +66,8 @@ class PerturbationProtocol:
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or (outputs, target) -> (N,).
+            number per image), "value" (of a regression), "segmentation" (mean logit of a class over
+            the pixels that have it), or (outputs, target) -> (N,).
         execution: how forwards are carried out.
         output_fn: from what the network returns to (N, classes), where it is something else.
         regions: regions of your own: whole numbers `(*space)` for all inputs or `(N, *space)`, -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 # so many, it may be a table, or token ids.
 FEWEST_DIMENSIONS, OF_A_TABLE = 3, 2
 MOST_SHOWN = 8
+LabelKind = Literal["classes", "independent", "pixels", "none"]
 
 
 class BatchFormError(TypeError):
@@ -152,17 +153,19 @@ def has_rows(entry: Any, count: int) -> bool:
     return hasattr(entry, "__len__") and len(entry) == count
 
 
-def class_labels(entry: Any, *, independent: bool = False) -> tuple[Tensor, str] | None:
+def class_labels(entry: Any, kind: LabelKind = "classes") -> tuple[Tensor, str] | None:
     """Labels of any usual kind as class indices, or as one column per label.
 
     Args:
         entry: whole numbers, also as floats, (N,) or (N, 1); truth values; one-hot rows (N, K); or
             rows (N, K) of zeros and ones, of independent labels.
-        independent: whether rows (N, K) are of independent labels also where each holds one.
+        kind: "independent" where rows (N, K) are of independent labels also where each holds one,
+            "pixels" where labels are masks `(N, *space)` or (N, 1, *space) of whole numbers.
 
     Returns:
-        (N,) int64 class indices, or (N, K) truth values of independent labels, and what kind they
-        came as; None for anything else, such as mixed labels or texts.
+        (N,) int64 class indices, (N, K) truth values of independent labels, or `(N, *space)` masks
+        in as few bytes as they take, and what kind they came as; None for anything else,
+        such as mixed labels or texts.
 
     Example:
         >>> class_labels(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
@@ -173,6 +176,8 @@ def class_labels(entry: Any, *, independent: bool = False) -> tuple[Tensor, str]
     labels = _as_tensor(entry)
     if labels is None or labels.numel() == 0:
         return None
+    if kind == "pixels":
+        return _masks(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim not in (1, 2) or labels.is_complex():
@@ -181,13 +186,26 @@ def class_labels(entry: Any, *, independent: bool = False) -> tuple[Tensor, str]
     if labels.is_floating_point() and not torch.equal(whole.to(labels.dtype), labels):
         return None
     if labels.ndim == 1:
-        kind = str(labels.dtype).removeprefix("torch.")
-        return whole, f"{kind}, {int(whole.min())} to {int(whole.max())}"
+        dtype = str(labels.dtype).removeprefix("torch.")
+        return whole, f"{dtype}, {int(whole.min())} to {int(whole.max())}"
     if not ((whole == 0) | (whole == 1)).all():
         return None
-    if not independent and (whole.sum(dim=1) == 1).all():
+    if kind == "classes" and (whole.sum(dim=1) == 1).all():
         return whole.argmax(dim=1), f"one-hot rows of {whole.shape[1]}"
     return whole.bool(), f"{whole.shape[1]} independent labels"
+
+
+def _masks(labels: Tensor) -> tuple[Tensor, str] | None:
+    if labels.ndim > 3 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    whole = labels.long()
+    if labels.ndim < 2 or labels.is_complex() or not torch.equal(whole.to(labels.dtype), labels):
+        return None
+    least, most = int(whole.min()), int(whole.max())
+    told = f"masks of {' x '.join(map(str, whole.shape[1:]))}, {least} to {most}"
+    if least >= 0 and most < 256:
+        return whole.to(torch.uint8), told
+    return whole.to(torch.int16 if max(-least, most) < 2**15 else torch.int32), told
 
 
 def concatenated(entries: Sequence[Any]) -> Tensor | None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate, difference
 from aopc_monitor.metrics.collected_areas import Quantity
-from aopc_monitor.metrics.estimate import AOPCEstimate, difference
 from tests.metrics.test_estimate import SIZE, batches, estimate, network
 
 

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
 from aopc_monitor.heatmaps import Sensitivity
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate
 from aopc_monitor.metrics.collected_areas import FEWEST_IMAGES, Quantity
-from aopc_monitor.metrics.estimate import AOPCEstimate, estimate_aopc
+from aopc_monitor.metrics.estimate import estimate_aopc
 from aopc_monitor.utilities.randomness import generator_for
 from tests.modules import Quadrants, small_network
 from tests.settings import with_execution

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate, difference
 from aopc_monitor.metrics.collected_areas import FEWEST_IMAGES
-from aopc_monitor.metrics.estimate import AOPCEstimate, difference
 from tests.metrics.test_estimate import SIZE, batches, estimate
 from tests.processes import run
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopc_monitor import AOPC, area_over_perturbation_curve
-from aopc_monitor.metrics.estimate import AOPCEstimate, Quantity, estimate_aopc
+from aopc_monitor.metrics.aopc_estimate import AOPCEstimate
+from aopc_monitor.metrics.collected_areas import Quantity
+from aopc_monitor.metrics.estimate import estimate_aopc
 from aopc_monitor.metrics.functional.aopc import area_over_curve
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.steps import Strata

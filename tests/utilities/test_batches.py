@@ -147,7 +147,7 @@ def test_binary_and_independent_labels() -> None:
     assert several is not None
     assert several[0].tolist() == [[True, True, False], [False, False, False]]
     assert several[1] == "3 independent labels"
-    one_each = class_labels(ONE_HOT, independent=True)
+    one_each = class_labels(ONE_HOT, "independent")
     assert one_each is not None
     assert one_each[0].tolist() == ONE_HOT.bool().tolist()
     assert one_each[1] == "4 independent labels"

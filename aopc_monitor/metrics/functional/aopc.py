@@ -87,7 +87,9 @@ def area_over_perturbation_curve(
         step_is: "region", step k perturbs k regions, or "share", step k of L that share of an
             input's regions; if not given, "share" where each input has regions of its own.
         score: f: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or a callable (outputs (M, classes), target (M,)) -> (M,).
+            number per image), "value" (of a regression), "segmentation" (of outputs (N, classes,
+            H, W): the mean logit of the class that covers most pixels, over the pixels that the
+            clean image has it at), or a callable (outputs (M, classes), target (M,)) -> (M,).
         output_fn: from what the model returns to (N, classes), where that is not what is found.
         target: (N,) explained class; the prediction on the clean image if not given. Or (N, K)
             truth values, of which each true one is explained by itself (an image counts once, by

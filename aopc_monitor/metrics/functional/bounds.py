@@ -91,7 +91,8 @@ def aopc_bounds(
             given, "mean", and "zero" for texts. A random
             one is drawn once per image: a search would else find the luckiest noise.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
-            number per image), or (outputs, target) -> (N,).
+            number per image), "value" (of a regression), "segmentation" (mean logit of a class over
+            the pixels that have it), or (outputs, target) -> (N,).
         regions: regions of your own in the place of a grid, as in `area_over_perturbation_curve`.
         step_is: "region" or "share", as there.
         beam_size: sets that are kept at each step.

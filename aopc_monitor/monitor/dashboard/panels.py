@@ -38,7 +38,7 @@ def progress_panel(
 ) -> Any:
     """AOPC of each heatmap, the random order, and accuracy over the training so far.
 
-    Without labels confidence takes the place of accuracy.
+    Without labels confidence takes the place of accuracy, and nothing where there is none.
 
     Args:
         history: records of a monitor, at least one.
@@ -60,15 +60,15 @@ def progress_panel(
         return Line(column(kind), column(f"{kind}_sem"), is_control)
 
     lines = {name: line(name) for name in heatmaps} | {RANDOM: line("random", is_control=True)}
-    has_labels = key(prefix, probe, "accuracy") in history[-1]
+    names = [name for name in ("accuracy", "confidence") if key(prefix, probe, name) in history[-1]]
     steps = [int(record["step"]) for record in history]
     return training_progress(
         steps,
         lines,
-        column("accuracy" if has_labels else "confidence"),
+        column(names[0]) if names else None,
         _title(steps[-1], probe),
         left_name=f"AOPC ({score}, ± SEM)",
-        right_name="accuracy" if has_labels else "confidence",
+        right_name="".join(names[:1]),
         style=DASHBOARD,
     )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import with_data_range
+from aopc_monitor.metrics.clean_values import confidence_of, has_classes
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.monitor.consensus import stop_if_asked
 from aopc_monitor.monitor.dashboard.shown_kinds import (
@@ -24,7 +25,7 @@ from aopc_monitor.monitor.trainers import without_logging
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.further_inputs import moved
 from aopc_monitor.network.isolation import untouched, unwritten
-from aopc_monitor.network.scores import Score, score_function
+from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Sample:
     Attributes:
         inputs: N of them as the eye sees them; see `aopc_monitor.figures.gallery_of`.
         maps: their heatmaps by name.
-        target: (N,) the explained classes.
+        target: (N,) the explained classes; the likeliest of each where there are several.
         confidence: (N,) their probabilities; None for a network with a single output.
         num_classes: how many classes the network knows.
         kind: of the inputs, as people see them.
@@ -115,6 +116,7 @@ def _sample_of(
             protocol.score,
             protocol.execution,
             sizes,
+            protocol.target,
             output_fn=protocol.output_fn,
             inputs=precision.convert_input(moved(shown.inputs, device)),
         )
@@ -130,13 +132,17 @@ def _shown(probe: Probe) -> Probe:
 def _sample(
     shown: Probe, clean: CleanBatch, maps: Mapping[str, Tensor], protocol: PerturbationProtocol
 ) -> Sample:
-    kind = shown_kind(shown.images)
-    row = SHOWN_KINDS[kind]
+    rows, image = clean.explained.likeliest(clean.scores)
+    shown, kind = shown.part(image.tolist()), shown_kind(shown.images)
+    if clean.explained.has_several:
+        protocol = protocol.for_rows(image, shown.images)
+    row, confidence = SHOWN_KINDS[kind], _confidence_of(clean, protocol.score)
+    maps = {name: found[rows.cpu()] for name, found in maps.items()}
     return Sample(
         row.inputs(shown.images, protocol),
         {name: row.maps(found, shown.images, protocol) for name, found in maps.items()},
-        clean.target.cpu(),
-        _confidence_of(clean, protocol.score),
+        clean.target[rows].cpu(),
+        None if confidence is None else confidence[rows].float().cpu(),
         clean.outputs.shape[1],
         kind,
         more_of(shown.images, protocol),
@@ -173,12 +179,7 @@ def _maps_of(
 
 
 def _confidence_of(clean: CleanBatch, score: Score) -> Tensor | None:
-    if score == "sigmoid":
-        return clean.scores.float().cpu()
-    if clean.outputs.shape[1] == 1:
-        return None
-    probability = score_function("probability", clean.outputs)
-    return probability(clean.outputs, clean.target).float().cpu()
+    return confidence_of(clean, score) if has_classes(clean, score) else None
 
 
 def class_names(pl_module: LightningModule, source: Any, num_classes: int) -> list[str] | None:
