@@ -27,6 +27,7 @@ from recipes.label_free_limits.signals import signals
 from recipes.label_free_limits.study import CORRUPTED, TITLES, LimitsRun, LimitsStudy
 from recipes.shared.arguments import (
     add_data_arguments,
+    add_seed_of_digits,
     add_trainer_arguments,
     check_seed_of_digits,
     chosen_data,
@@ -68,6 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     _add_monitor_arguments(parser)
     add_trainer_arguments(parser, has_seeds=True)
+    add_seed_of_digits(parser)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
     check_seed_of_digits(parser, options)

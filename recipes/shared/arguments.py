@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recipes.shared.data.datasets import load
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.training.networks import SMALL
 
 
@@ -65,8 +66,7 @@ def add_trainer_arguments(parser: argparse.ArgumentParser, has_seeds: bool = Fal
 
     Args:
         parser: the parser.
-        has_seeds: whether `--seeds` has the seeds of the trainings, so that `--seed` is only that
-            of the drawn digits; then call `check_seed_of_digits`.
+        has_seeds: whether the recipe has `--seeds`, the seeds of several trainings, of its own.
     """
     trainer = parser.add_argument_group("trainer")
     trainer.add_argument("--max-epochs", type=int, help="chosen for the data set if not given")
@@ -74,11 +74,14 @@ def add_trainer_arguments(parser: argparse.ArgumentParser, has_seeds: bool = Fal
     trainer.add_argument("--devices", default="auto")
     trainer.add_argument("--strategy", default="auto")
     trainer.add_argument("--precision", default="32-true")
-    if has_seeds:
-        text = "of the drawn digits only, 0 if not given; those of the trainings are --seeds"
-        parser.add_argument("--seed", type=int, help=text)
-    else:
+    if not has_seeds:
         trainer.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+
+def add_seed_of_digits(parser: argparse.ArgumentParser) -> None:
+    """Add `--seed` to a recipe that has `--seeds`; then call `check_seed_of_digits`."""
+    text = "of the drawn digits only, 0 if not given; those of the trainings are --seeds"
+    parser.add_argument("--seed", type=int, help=text)
 
 
 def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -91,8 +94,8 @@ def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Name
     options.seed = options.seed or 0
 
 
-def data_folder(parent: Path, data: ImageData) -> Path:
-    """The folder of what is found on these images.
+def data_folder(parent: Path, data: ImageData | TensorData) -> Path:
+    """The folder of what is found on these images or series.
 
     Example:
         >>> from types import SimpleNamespace

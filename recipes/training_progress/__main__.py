@@ -12,7 +12,6 @@ interrupted.
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
-from aopc_monitor.monitor import log_spaced_steps
 from recipes.shared.arguments import (
     add_data_arguments,
+    add_seed_of_digits,
     add_trainer_arguments,
     check_seed_of_digits,
     chosen_data,
@@ -38,19 +35,11 @@ from recipes.shared.arguments import (
 from recipes.shared.data.labelled_images import ImageData, hold_out
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
-from recipes.shared.training.fitting import (
-    FIRST_STEP,
-    TEST_BATCH_SIZE,
-    EpochSeeds,
-    loaders,
-    new_classifier,
-    new_trainer,
-)
+from recipes.shared.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier
 from recipes.shared.training.networks import SMALL
+from recipes.shared.training.watched_training import watched_training
 from recipes.training_progress.figures import figure_of_run
 from recipes.training_progress.report import Run, Study
-
-LOOKS_PER_FIGURE = 3
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -91,6 +80,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="labelled images held out of the training, for average thresholded confidence",
     )
     add_trainer_arguments(parser, has_seeds=True)
+    add_seed_of_digits(parser)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
     check_seed_of_digits(parser, options)
@@ -142,27 +132,9 @@ def _train(
     train, test = loaders(data)
     monitor = _monitor(options, data, seed)
     rivals = LabelFreeRivals(monitor, test, DataLoader(source, batch_size=TEST_BATCH_SIZE))
-    trainer = new_trainer(
-        options,
-        data.plan.max_epochs,
-        logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
-        callbacks=[EpochSeeds(seed), monitor, rivals, _checkpoint(folder)],
-        enable_checkpointing=True,
-        log_every_n_steps=20,
-    )
-    steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
-    # The first evaluation is made before the first step.
-    schedule = log_spaced_steps(steps, options.evaluations - 1, min(FIRST_STEP, steps // 2))
-    monitor.every_n_steps = schedule
-    monitor.figures_every_n_steps = schedule[::LOOKS_PER_FIGURE]
     model = new_classifier(data, network)
-    trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
-    points = [
-        {**point, **beside} for point, beside in zip(monitor.history, rivals.points, strict=True)
-    ]
-    # Looks with figures find more than the others.
-    keys = [key for key in points[-1] if all(key in point for point in points)]
-    return [{key: point[key] for key in keys} for point in points]
+    both = (train, test)
+    return watched_training(options, folder, model, both, rivals, seed, data.plan.max_epochs)
 
 
 def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMonitor:
@@ -178,13 +150,6 @@ def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMon
         on_error="raise",
         figures=True,
         custom_scalars=True,
-    )
-
-
-def _checkpoint(folder: RunFolder) -> ModelCheckpoint:
-    """The last epoch's, under one name."""
-    return ModelCheckpoint(
-        folder.path, filename=folder.checkpoint.stem, enable_version_counter=False
     )
 
 

@@ -63,10 +63,11 @@ class Study:
     runs: Sequence[Run]
 
     def signals(self) -> list[str]:
-        """The keys that are compared with accuracy."""
+        """The keys that are compared with accuracy, those that were measured."""
         names = [f"aopc/{name}{end}" for name in self.heatmaps for end in ("", "_gain")]
         rivals = [f"rivals/{name}" for name in RIVALS]
-        return [*names, "aopc/random", "aopc/confidence", *rivals]
+        measured = self.runs[0].points[0]
+        return [*names, "aopc/random", "aopc/confidence", *(r for r in rivals if r in measured)]
 
     def of_network(self) -> dict[str, list[Run]]:
         """The runs by network."""
@@ -89,12 +90,18 @@ class Study:
             ["signal", "Pearson", "Spearman", "at the end", "z"], rows
         )
 
-    def write(self, folder: Path, command: str) -> None:
-        """The report, the points as a CSV file, and the figure."""
+    def write(self, folder: Path, command: str, below: str = LEGEND) -> None:
+        """The report, the points as a CSV file, and the figure.
+
+        Args:
+            folder: where they go; made if there is none.
+            command: that made them.
+            below: what stands below the tables.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         report = (
             f"# {self.title}: AOPC and accuracy while networks train\n\n![]({'figure.png'})\n\n"
-            f"{self.text()}\n\n{LEGEND}\n\nMade by `{command}`.\n"
+            f"{self.text()}\n\n{below}\n\nMade by `{command}`.\n"
         )
         (folder / "report.md").write_text(report, encoding="utf-8")
         labelled = [

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.training.classifier import ImageClassifier
 from recipes.shared.training.pretrained import pretrained
 
@@ -50,7 +51,7 @@ def new_classifier(data: ImageData, network: str, **settings: Any) -> ImageClass
     )
 
 
-def loaders(data: ImageData) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def loaders(data: ImageData | TensorData) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Shuffled training batches, and test batches."""
     size = data.plan.batch_size
     return (

@@ -1,0 +1,83 @@
+"""A training that a monitor watches at log-spaced steps, and that goes on where it was cut."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from aopc_monitor import AOPCMonitor
+from aopc_monitor.monitor import log_spaced_steps
+from recipes.shared.reporting.run_folder import RunFolder
+from recipes.shared.training.beside import LabelFreeRivals
+from recipes.shared.training.fitting import FIRST_STEP, EpochSeeds, new_trainer
+
+LOOKS_PER_FIGURE = 3
+
+
+def watched_training(
+    options: argparse.Namespace,
+    folder: RunFolder,
+    model: pl.LightningModule,
+    loaders: tuple[DataLoader[Any], DataLoader[Any]],
+    rivals: LabelFreeRivals,
+    seed: int,
+    max_epochs: int,
+    epochs_per_checkpoint: int = 1,
+) -> list[dict[str, float]]:
+    """Train, with an evaluation before the first step and at log-spaced ones.
+
+    Args:
+        options: what `add_trainer_arguments` added, and `evaluations`, how many.
+        folder: where checkpoint and curves go, and from whose checkpoint the training goes on.
+        model: what is trained.
+        loaders: of training and test.
+        rivals: what is measured beside the monitor that they keep pace with.
+        seed: of the batches.
+        max_epochs: unless the options say otherwise.
+        epochs_per_checkpoint: epochs between two checkpoints, and two validations.
+
+    Returns:
+        One point for each look of the monitor, with the keys that all of them have.
+    """
+    monitor, (train, test) = rivals.monitor, loaders
+    trainer = new_trainer(
+        options,
+        max_epochs,
+        logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
+        callbacks=[EpochSeeds(seed), monitor, rivals, _checkpoint(folder, epochs_per_checkpoint)],
+        enable_checkpointing=True,
+        check_val_every_n_epoch=epochs_per_checkpoint,
+        log_every_n_steps=20,
+    )
+    steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
+    _schedule(monitor, steps, options.evaluations)
+    trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
+    points = [
+        {**point, **beside} for point, beside in zip(monitor.history, rivals.points, strict=True)
+    ]
+    # Looks with figures find more than the others.
+    keys = [key for key in points[-1] if all(key in point for point in points)]
+    return [{key: point[key] for key in keys} for point in points]
+
+
+def _schedule(monitor: AOPCMonitor, steps: int, evaluations: int) -> None:
+    # The first evaluation is made before the first step.
+    schedule = log_spaced_steps(steps, evaluations - 1, min(FIRST_STEP, steps // 2))
+    monitor.every_n_steps = schedule
+    monitor.figures_every_n_steps = schedule[::LOOKS_PER_FIGURE]
+
+
+def _checkpoint(folder: RunFolder, every_n_epochs: int) -> ModelCheckpoint:
+    """The last one, under one name."""
+    return ModelCheckpoint(
+        folder.path,
+        filename=folder.checkpoint.stem,
+        every_n_epochs=every_n_epochs,
+        enable_version_counter=False,
+    )
