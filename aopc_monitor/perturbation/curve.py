@@ -44,8 +44,7 @@ class Perturber:
         replacement: what regions become.
         low: (C, 1, 1) lower end of the data range.
         high: (C, 1, 1) upper end.
-        steps: (N * repeats, J) how many regions are perturbed at each step k of each image and
-            repeat that is evaluated: k itself, or a share of the image's regions.
+        steps: (N * repeats, J) regions that each evaluated step perturbs: k, or a share of them.
         repeats: independent draws per image and step.
         generator: source of the draws.
     """
