@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.heatmap_study import digest, normalised
 from recipes.shared.training.fitting import new_trainer
 
@@ -41,7 +42,7 @@ class Blocks(Dataset[Tensor]):
         block_size: images per block; the last may be smaller.
     """
 
-    def __init__(self, data: ImageData, rows: Tensor, block_size: int) -> None:
+    def __init__(self, data: ImageData | TensorData, rows: Tensor, block_size: int) -> None:
         self.data, self.rows = data, rows.split(block_size)
 
     def __len__(self) -> int:

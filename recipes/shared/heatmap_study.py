@@ -23,6 +23,7 @@ from recipes.shared.arguments import (
     data_folder,
 )
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.photographs import with_known_classes
 from recipes.shared.training.fitting import trained_network
 from recipes.shared.training.pretrained import categories_of
@@ -233,8 +234,8 @@ def spread_over_classes(labels: Tensor, count: int, seed: int) -> Tensor:
     return shuffled[in_turn][:count]
 
 
-def normalised(data: ImageData, rows: Tensor) -> Tensor:
-    """Test images of these rows as the network sees them, (n, 3, H, W)."""
+def normalised(data: ImageData | TensorData, rows: Tensor) -> Tensor:
+    """Test images of these rows as the network sees them, (n, C, H, W)."""
     return torch.stack([image for image, _ in data.test.__getitems__(rows.tolist())])
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
-from recipes.shared.training.classifier import ImageClassifier
+from recipes.shared.training.classifier import Classifier, ImageClassifier
 from recipes.shared.training.pretrained import pretrained
 
 TEST_BATCH_SIZE = 250
@@ -98,23 +98,44 @@ def trained_network(
     """
     if options.pretrained:
         return pretrained(options.network, len(data.classes), data.mean, data.std).eval()
-    path: Path | None = options.weights
     model = new_classifier(data, options.network)
-    if path is not None and path.exists():
+    return fitted(model, data, options, options.weights, options.network, callbacks)
+
+
+def fitted(
+    model: Classifier,
+    data: ImageData | TensorData,
+    options: argparse.Namespace,
+    weights: Path | None,
+    name: str,
+    callbacks: Sequence[pl.Callback] = (),
+) -> nn.Module:
+    """The network of a classifier, its weights read if the file exists, else trained; eval mode.
+
+    Args:
+        model: the classifier.
+        data: what it is trained on.
+        options: what `add_trainer_arguments` added.
+        weights: the file, written after a training.
+        name: of the network, in messages.
+        callbacks: of the training, if there is one.
+
+    Raises:
+        ValueError: if the weights do not fit the network.
+    """
+    if weights is not None and weights.exists():
         try:
-            model.network.load_state_dict(torch.load(path, weights_only=True))
+            model.network.load_state_dict(torch.load(weights, weights_only=True))
         except RuntimeError as error:
-            raise ValueError(
-                f"weights {str(path)!r} do not fit {options.network}: {error}"
-            ) from error
-        rank_zero_only(print)(f"weights  {path}: read, nothing is trained")
+            raise ValueError(f"weights {str(weights)!r} do not fit {name}: {error}") from error
+        rank_zero_only(print)(f"weights  {weights}: read, nothing is trained")
         return model.network.eval()
     train, test = loaders(data)
     trainer = new_trainer(options, data.plan.max_epochs, callbacks=list(callbacks))
     trainer.fit(model, train, test)
     if trainer.is_global_zero:
-        print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(model.network.state_dict(), path)
+        print({key: round(float(value), 3) for key, value in trainer.callback_metrics.items()})
+        if weights is not None:
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.network.state_dict(), weights)
     return model.network.cpu().eval()

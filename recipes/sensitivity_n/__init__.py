@@ -1,0 +1,1 @@
+"""What `sensitivity_n` measures and writes."""

