@@ -12,6 +12,7 @@ from pathlib import Path
 from recipes.shared.data.datasets import load
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
+from recipes.shared.data.labelled_texts import TextData
 from recipes.shared.training.networks import SMALL
 
 
@@ -94,8 +95,8 @@ def check_seed_of_digits(parser: argparse.ArgumentParser, options: argparse.Name
     options.seed = options.seed or 0
 
 
-def data_folder(parent: Path, data: ImageData | TensorData) -> Path:
-    """The folder of what is found on these images or series.
+def data_folder(parent: Path, data: ImageData | TensorData | TextData) -> Path:
+    """The folder of what is found on these images, series or texts.
 
     Example:
         >>> from types import SimpleNamespace

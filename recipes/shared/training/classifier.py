@@ -1,4 +1,4 @@
-"""The classifiers that the recipes train and watch: of images, and of other tensors."""
+"""The classifiers that the recipes train and watch: of images, other tensors, and texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from recipes.shared.training.networks import build
+from recipes.shared.training.text_networks import TextCNN
 
 
 class Classifier(pl.LightningModule):
@@ -125,3 +126,34 @@ class TensorClassifier(Classifier):
         """Logits of a batch of (tensors (N, ...), labels (N,)), and the labels."""
         tensors, labels = batch
         return self(tensors), labels
+
+
+class TextClassifier(Classifier):
+    """A classifier of texts.
+
+    Args:
+        num_words: size of the vocabulary.
+        num_classes: number of logits.
+        learning_rate: the highest learning rate of the cycle.
+        weight_decay: of AdamW.
+    """
+
+    def __init__(
+        self,
+        num_words: int,
+        num_classes: int,
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(TextCNN(num_words, num_classes), learning_rate, weight_decay)
+        self.network: TextCNN
+        self.save_hyperparameters()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits (N, num_classes) of numbers of words (N, T)."""
+        logits: Tensor = self.network(input_ids)
+        return logits
+
+    def logits_and_labels(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of a batch of `input_ids`, and its `labels`."""
+        return self(batch["input_ids"]), batch["labels"]
