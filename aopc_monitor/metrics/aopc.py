@@ -156,6 +156,7 @@ class AOPC(MeanOverImages):
         heatmaps: Tensor | None = None,
         regions: Any = None,
         target: Target = None,
+        inputs: Any = (),
     ) -> None:
         """Perturb a batch and add it to the average; the model is left as it was.
 
@@ -169,12 +170,14 @@ class AOPC(MeanOverImages):
             target: (N,) the explained classes of this batch, or (N, K) truth values of which each
                 true one is explained by itself: an image counts once, by the mean over its labels,
                 and one without any is left out (`left_out` counts them).
+            inputs: what the model's `forward` takes after the images: a tensor of one row for each
+                image, several in a tuple, or by name in a dict.
 
         Raises:
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
-        results = self._evaluate(model, images, heatmaps, regions, target)
+        results = self._evaluate(model, images, heatmaps, regions, target, inputs)
         areas = self._areas(results)
         self._add(areas[~areas.isnan()])
         self.left_out = self.left_out + areas.isnan().sum().to(self.left_out)
@@ -238,9 +241,10 @@ class AOPC(MeanOverImages):
         heatmaps: Tensor | None,
         regions: Any,
         target: Target,
+        inputs: Any,
     ) -> list[AOPCResult]:
         check_network(model)
-        batch = InputBatch.of(images)
+        batch = InputBatch.of(images, inputs)
         protocol = batch.protocol(self.protocol, regions)
         if not self._is_warned:  # at the first batch, and not at each
             protocol.warn_outside(batch.images)

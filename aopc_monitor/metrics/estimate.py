@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain, repeat
 from numbers import Real
 from typing import Any
@@ -59,6 +59,7 @@ def estimate_aopc(
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
     target: TargetChoice = None,
+    inputs_fn: Callable[[Any], Any] | None = None,
     execution: Execution | None = None,
 ) -> AOPCEstimate:
     """AOPC of the images of a loader, with its random control; of no more than precision takes.
@@ -110,6 +111,8 @@ def estimate_aopc(
             score of independent labels or pixels each class that is predicted, by itself), or a
             function from clean outputs to (N,) classes or (N, K) truth values; the likeliest class,
             or the one of most pixels, if not given.
+        inputs_fn: from a batch to what the model's `forward` takes after the images: a tensor of
+            one row for each image, several in a tuple, or by name in a dict.
         execution: how forwards are carried out: images at once, layout, precision, compiling; see
             `Execution`, whose defaults hold if not given.
 
@@ -129,8 +132,7 @@ def estimate_aopc(
         >>> estimate.num_images, estimate.reached
         (64, True)
     """
-    check_network(model)
-    _check_target(target_sem, sem_of, control)
+    _check(model, target_sem, sem_of, control)
     made = with_data_range(get_seeded(heatmap, checked_seed(seed)), data_range)
     protocol = PerturbationProtocol(
         region_size,
@@ -155,7 +157,8 @@ def estimate_aopc(
         return batch_results(model, of.images, made, orders, *settings, None, of.inputs, next(left))
 
     device, collected = compute_device(model), CollectedAreas(target_sem, sem_of)
-    collected.collect(rounds_of(model, _images(batches, device, protocol), device), look, device)
+    taken = _images(batches, inputs_fn, device, protocol)
+    collected.collect(rounds_of(model, taken, device), look, device)
     areas, forwards = collected.of_all_processes()
     text = setting_text((protocol.comparable(), seed))
     return AOPCEstimate(areas, forwards, text, target_sem, collected.reached)
@@ -170,7 +173,8 @@ def _left_of(batches: Iterable[Any], target_sem: float | None) -> Iterator[int]:
     return chain(range(known, 0, -1), repeat(1))
 
 
-def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
+def _check(model: Any, target_sem: Any, sem_of: str, control: bool) -> None:
+    check_network(model)
     is_number = isinstance(target_sem, Real) and not isinstance(target_sem, bool)
     if target_sem is not None and not (is_number and 0 < target_sem < float("inf")):
         raise ValueError(f"target_sem={target_sem!r} must be a positive number, or None")
@@ -181,10 +185,13 @@ def _check_target(target_sem: Any, sem_of: str, control: bool) -> None:
 
 
 def _images(
-    batches: Iterable[Any], device: torch.device, protocol: PerturbationProtocol
+    batches: Iterable[Any],
+    inputs_fn: Callable[[Any], Any] | None,
+    device: torch.device,
+    protocol: PerturbationProtocol,
 ) -> Iterator[InputBatch]:
     for number, batch in enumerate(batches):
-        taken = InputBatch.found_in(batch, "give batches of one of these kinds")
+        taken = InputBatch.found_in(batch, "give batches of one of these kinds", inputs_fn)
         if number == 0:
             protocol.warn_outside(taken.images)
         yield taken.to(device)

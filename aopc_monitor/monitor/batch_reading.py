@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from aopc_monitor.network.further_inputs import Inputs
+from aopc_monitor.network.further_inputs import Inputs, given_inputs
 from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
 from aopc_monitor.utilities.batches import (
     BatchFormError,
@@ -96,15 +96,7 @@ class BatchReading:
     def _inputs(self, batch: Any, num_images: int) -> Inputs:
         if self.inputs_fn is None:
             return ()
-        found = _asked(self.inputs_fn, batch)
-        inputs = found if isinstance(found, (tuple, Mapping)) else (found,)
-        for entry in inputs.values() if isinstance(inputs, Mapping) else inputs:
-            if isinstance(entry, Tensor) and entry.ndim and len(entry) != num_images:
-                raise BatchFormError(
-                    f"inputs_fn gave {told_of(entry)}; wanted is one row for each of the "
-                    f"{num_images} images"
-                )
-        return inputs
+        return given_inputs(_asked(self.inputs_fn, batch), num_images, "inputs_fn")
 
     def labels(self, batch: Any, num_images: int) -> tuple[Any, str] | None:
         """What is taken for the labels, and where it was."""

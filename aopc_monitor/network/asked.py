@@ -161,8 +161,9 @@ class Asked:
             raise ForwardError(
                 f"forward was given {what}, {tuple(images.shape)}, and raised "
                 f"{type(error).__name__}: {text}. If it takes a whole batch or more than images, "
-                "give model_fn=, which wraps the network in one that takes images, or inputs_fn= "
-                "for what it takes after them (both of AOPCMonitor; elsewhere wrap it yourself)"
+                "give AOPCMonitor model_fn=, which wraps the network in one that takes images "
+                "(elsewhere wrap it yourself), or give what it takes after them: inputs_fn=, and "
+                "inputs= where a batch is given"
             ) from error
 
 

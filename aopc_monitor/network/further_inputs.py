@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from aopc_monitor.utilities.batches import BatchFormError, told_of
+
 # One row for each image, by position or by name.
 Inputs: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
 
@@ -66,6 +68,32 @@ def accepted(inputs: Inputs, network: Any) -> Inputs:
 
 def _has_place(inputs: Mapping[str, Any]) -> bool:
     return any(entry is Place.FIRST for entry in inputs.values())
+
+
+def given_inputs(given: Any, num_images: int, source: str = "inputs=") -> Inputs:
+    """Further inputs as somebody gave them: one, several in a tuple, or by name.
+
+    Args:
+        given: a tensor of one row for each image, or several; what is no tensor goes with all.
+        num_images: N.
+        source: where they are from, for the message.
+
+    Raises:
+        BatchFormError: for a tensor of another number of rows.
+
+    Example:
+        >>> given_inputs(torch.zeros(2, 1), num_images=2)
+        (tensor([[0.],
+                [0.]]),)
+    """
+    inputs = given if isinstance(given, (tuple, Mapping)) else (given,)
+    for entry in inputs.values() if isinstance(inputs, Mapping) else inputs:
+        if isinstance(entry, Tensor) and entry.ndim and len(entry) != num_images:
+            raise BatchFormError(
+                f"{source} gave {told_of(entry)}; wanted is one row for each of the {num_images} "
+                "images"
+            )
+    return inputs
 
 
 def selected(inputs: Inputs, count: int, rows: Tensor | None) -> Inputs:

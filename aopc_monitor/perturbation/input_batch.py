@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aopc_monitor.network.further_inputs import Inputs, moved
+from aopc_monitor.network.further_inputs import Inputs, given_inputs, moved
 from aopc_monitor.perturbation.input_kinds import checked_inputs
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
@@ -31,8 +31,12 @@ class InputBatch:
     words: Tensor | None = None
 
     @classmethod
-    def of(cls, images: Tensor | Mapping[str, Any]) -> InputBatch:
+    def of(cls, images: Tensor | Mapping[str, Any], inputs: Any = ()) -> InputBatch:
         """Check a batch, and take it apart.
+
+        Args:
+            images: images, or what else is perturbed.
+            inputs: what the network's forward takes after images, see `given_inputs`.
 
         Raises:
             TypeError, ValueError: for what is of no known kind.
@@ -42,19 +46,30 @@ class InputBatch:
             tensor([[0, 1]])
         """
         if not is_token_batch(images):
-            return cls(checked_inputs(images))
+            checked = checked_inputs(images)
+            return cls(checked, given_inputs(inputs, len(checked)))
         taken = TokenBatch.of(images)  # type: ignore[arg-type]
-        return cls(taken.ids, taken.inputs, taken.words)
+        # As in the monitor: what is given takes the place of what the mapping holds.
+        given = given_inputs(inputs, len(taken.ids)) or taken.inputs
+        return cls(taken.ids, given, taken.words)
 
     @classmethod
-    def found_in(cls, batch: Any, remedy: str) -> InputBatch:
+    def found_in(
+        cls, batch: Any, remedy: str, inputs_fn: Callable[[Any], Any] | None = None
+    ) -> InputBatch:
         """What a batch of a loader holds: a mapping of a text or images, alone or before others.
+
+        Args:
+            batch: as a loader gives it.
+            remedy: what to do about a batch of another form.
+            inputs_fn: from a batch to what the network's forward takes after the images.
 
         Raises:
             BatchFormError: if there is neither.
         """
         first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        return cls.of(first if is_token_batch(first) else images_of(batch, remedy))
+        inputs = () if inputs_fn is None else inputs_fn(batch)
+        return cls.of(first if is_token_batch(first) else images_of(batch, remedy), inputs)
 
     def to(self, device: torch.device) -> InputBatch:
         """The same batch on a device."""

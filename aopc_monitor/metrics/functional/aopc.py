@@ -54,6 +54,7 @@ def area_over_perturbation_curve(
     score: Score = "probability",
     output_fn: OutputFunction | None = None,
     target: Target = None,
+    inputs: Any = (),
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
 ) -> AOPCResult:
@@ -95,6 +96,8 @@ def area_over_perturbation_curve(
             truth values, of which each true one is explained by itself (an image counts once, by
             the mean over its labels, and one without any is left out); "predicted", all labels that
             are predicted; or a function from the clean outputs to one of these.
+        inputs: what the model's `forward` takes after the images: a tensor of one row for each
+            image, several in a tuple, or by name in a dict.
         execution: how forwards are carried out; see `Execution`.
         generator: source of ties and noise. If not given, one of its own, always the same for the
             same images; the global ones are never used. The noise does not depend on the chunk
@@ -131,7 +134,7 @@ def area_over_perturbation_curve(
         step_is=step_is,
     )
     check_network(model)
-    batch = InputBatch.of(images)
+    batch = InputBatch.of(images, inputs)
     protocol = batch.protocol(protocol)
     protocol.warn_outside(batch.images)
     return _result(model, batch, (heatmaps, order), protocol, target, generator)
