@@ -170,8 +170,7 @@ class AOPC(MeanOverImages):
             target: (N,) the explained classes of this batch, or (N, K) truth values of which each
                 true one is explained by itself: an image counts once, by the mean over its labels,
                 and one without any is left out (`left_out` counts them).
-            inputs: what the model's `forward` takes after the images: a tensor of one row for each
-                image, several in a tuple, or by name in a dict.
+            inputs: what `forward` takes after the images: a tensor, several in a tuple, or by name.
 
         Raises:
             TypeError: for images, heatmaps or outputs of the wrong type.

@@ -96,8 +96,7 @@ def area_over_perturbation_curve(
             truth values, of which each true one is explained by itself (an image counts once, by
             the mean over its labels, and one without any is left out); "predicted", all labels that
             are predicted; or a function from the clean outputs to one of these.
-        inputs: what the model's `forward` takes after the images: a tensor of one row for each
-            image, several in a tuple, or by name in a dict.
+        inputs: what `forward` takes after the images: a tensor, several in a tuple, or by name.
         execution: how forwards are carried out; see `Execution`.
         generator: source of ties and noise. If not given, one of its own, always the same for the
             same images; the global ones are never used. The noise does not depend on the chunk
