@@ -53,8 +53,8 @@ class AOPC(MeanOverImages):
         relative: divide each image's area by f(x^(0)), so that networks of different confidence
             compare; only for positive scores.
         replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
-            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
-            `Replacement`.
+            tables), "constant", "noisy_linear" (of images), "linear" (of series); of texts "zero",
+            the usual one, "left_out", `MaskToken(id)`; or a `Replacement`.
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.
@@ -163,7 +163,8 @@ class AOPC(MeanOverImages):
         Args:
             model: network that returns (N, classes), or an object with that as `.logits`.
             images: (N, C, H, W) floating point, as the network sees them; or another kind of
-                input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
+                input: series (N, C, L), volumes (N, C, D, H, W), tables (N, F), token ids (N, T),
+                or a mapping with these as `input_ids`.
             heatmaps: (N, H, W); computed by `heatmap` for the explained classes if not given.
             regions: a map of regions of this batch, `(N, *space)` whole numbers, in the place of
                 those that the metric was made with.

@@ -74,8 +74,9 @@ def estimate_aopc(
 
     Args:
         model: network that returns (N, classes); left as it was.
-        batches: batches of images (N, C, H, W), alone or with labels, which are not used: a loader
-            that does not shuffle. Batches go to the device of the model.
+        batches: batches of images (N, C, H, W), of another kind of input, or of texts (mappings
+            with `input_ids`), alone or with labels, which are not used: a loader that does not
+            shuffle. Batches go to the device of the model.
         heatmap: a name from `heatmaps.names()` or a callable (model, images, target) -> (N, H, W).
         region_size: side m of the regions, a number or one per dimension: pixels of an image, time
             steps of a series, voxels of a volume. Not for regions of your own, nor tables, of which
@@ -93,8 +94,8 @@ def estimate_aopc(
         control: whether the random order is evaluated too, at as many forwards again.
         seed: seed of ties, sampled steps and noise.
         replacement: "uniform" noise, the usual one, "blur" (of images and volumes), "mean" (not of
-            tables), "constant", "noisy_linear" (of images), "linear" (of series), or a
-            `Replacement`.
+            tables), "constant", "noisy_linear" (of images), "linear" (of series); of texts "zero",
+            the usual one, "left_out", `MaskToken(id)`; or a `Replacement`.
         repeats: independent draws of a random replacement.
         regions: regions of your own in the place of a grid: whole numbers from 0 on, one per
             location, for all inputs, -1 where nothing is perturbed; or a function from inputs to

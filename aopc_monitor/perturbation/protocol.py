@@ -59,9 +59,9 @@ class PerturbationProtocol:
         data_range: (low, high) of valid inputs as the network sees them, numbers or one per
             channel (of a table per feature); see `normalized_data_range`. None where the
             replacement needs none.
-        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", "linear", or a
-            `Replacement`; what the kind of input usually has if not given, uniform for all that
-            hold floating-point numbers.
+        replacement: "uniform", "blur", "mean", "constant", "noisy_linear", "linear", "zero",
+            "left_out", or a `Replacement`; what the kind of input usually has if not given, "zero"
+            for texts, and uniform for all that hold floating-point numbers.
         repeats: independent draws of a random replacement.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L; all if not given.

@@ -66,7 +66,8 @@ def area_over_perturbation_curve(
         model: network that returns (N, classes), or an object with that as `.logits`. It is
             evaluated in eval mode and left as it was.
         images: (N, C, H, W) floating point, as the network sees them; or another kind of
-            input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
+            input: series (N, C, L), volumes (N, C, D, H, W), tables (N, F), token ids (N, T), or
+            a mapping with these as `input_ids`.
         heatmaps: (N, H, W), one relevance per pixel, on the images' device; where a target names
             several classes of an image also (N, K, H, W), one for each.
         region_size: side m of the regions, a number or one per dimension. Not for regions of your
@@ -77,7 +78,8 @@ def area_over_perturbation_curve(
             Not needed by "blur", "mean", "linear" and a constant of your own.
         order: "morf" (most relevant first), "lerf" (least relevant first) or "random".
         replacement: "uniform" noise, the usual one, "blur" (of images, volumes), "mean" (not of
-            tables), "constant", "noisy_linear" (images), "linear" (series), or a `Replacement`.
+            tables), "constant", "noisy_linear" (images), "linear" (series); of texts "zero", the
+            usual one, "left_out", `MaskToken(id)`; or a `Replacement`.
         repeats: independent draws of a random replacement, averaged. Others are evaluated once.
         sampled_steps: J, how many of the steps are evaluated for each image, one drawn from each of
             J parts of 1 ... L (unbiased, at L / J times fewer forwards); all if not given.
@@ -136,36 +138,9 @@ def area_over_perturbation_curve(
     batch = InputBatch.of(images, inputs)
     protocol = batch.protocol(protocol)
     protocol.warn_outside(batch.images)
-    return _result(model, batch, (heatmaps, order), protocol, target, generator)
-
-
-def _result(
-    model: nn.Module,
-    batch: InputBatch,
-    order: tuple[Tensor, Order],
-    protocol: PerturbationProtocol,
-    target: Target,
-    generator: torch.Generator | None,
-) -> AOPCResult:
-    """The area of a batch under one order."""
-    execution = protocol.execution
-    with network_of(model, batch.images) as (network, images), untouched(network):
-        chunks = ChunkSizesByNetwork(execution.chunk_size).of(network, images)
-        clean = CleanBatch.of(
-            network,
-            images,
-            protocol.score,
-            execution,
-            chunks,
-            target,
-            output_fn=protocol.output_fn,
-            inputs=batch.inputs,
-            to_come=protocol.forwards(len(images), 1),
-        )
-        generator = generator or generator_for(images, seed=0)
-        heatmaps = clean.explained.heatmaps_of(order[0], images)
-        orders = [(heatmaps, order[1])]
-        (result,) = results_of_orders(clean, protocol, orders, generator, chunks)
+    sizes = ChunkSizesByNetwork(execution.chunk_size)
+    given = (heatmaps, (order,), protocol, 0, sizes, target, batch.inputs)
+    (result,) = batch_results(model, batch.images, *given, generator=generator)
     return result
 
 
@@ -180,6 +155,7 @@ def batch_results(
     target: Target = None,
     inputs: Inputs = (),
     batches: int = 1,
+    generator: torch.Generator | None = None,
 ) -> list[AOPCResult]:
     """Explain a batch, and perturb it in several orders with the same draws.
 
@@ -194,6 +170,7 @@ def batch_results(
         target: what is explained; what the protocol tells if not given.
         inputs: what the network's forward takes beside the images, one row for each.
         batches: how many such batches are to come, with this one, as far as is known.
+        generator: source of ties, steps and noise; one of its own, of the seed, if not given.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
@@ -216,7 +193,7 @@ def batch_results(
             maps = clean.explained.heatmaps_of(heatmap, images)
         else:
             maps = clean.heatmaps(heatmap, chunks)
-        generator = generator_for(images, seed)
+        generator = generator or generator_for(images, seed)
         return results_of_orders(
             clean, protocol, [(maps, order) for order in orders], generator, chunks
         )

@@ -82,7 +82,8 @@ def aopc_bounds(
     Args:
         model: network that returns (N, classes), or an object with that as `.logits`.
         images: (N, C, H, W) floating point, as the network sees them; or another kind of
-            input, such as series (N, C, L), volumes (N, C, D, H, W) or tables (N, F).
+            input: series (N, C, L), volumes (N, C, D, H, W), tables (N, F), token ids (N, T), or
+            a mapping with these as `input_ids`.
         region_size: side m of the regions, a number or one per dimension.
         steps: L, how many regions are perturbed.
         data_range: (low, high) of valid inputs, numbers or one per channel, where the replacement
