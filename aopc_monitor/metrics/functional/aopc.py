@@ -189,10 +189,10 @@ def batch_results(
             inputs=inputs,
             to_come=batches * protocol.forwards(len(images), len(orders)),
         )
-        if isinstance(heatmap, Tensor):
-            maps = clean.explained.heatmaps_of(heatmap, images)
-        else:
+        if callable(heatmap):
             maps = clean.heatmaps(heatmap, chunks)
+        else:
+            maps = clean.explained.heatmaps_of(heatmap, images)
         generator = generator or generator_for(images, seed)
         return results_of_orders(
             clean, protocol, [(maps, order) for order in orders], generator, chunks
