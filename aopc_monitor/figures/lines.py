@@ -99,7 +99,11 @@ def _draw_accuracy(
 
 @own_settings()
 def perturbation_curves(
-    panels: Mapping[str, Mapping[str, Line]], score: str, title: str, style: Style = PAGE
+    panels: Mapping[str, Mapping[str, Line]],
+    score: str,
+    title: str,
+    style: Style = PAGE,
+    below: str = "regions perturbed",
 ) -> Any:
     """Score over the number of perturbed regions, one panel for each heatmap.
 
@@ -108,6 +112,7 @@ def perturbation_curves(
         score: what is measured, such as "probability".
         title: text above all.
         style: sizes.
+        below: what a step is, if not one region more.
 
     Returns:
         A matplotlib Figure: `figure.savefig(path)`.
@@ -137,7 +142,7 @@ def perturbation_curves(
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     for axis in list(axes.flat)[: len(panels)][-columns:]:
-        axis.set_xlabel("regions perturbed", fontsize=style.label)
+        axis.set_xlabel(below, fontsize=style.label)
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{score} ± SEM", fontsize=style.label, parse_math=False)

@@ -76,6 +76,11 @@ class Measurement:
         )
 
     @property
+    def counts_shares(self) -> bool:
+        """Whether a step is a share of an image's regions, and no region more."""
+        return self.protocol.counts_shares(self.protocol.regions_of(self.probe.images))
+
+    @property
     def forwards(self) -> int:
         """Images that an evaluation sends through the network."""
         orders = num_orders(len(self.heatmaps), self.lerf)

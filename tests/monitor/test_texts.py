@@ -163,7 +163,8 @@ def test_figures_tell_words_by_the_vocabulary_of_the_data(
         return hand_over(made, shown, *rest)
 
     monkeypatch.setattr(dashboard, "hand_over", spy)
-    fit(tmp_path, monitor(figures=True), max_epochs=6)
+    watch = monitor(figures=True)
+    fit(tmp_path, watch, max_epochs=6)
     assert len(list((tmp_path / "aopc_figures").glob("*heatmaps*.png"))) == 7
     last = pages[-1]
     # Two tokens are a word, the first of them tells.
@@ -172,6 +173,7 @@ def test_figures_tell_words_by_the_vocabulary_of_the_data(
     assert "**positive, " in last.markdown
     assert "**▲" in last.markdown
     assert "background:rgba" in last.html
+    assert watch.measurements[""].counts_shares
 
 
 def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

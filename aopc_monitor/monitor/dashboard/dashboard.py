@@ -150,7 +150,8 @@ class Dashboard:
         self, probe: str, found: Found, sample: Sample, names: Sequence[str] | None
     ) -> dict[str, Picture | Page]:
         settings, step = self.settings, int(found.history[-1]["step"])
-        heatmaps = list(found.measurements[probe].heatmaps)
+        measurement = found.measurements[probe]
+        heatmaps = list(measurement.heatmaps)
         score = settings.choices.score
         unit = score.replace("_", " ") if isinstance(score, str) else "score"
         figures = {
@@ -158,7 +159,7 @@ class Dashboard:
                 found.history, settings.prefix, probe, heatmaps, unit
             ),
             "perturbation_curves": curves_panel(
-                found.evaluations[probe], probe, heatmaps, unit, step
+                found.evaluations[probe], probe, heatmaps, unit, step, measurement.counts_shares
             ),
             "heatmaps": heatmaps_panel(sample, probe, names, step),
         }

@@ -74,7 +74,12 @@ def progress_panel(
 
 
 def curves_panel(
-    evaluation: Evaluation, probe: str, heatmaps: Sequence[str], score: str, step: int
+    evaluation: Evaluation,
+    probe: str,
+    heatmaps: Sequence[str],
+    score: str,
+    step: int,
+    counts_shares: bool = False,
 ) -> Any:
     """Perturbation curves of each heatmap in both orders and of the random order.
 
@@ -84,6 +89,7 @@ def curves_panel(
         heatmaps: their names; the first four are shown.
         score: what was measured.
         step: of the training.
+        counts_shares: whether a step is a share of an input's regions, and no region more.
 
     Returns:
         A matplotlib Figure.
@@ -105,7 +111,8 @@ def curves_panel(
     title = _title(step, probe)
     if len(heatmaps) > MOST_PANELS:
         title += f" (first {MOST_PANELS} of {len(heatmaps)} heatmaps)"
-    return perturbation_curves(panels, score, title, DASHBOARD)
+    below = "step (at the last, all regions)" if counts_shares else "regions perturbed"
+    return perturbation_curves(panels, score, title, DASHBOARD, below)
 
 
 def pooled_curve(sums: Tensor, fewest_images: int = FEWEST_IMAGES) -> tuple[Tensor, Tensor]:

@@ -79,3 +79,10 @@ def test_curves_of_many_heatmaps_say_which_are_left_out() -> None:
     figure = curves_panel(evaluation(*names), "", names, "probability", 3)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d"]
     assert figure.get_suptitle() == "training step 3 (first 4 of 5 heatmaps)"
+
+
+def test_curves_over_shares_say_what_a_step_is() -> None:
+    (axis,) = curves_panel(evaluation("lrp"), "", ["lrp"], "probability", 3, True).axes
+    assert axis.get_xlabel() == "step (at the last, all regions)"
+    (axis,) = curves_panel(evaluation("lrp"), "", ["lrp"], "probability", 3).axes
+    assert axis.get_xlabel() == "regions perturbed"
