@@ -24,8 +24,6 @@ def is_sharded(model: nn.Module) -> bool:
         >>> is_sharded(nn.Linear(2, 2))
         False
     """
-    if any(_is_fsdp1(module) for module in model.modules()):
-        return True
     return any(map(_is_dtensor, model.parameters())) or any(_states(model.modules()))
 
 
@@ -90,8 +88,36 @@ def gathered_now(model: nn.Module) -> str:
     return f" ({' '.join(places)} in place)" if places else ""
 
 
+class UnsupportedShardingError(RuntimeError):
+    """The parameters of a model are spread over processes in a way that a look cannot take."""
+
+
+def check_sharding(modules: Iterable[nn.Module]) -> None:
+    """Raise UnsupportedShardingError for FSDP1 and DeepSpeed's stage 3.
+
+    Between their forwards parameters lie in memory that was given back; to read it ends a process.
+    """
+    how = None
+    for module in modules:
+        if type(module).__name__ == "FullyShardedDataParallel":
+            how = "FullyShardedDataParallel (FSDP1)"
+        elif any(hasattr(parameter, "ds_tensor") for parameter in module.parameters(False)):
+            how = "DeepSpeed's ZeRO stage 3"
+    if how is not None:
+        raise UnsupportedShardingError(
+            f"the model is under {how}, whose parameters are not there between forwards: use FSDP2 "
+            "(torch.distributed.fsdp.fully_shard), or look at a loaded checkpoint"
+        )
+
+
 def at_rest(modules: Iterable[nn.Module]) -> None:
-    """Take whole parameters away that a forward has left in place, as after a validation."""
+    """Take whole parameters away that a forward has left in place, as after a validation.
+
+    Raises:
+        UnsupportedShardingError: see `check_sharding`.
+    """
+    modules = list(modules)
+    check_sharding(modules)
     for state in _states(modules):
         # The outermost has to be the first that ever runs, while a part may be looked at alone.
         state._lazy_init()
@@ -191,7 +217,3 @@ def _is_idle(group: Any) -> bool:
 def _is_dtensor(tensor: Tensor) -> bool:
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
-
-
-def _is_fsdp1(module: nn.Module) -> bool:
-    return type(module).__name__ == "FullyShardedDataParallel"
