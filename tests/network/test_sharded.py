@@ -38,7 +38,7 @@ def test_memory_that_was_given_back_is_not_read(make: Callable[[], nn.Module], n
     metric = AOPC("lrp", region_size=4, steps=2, data_range=(0.0, 1.0))
     for look in (
         lambda: metric.update(make(), torch.rand(2, 3, 8, 8)),
-        lambda: heatmaps.get("lrp")(make(), torch.rand(2, 3, 8, 8)),
+        lambda: heatmaps.get("lrp")(make(), torch.rand(2, 3, 8, 8), torch.tensor([0, 1])),
         lambda: fingerprint(make()),
     ):
         with pytest.raises(UnsupportedShardingError, match=rf"{name}.*use FSDP2"):

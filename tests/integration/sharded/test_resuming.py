@@ -54,8 +54,8 @@ def plain_torch(folder: Path) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _resumed(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
-    found = {}
+def _resumed(rank: int, world_size: int, folder: Path) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
     for watched in (True, False):
         place = folder / str(watched)
         fit(world_size, place, 1, watched, resumed=False)
