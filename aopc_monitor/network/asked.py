@@ -160,11 +160,27 @@ class Asked:
             text = shortened(said_by(error))
             raise ForwardError(
                 f"forward was given {what}, {tuple(images.shape)}, and raised "
-                f"{type(error).__name__}: {text}. If it takes a whole batch or more than images, "
-                "give AOPCMonitor model_fn=, which wraps the network in one that takes images "
-                "(elsewhere wrap it yourself), or give what it takes after them: inputs_fn=, and "
-                "inputs= where a batch is given"
+                f"{type(error).__name__}: {text}. {_advice(images, str(error))}"
             ) from error
+
+
+def _advice(images: Tensor, text: str) -> str:
+    """What to do about a network that raises a text for what it was given."""
+    if not images.is_floating_point():
+        return (
+            "Whole numbers are taken for the ids of tokens: give images, series or tables as "
+            "floating-point numbers, after the same conversion as in training"
+        )
+    if "arguments for embedding" in text:
+        return (
+            "It seems to look up ids, which these floating-point numbers are not: give the ids of "
+            "tokens as whole numbers, (N, T) of torch.long"
+        )
+    return (
+        "If it takes a whole batch or more than images, give AOPCMonitor model_fn=, which wraps the "
+        "network in one that takes images (elsewhere wrap it yourself), or give what it takes "
+        "after them: inputs_fn=, and inputs= where a batch is given"
+    )
 
 
 def has_inputs(model: nn.Module) -> bool:

@@ -269,7 +269,9 @@ def check_suits(replacement: Replacement, kind: InputKind) -> None:
         return
     made_for = [known.name for known in INPUT_KINDS if suits(replacement, known)]
     suitable = [name for name, one in REPLACEMENTS.items() if suits(one(), kind)]
+    *others, last = made_for or ["no kind of input"]
+    told = f"{', '.join(others)} and {last}" if others else last
     raise ValueError(
-        f"replacement={replacement!r} is for {', '.join(made_for) or 'no kind of input'}, and "
-        f"these are {kind.name}: choose one of {', '.join(suitable)}"
+        f"replacement={replacement!r} is for {told}; these are {kind.name}: choose one of "
+        f"{', '.join(suitable)}"
     )

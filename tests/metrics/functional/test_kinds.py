@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor import area_over_perturbation_curve
+from aopc_monitor.network.asked import ForwardError
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation import kind_of
 from aopc_monitor.perturbation.data_range import data_range_tensors
@@ -228,7 +229,7 @@ SERIES = torch.rand(2, 1, 6, generator=torch.Generator().manual_seed(0))
         ({"regions": [0] * 6, "steps": 2}, r"steps=2 is more than the 1 regions of your own \(1 e"),
         ({"step_is": "half", "region_size": 2}, "step_is='half' is unknown: choose one of region,"),
         ({"region_relevance": "max", "region_size": 2}, "region_relevance='max' is unknown: choos"),
-        ({"replacement": "blur", "region_size": 2}, "is for images, volumes, and these are se"),
+        ({"replacement": "blur", "region_size": 2}, "is for images and volumes; these are ser"),
         ({"data_range": None, "region_size": 2}, "data_range is missing"),
         ({"execution": Execution(channels_last=True), "region_size": 2}, "channels_last=True is"),
     ],
@@ -240,6 +241,34 @@ def test_what_does_not_fit_is_told(changes: dict[str, Any], message: str) -> Non
         area_over_perturbation_curve(model, SERIES, SERIES[:, 0], **settings)
 
 
+class Words(nn.Module):
+    """Looks up vectors of ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors, self.head = nn.Embedding(5, 3), nn.Linear(3, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.vectors(ids).mean(dim=1))
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (nn.Linear(8, 2), torch.zeros(3, 8).long(), "Whole numbers are taken for the ids of tok"),
+        (Words(), torch.zeros(3, 8), "It seems to look up ids, which these floating-point numbers"),
+    ],
+)
+def test_ids_given_as_numbers_and_numbers_as_ids(
+    model: nn.Module, given: Tensor, message: str
+) -> None:
+    with pytest.raises(ForwardError, match=message):
+        area_over_perturbation_curve(
+            model, given, torch.zeros(3, 8), steps=2, data_range=(0.0, 1.0)
+        )
+
+
 def test_regions_of_another_type_are_told() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2))
     with pytest.raises(TypeError, match=r"regions holds torch\.float32; wanted are whole numbers"):
@@ -249,8 +278,8 @@ def test_regions_of_another_type_are_told() -> None:
 
 
 @pytest.mark.parametrize(("replacement", "message"), [
-    ("mean", "is for images, series, volumes, and these are tables: choose one of uniform"),
-    ("linear", "is for series, and these are tables"),
+    ("mean", "is for images, series and volumes; these are tables: choose one of uniform"),
+    ("linear", "is for series; these are tables"),
 ])  # fmt: skip
 def test_each_feature_of_a_table_is_a_region(replacement: str, message: str) -> None:
     model, rows = nn.Linear(4, 2), torch.rand(3, 4)
