@@ -177,8 +177,8 @@ def _advice(images: Tensor, text: str) -> str:
             "tokens as whole numbers, (N, T) of torch.long"
         )
     return (
-        "If it takes a whole batch or more than images, give AOPCMonitor model_fn=, which wraps the "
-        "network in one that takes images (elsewhere wrap it yourself), or give what it takes "
+        "If it takes a whole batch or more than images, give AOPCMonitor model_fn=, which wraps "
+        "the network in one that takes images (elsewhere wrap it yourself), or give what it takes "
         "after them: inputs_fn=, and inputs= where a batch is given"
     )
 
