@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.network.further_inputs import Inputs, each, selected
+from aopc_monitor.perturbation.token_batch import is_token_batch
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def named_sources(dataloader: Any) -> dict[str, Any]:
     """
     if dataloader is None:
         return {}
+    if is_token_batch(dataloader):  # a mapping, too, and no loaders by name
+        return {"": [dataloader]}
     if not isinstance(dataloader, Mapping):
         return {"": dataloader}
     if not dataloader or not all(isinstance(name, str) and name for name in dataloader):

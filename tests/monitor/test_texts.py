@@ -210,6 +210,14 @@ def test_ids_alone_are_texts_whose_tokens_are_words(
     assert any("12 texts of 9 tokens" in record.message for record in caplog.records)
 
 
+def test_one_batch_of_a_tokenizer_is_a_probe(tmp_path: Path) -> None:
+    batch = collated(Reviews(12).items)
+    watch = monitor(dataloader=batch)
+    fit(tmp_path, watch, max_epochs=1)
+    assert list(watch.measurements) == [""]
+    assert torch.equal(watch.measurements[""].probe.images, batch["input_ids"])
+
+
 def test_texts_of_one_length_stand_together_and_padding_is_cut() -> None:
     probe = collect_probe(loaders(batch_size=5)[1], 40)
     assert probe.lengths is not None

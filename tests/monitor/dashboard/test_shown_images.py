@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from aopc_monitor.monitor.dashboard.shown_images import Sample, class_names
-from aopc_monitor.monitor.dashboard.shown_kinds import pixels_of
+from aopc_monitor.monitor.dashboard.shown_kinds import more_of, pixels_of
+from aopc_monitor.perturbation.protocol_choices import ProtocolChoices
 from tests.modules import Quadrants
 
 
@@ -49,3 +50,20 @@ def test_titles() -> None:
     assert sample.titles(None) == ["class 1\n91%", "class 0\n50%"]
     assert sample.titles(["cat", "dog"]) == ["dog\n91%", "cat\n50%"]
     assert Sample(nothing, {}, target, None, 1).titles(None) == ["", ""]
+
+
+def test_borders_are_those_of_regions_of_the_users_own() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    grid = ProtocolChoices(region_size=4).for_images(images)
+    assert more_of(images, grid) == {}
+    own = (torch.arange(8) // 4).expand(8, 8)
+    more = more_of(images, ProtocolChoices(regions=own).for_images(images))
+    assert list(more) == ["regions"]
+    assert more["regions"].tolist() == own.expand(2, 8, 8).tolist()
+
+
+def test_windows_of_series_and_how_many_are_perturbed() -> None:
+    series = torch.rand(2, 3, 10)
+    more = more_of(series, ProtocolChoices(region_size=4, steps=2).for_images(series))
+    assert more["perturbed"] == 2
+    assert more["regions"][0].tolist() == [-1, 0, 0, 0, 0, 1, 1, 1, 1, -1]
