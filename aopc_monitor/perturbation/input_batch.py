@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.network.further_inputs import Inputs, given_inputs, moved
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
 from aopc_monitor.utilities.batches import images_of
@@ -84,6 +84,12 @@ class InputBatch:
             chosen: how to perturb.
             regions: of this batch, in the place of all others.
         """
+        kind = kind_of(self.images)
+        if chosen.data_range is not None and not kind.is_dense:
+            raise ValueError(
+                f"data_range={chosen.data_range!r}: {kind.name} are {kind.unit}, which have no "
+                "range of values, so leave data_range out"
+            )
         if regions is None and chosen.regions is None:
             regions = self.words
             if regions is not None and chosen.region_size is not None:

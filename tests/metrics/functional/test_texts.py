@@ -204,11 +204,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"input_ids": torch.rand(2, 3, 8, 8)}, {}, r"input_ids is \(2, 3, 8, 8\) float32"),
     ({"attention_mask": torch.zeros(3, 9).long()}, {}, "nothing of it may be perturbed"),
     ({}, {"steps": 5, "step_is": "region"}, "5 is more than the 2 .* of the shortest .*share"),
-    (
-        {},
-        {"replacement": "uniform", "data_range": (0.0, 1.0)},
-        "Uniform.*these are texts: choose one of zero, left_out",
-    ),
+    ({}, {"data_range": (0.0, 1.0)}, "data_range=.*texts are tokens, which have no range"),
+    ({}, {"replacement": "mean"}, "Mean.*these are texts: choose one of zero, left_out"),
     ({}, {"replacement": "mask"}, r"MaskToken\(id\)"),
     ({}, {"region_size": 2}, "region_size"),
 ]
