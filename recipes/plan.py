@@ -9,6 +9,7 @@ protocol of the paper is the default; what sampled steps would take stands besid
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,10 +63,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--devices", type=int, default=1, help="devices, or processes on a CPU")
+    parser.add_argument(
+        "--strategy", choices=("ddp", "fsdp2"), default="ddp",
+        help="whether each device has the whole network, or gathers it for each forward",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bandwidth", type=float, default=25.0, help="GB a device gathers in a second, of fsdp2"
+    )
     options = parser.parse_args(arguments)
     for name in ("num_images", "devices"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if not options.bandwidth > 0:
+        parser.error("--bandwidth must be more than 0")
     return options
 
 
@@ -202,6 +212,29 @@ def _line(
     return text
 
 
+def gathering_line(
+    options: argparse.Namespace, protocol: PerturbationProtocol, model: nn.Module, chunk: int
+) -> str:
+    """What the devices gather of a network that is spread over them by FSDP2.
+
+    Args:
+        options: the arguments.
+        protocol: how images are perturbed.
+        model: the network.
+        chunk: images of a forward.
+    """
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    heatmaps = len(options.heatmaps)
+    forwards = protocol.forwards(options.num_images, num_orders(heatmaps))
+    explained = 2 * heatmaps * options.num_images  # once for the forward, once for the backward
+    times = math.ceil((forwards + explained) / options.devices / chunk)
+    gathered = times * size * (options.devices - 1) / options.devices / 1e9
+    return (
+        f"gathering as asked: {times:,} times {size / 1e9:,.3g} GB, {gathered:,.3g} GB on each of "
+        f"{options.devices} devices, at most {_time(gathered / options.bandwidth)} more (computed)"
+    )
+
+
 def _time(seconds: float) -> str:
     """Readable: seconds, minutes or hours.
 
@@ -233,6 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> Speed:
     heatmaps = chosen_heatmaps(options.heatmaps, DATA_RANGE)
     speed = measured(model, images, heatmaps, protocol)
     print(plan_of(options, protocol, speed))
+    if options.strategy == "fsdp2" and options.devices > 1:
+        chunk = ChunkSizes.of(None, images).backward.size
+        print(gathering_line(options, protocol, model, chunk))
     return speed
 
 

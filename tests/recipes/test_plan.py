@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -37,6 +38,17 @@ def test_times_add_up() -> None:
     assert "24.0 hours on one device, 12.0 hours on 2" in text
 
 
+def test_a_sharded_network_is_gathered_for_each_chunk(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parse_arguments([*SMALL, "--num-images", "100", "--steps", "2", "--devices", "4"])
+    model = torch.nn.Linear(1000, 1000, bias=False)
+    line = plan.gathering_line(options, protocol_of(options), model, chunk=10)
+    # 100 clean images and 2 orders of 2 steps and 10 repeats of each; a heatmap counts as two.
+    times = math.ceil((100 + 100 * 2 * 2 * 10 + 2 * 100) / 4 / 10)
+    assert f"{times} times 0.004 GB, {times * 0.004 * 3 / 4:.3g} GB on each of 4" in line
+    main([*SMALL, "--num-images", "4", "--steps", "2", "--devices", "2", "--strategy", "fsdp2"])
+    assert "gathering as asked" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_steps_are_no_more_than_regions() -> None:
     assert protocol_of(parse_arguments([*SMALL, "--region-size", "8"])).steps == 16
 
@@ -57,6 +69,7 @@ def test_the_network_is_left_as_it_was() -> None:
     [
         (["--num-images", "0"], "--num-images must be at least 1"),
         (["--devices", "0"], "--devices must be at least 1"),
+        (["--bandwidth", "0"], "--bandwidth must be more than 0"),
         (["--heatmaps", "lpr"], "invalid choice: 'lpr'"),
     ],
 )
