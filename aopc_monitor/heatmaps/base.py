@@ -115,11 +115,14 @@ class NetworkHeatmap(ABC):
             return row_by_row(self._made, model, images, target, at_once)
         try:
             return self._explained(model, images, target)
-        except OutputError:
-            if needs_rows:
+        except OutputError as error:
+            if isinstance(model, AskedNetwork) and model.kept is not None:
                 raise
-        # No row of classes was found for each image: perhaps there is one for each pixel.
-        asked, target = with_classes_of_images(model, images, target, self.output_fn)
+            # No row of classes was found for each image: perhaps there is one for each pixel.
+            try:
+                asked, target = with_classes_of_images(model, images, target, self.output_fn)
+            except OutputError:
+                raise error from None
         return self._made(asked, images, target)
 
     def _explained(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -107,7 +107,8 @@ def _with_classes_of_images(
         with network_in_isolation(model) as network, torch.no_grad():
             network.outputs(network.prepared(images.detach().clone()))
     except OutputError:
-        return with_classes_of_images(model, images, target)
+        with suppress(OutputError):
+            return with_classes_of_images(model, images, target)
     except Exception:  # which comes again, where it is told
         return model, target
     return model, target

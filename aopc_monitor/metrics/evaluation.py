@@ -236,6 +236,7 @@ def plan(
         f"{len(images)} {kind.name} of {of_input}, {of_region}, {steps}, "
         f"{', '.join(names)}{' (also least relevant first)' if lerf else ''} and a random order: "
         f"{forwards:,} forwards an evaluation"
+        f"{'' if protocol.target is None else ' of one class of each'}"
     )
     if not range_read_off or protocol.data_range is None:
         return line

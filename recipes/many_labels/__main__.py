@@ -24,12 +24,12 @@ from aopc_monitor.monitor import log_spaced_steps
 from recipes.many_labels.report import Found
 from recipes.many_labels.training import ExactMatch, LabelsClassifier
 from recipes.shared.arguments import add_trainer_arguments, command_line
-from recipes.shared.data.many_digits import DIGITS, SIDE, ManyDigits, many_digits
+from recipes.shared.data.many_digits import DIGITS, ManyDigits, many_digits
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.fitting import FIRST_STEP, TEST_BATCH_SIZE, EpochSeeds, new_trainer
 from recipes.training_progress.report import Run
 
-MAX_EPOCHS, BATCH_SIZE, LEARNING_RATE = 10, 64, 4e-3
+MAX_EPOCHS, BATCH_SIZE, LEARNING_RATE = 12, 64, 4e-3
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="NAME",
         help=f"of {', '.join(heatmaps.names()[:-1])}",
     )
-    monitor.add_argument("--evaluations", type=int, default=14, help="log-spaced over training")
+    monitor.add_argument("--evaluations", type=int, default=12, help="log-spaced over training")
     monitor.add_argument("--num-images", type=int, default=128, help="size of the probe")
     monitor.add_argument("--region-size", type=int, default=4, help="pixels")
     monitor.add_argument("--steps", type=int, default=40, help="perturbed regions")
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> Found:
         points = _train(options, folder)
         rank_zero_only(folder.write_points)(points)
     found = Found(
-        options.heatmaps, Run(f"small_cnn of width {options.width}", options.seed, points)
+        options.heatmaps, Run(f"a network of width {options.width}", options.seed, points)
     )
     _write(found, output)
     return found
@@ -102,7 +102,7 @@ def _train(options: argparse.Namespace, folder: RunFolder) -> list[dict[str, flo
     steps = -(-len(train) // trainer.world_size) * (trainer.max_epochs or 1)
     schedule = log_spaced_steps(steps, options.evaluations - 1, min(FIRST_STEP, steps // 2))
     monitor.every_n_steps, monitor.figures_every_n_steps = schedule, schedule[-1:]
-    model = LabelsClassifier(DIGITS, LEARNING_RATE, options.width, SIDE)
+    model = LabelsClassifier(DIGITS, LEARNING_RATE, options.width)
     trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
     points = [{**a, **b} for a, b in zip(monitor.history, beside.points, strict=True)]
     # Looks with figures find more than the others.

@@ -8,14 +8,44 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from aopc_monitor.network import untouched
 from recipes.shared.training.beside import ACCURACY, LabelFreeRivals, own_batches
-from recipes.shared.training.networks import SmallCNN
 
 LABEL_ACCURACY = "label_accuracy/test"
 CONFIDENCE = "rivals/confidence"
+
+
+def labels_network(num_labels: int, width: int) -> nn.Sequential:
+    """Five convolutions with ReLU, and of each channel the maximum over places: (N, num_labels).
+
+    A label is there wherever its digit is, so that one place with the evidence is enough.
+
+    Args:
+        num_labels: number of logits.
+        width: channels of the first convolution; four times as many of the last.
+
+    Example:
+        >>> labels_network(10, width=4)(torch.zeros(2, 3, 48, 48)).shape
+        torch.Size([2, 10])
+    """
+    return nn.Sequential(
+        *_convolution(3, width),
+        nn.MaxPool2d(2),
+        *_convolution(width, 2 * width),
+        *_convolution(2 * width, 2 * width),
+        nn.MaxPool2d(2),
+        *_convolution(2 * width, 4 * width),
+        *_convolution(4 * width, 4 * width),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4 * width, num_labels),
+    )
+
+
+def _convolution(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
 
 
 class LabelsClassifier(pl.LightningModule):
@@ -26,14 +56,13 @@ class LabelsClassifier(pl.LightningModule):
     Args:
         num_labels: number of logits.
         learning_rate: the highest learning rate of the cycle.
-        width: channels of the first convolution of a `SmallCNN`.
-        image_size: height and width of the images in pixels.
+        width: channels of the first convolution; see `labels_network`.
     """
 
-    def __init__(self, num_labels: int, learning_rate: float, width: int, image_size: int) -> None:
+    def __init__(self, num_labels: int, learning_rate: float, width: int) -> None:
         super().__init__()
         self.learning_rate = learning_rate
-        self.network = SmallCNN(num_classes=num_labels, width=width, image_size=image_size)
+        self.network = labels_network(num_labels, width)
         self.save_hyperparameters()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -56,7 +85,9 @@ class LabelsClassifier(pl.LightningModule):
         """AdamW, its learning rate rising and falling once over the planned number of steps."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, steps, pct_start=0.15
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -108,8 +108,9 @@ def test_answers_that_are_neither() -> None:
         def forward(self, images: Tensor) -> Any:
             return "logits"
 
-    with pytest.raises(OutputError, match="returned a str"):
-        heatmap_named("occlusion")(Words(), IMAGES)
+    for look in (heatmap_named("occlusion"), lambda m, x: heatmaps.check(m, x, "occlusion")):
+        with pytest.raises(OutputError, match=r"returned a str for 3 images; wanted .* classes\)"):
+            look(Words(), IMAGES)
 
 
 @pytest.mark.parametrize("name", ["lrp", "sensitivity_l2", "occlusion", "random"])

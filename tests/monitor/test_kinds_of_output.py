@@ -102,9 +102,9 @@ def test_each_predicted_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     choices: dict[str, Any] = {"score": "sigmoid", "num_images": 24, "replacement": "mean"}
     record, doubts = watched(tmp_path, module, item(ROWS), target="predicted", **choices)
     assert doubts == []
-    assert "independent labels, sigmoid; explained is all that is predicted" in (
-        capsys.readouterr().out
-    )
+    told = capsys.readouterr().out
+    assert "independent labels, sigmoid; explained is all that is predicted" in told
+    assert "forwards an evaluation of one class of each;" in told
     with torch.no_grad():
         probabilities = module.plain(IMAGES).sigmoid()
     each = probabilities > 0.5
