@@ -18,7 +18,7 @@ CONFIDENCE = "rivals/confidence"
 
 
 def labels_network(num_labels: int, width: int) -> nn.Sequential:
-    """Five convolutions with ReLU, and of each channel the maximum over places: (N, num_labels).
+    """Five convolutions with BatchNorm and ReLU, and of each channel the maximum over places: (N, num_labels).
 
     A label is there wherever its digit is, so that one place with the evidence is enough.
 
@@ -45,7 +45,8 @@ def labels_network(num_labels: int, width: int) -> nn.Sequential:
 
 
 def _convolution(before: int, after: int) -> list[nn.Module]:
-    return [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+    # Without normalisation so few steps would not do.
+    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
 
 class LabelsClassifier(pl.LightningModule):
