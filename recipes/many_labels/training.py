@@ -18,7 +18,7 @@ CONFIDENCE = "rivals/confidence"
 
 
 def labels_network(num_labels: int, width: int) -> nn.Sequential:
-    """Five convolutions with BatchNorm and ReLU, and of each channel the maximum over places: (N, num_labels).
+    """Five convolutions, and of each channel the maximum over places: (N, num_labels).
 
     A label is there wherever its digit is, so that one place with the evidence is enough.
 
