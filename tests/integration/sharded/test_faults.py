@@ -227,11 +227,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def assert_fails_on_all(case: Case, first: str, second: str) -> None:
-    name, where, number, known = case
+    name, where, _, _ = case
     kind = {"raises": "only here", "without memory": "does not suffice", "NaN": "NaN"}[name]
-    swallowed = not known and number < 4  # told again where it counts
     for rank, told in enumerate((first, second)):
-        if where in (rank, BOTH) or (name == "NaN" and swallowed):
+        if where in (rank, BOTH):
             assert kind in told, case
         else:
             assert "it failed on another process" in told, case
