@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ def heatmap_gallery(
     style: Style = PAGE,
     *,
     regions: NDArray[Any] | None = None,
+    across: bool = False,
 ) -> Any:
     """Images above their heatmaps, one row for each method.
 
@@ -40,6 +42,8 @@ def heatmap_gallery(
         title: text above all.
         style: sizes.
         regions: (N, H, W) numbers of regions, such as superpixels, whose borders are drawn.
+        across: whether each image stands left of its heatmaps, for few images; its title is left of
+            it then.
 
     Returns:
         A matplotlib Figure: `figure.savefig(path)`.
@@ -56,4 +60,11 @@ def heatmap_gallery(
     for name, heatmaps in maps.items():
         is_signed, pairs = has_signs(heatmaps), zip(heatmaps, of_each, strict=True)
         rows.append(Row(name, [Cell(m, is_signed, regions=r) for m, r in pairs]))
-    return picture_grid(rows, title, style)
+    return picture_grid(_turned(rows, titles) if across else rows, title, style)
+
+
+def _turned(rows: Sequence[Row], titles: Sequence[str]) -> list[Row]:
+    """Each column as a row: the names of the rows stand above the first."""
+    columns = zip(*(row.cells for row in rows), strict=True)
+    turned = [Row(name, cells) for name, cells in zip(titles, columns, strict=True)]
+    return [replace(turned[0], captions=[row.name for row in rows]), *turned[1:]]

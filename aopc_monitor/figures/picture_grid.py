@@ -197,4 +197,4 @@ def _size(rows: Sequence[Row], columns: int, title: str, style: Style) -> tuple[
         captions = sum(2.4 * style.caption / 72 for row in rows[1:] if row.captions)
         return 0.9 + style.tile * columns, style.tile * len(rows) + above + captions
     captions = sum(0.3 for row in rows[1:] if row.captions)
-    return 1.9 + style.tile * columns, 1.0 * len(rows) + 0.5 + captions
+    return 1.9 + style.tile * columns, (style.tile + 0.05) * len(rows) + 0.5 + captions

@@ -68,6 +68,18 @@ def test_gallery_shows_zero_as_white_and_signs_as_colours() -> None:
     assert axes[2, 0].images[0].norm.vmin == 0
 
 
+def test_images_may_stand_left_of_their_heatmaps() -> None:
+    images, signed = np.zeros((2, 4, 4, 3)), np.linspace(-1, 1, 32).reshape(2, 4, 4)
+    maps = {"signed": signed, "unsigned": signed**2}
+    figure = heatmap_gallery(images, maps, ["cat", "dog"], across=True)
+    axes = np.array(figure.axes).reshape(2, 3)
+    assert [axis.get_title() for axis in axes[0]] == ["", "signed", "unsigned"]
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["cat", "dog"]
+    for row, images_and_maps in enumerate(zip(images, signed, signed**2, strict=True)):
+        for axis, shown in zip(axes[row], images_and_maps, strict=True):
+            np.testing.assert_array_equal(axis.images[0].get_array(), shown)
+
+
 def test_gallery_of_a_heatmap_of_zeros_can_be_drawn(tmp_path: Path) -> None:
     figure = heatmap_gallery(np.zeros((1, 4, 4, 3)), {"nothing": np.zeros((1, 4, 4))}, ["cat"])
     figure.savefig(tmp_path / "figure.png")
