@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-_MOST_PIXELS = 200_000_000
-
 
 def read_photograph(path: str | Path) -> Any:
     """A photograph as an RGB picture, upright.
@@ -22,12 +20,11 @@ def read_photograph(path: str | Path) -> Any:
     """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(
-                    f"photograph {str(path)!r} has {image.width} x {image.height} pixels: make it "
-                    "smaller first"
-                )
             upright = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"photograph {str(path)!r} is too large to be read ({error}): make it smaller first"
+        ) from error
     except (UnidentifiedImageError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

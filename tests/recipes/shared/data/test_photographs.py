@@ -63,6 +63,15 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
         read_photograph(tmp_path / "text.jpg")
 
 
+def test_a_photograph_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 799)
+    with pytest.raises(ValueError, match=r"large.png' is too large .*1600 pixels.*: make it small"):
+        read_photograph(tmp_path / "large.png")
+
+
 def test_a_folder_of_tests_only_has_nothing_to_train_on(tmp_path: Path) -> None:
     for name in ("goldfish", "nothing_known", "n01440764"):
         (tmp_path / "test" / name).mkdir(parents=True)
