@@ -138,10 +138,12 @@ class Gallery:
 
     def captions(self) -> list[str]:
         """The predicted class of each image, and below it the true one where it is another."""
+        is_wrong = (self.study.labels >= 0) & (self.study.labels != self.predicted)
         return [
-            f"{image['predicted']}"
-            + (f"\n(is {image['label']})" if image["label"] != image["predicted"] else "")
-            for image in self.study.images_of(self.predicted)
+            f"{image['predicted']}" + (f"\n(is {image['label']})" if wrong else "")
+            for image, wrong in zip(
+                self.study.images_of(self.predicted), is_wrong.tolist(), strict=True
+            )
         ]
 
     def text(self, title: str) -> str:

@@ -65,6 +65,12 @@ def test_a_wrong_prediction_is_told(few: ImageData, tmp_path: Path) -> None:
     )
 
 
+def test_an_image_without_a_label_is_not_called_wrong(few: ImageData, tmp_path: Path) -> None:
+    few.test.labels = torch.full_like(few.test.labels, -1)
+    study = Study(few, build("small_cnn", 10, 32), torch.tensor([0]), {}, tmp_path)
+    assert Gallery(study, {}, torch.tensor([3]), {}, "").captions() == [few.classes[3]]
+
+
 def test_images_are_shown_as_they_were(few: ImageData) -> None:
     images = normalised(few, torch.arange(4))
     shown = pixels(few, images)
