@@ -62,8 +62,8 @@ def same_heatmap(one: str, other: str) -> Callable[[Found], Verdict]:
     return judge
 
 
-def one_pixel(found: Found) -> Verdict:
-    """Occlusion foretells the removal of one pixel."""
+def one_feature(found: Found) -> Verdict:
+    """Occlusion foretells the removal of one feature."""
     at_one = found.at("occlusion", 1).mean
     return Verdict(f"{at_one:.4f} at n = 1", at_one > EXACT)
 
@@ -90,7 +90,7 @@ def worse_with_an_offset(found: Found) -> Verdict:
     return Verdict(f"LRP - integrated gradients {difference}", difference.z < -CHANCE)
 
 
-NONLINEAR = ("mlp_relu", "mlp_tanh", "mlp_sigmoid", "cnn_relu")
+NONLINEAR = ("mlp_relu", "mlp_tanh", "mlp_sigmoid", "cnn_relu", "text_lstm", "text_cnn")
 CLAIMS = (
     Claim(
         "On a linear model gradient x input, integrated gradients, LRP-epsilon, DeepLIFT and "
@@ -103,7 +103,7 @@ CLAIMS = (
     Claim(
         "LRP-epsilon is gradient x input where ReLU is the only nonlinearity",
         "section 3.1",
-        ("mlp_relu", "cnn_relu"),
+        ("mlp_relu", "cnn_relu", "text_cnn"),
         ("lrp", "gradient_x_input"),
         same_heatmap("lrp", "gradient_x_input"),
     ),
@@ -116,11 +116,11 @@ CLAIMS = (
         same_heatmap("lrp", "deeplift"),
     ),
     Claim(
-        "Occlusion, pixel by pixel, satisfies sensitivity-1",
+        "Occlusion, feature by feature, satisfies sensitivity-1",
         "section 4",
         NONLINEAR,
         ("occlusion",),
-        one_pixel,
+        one_feature,
     ),
     Claim(
         "The correlation of occlusion falls as n grows",
@@ -132,7 +132,8 @@ CLAIMS = (
     Claim(
         "DeepLIFT is a good and faster approximation of integrated gradients",
         "section 4, Fig. 3",
-        NONLINEAR,
+        # Gates multiply, and DeepLIFT's rule is one of sums.
+        tuple(name for name in NONLINEAR if name != "text_lstm"),
         ("deeplift", "integrated_gradients"),
         same_curve,
     ),

@@ -1,4 +1,4 @@
-"""Sensitivity-n of several attribution methods on the same images and the same subsets."""
+"""Sensitivity-n of several attribution methods on the same inputs and the same subsets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from aopc_monitor.perturbation import Constant
 from recipes.shared.heatmap_study import predicted_classes
 
 PREDICTION = "prediction"
-# Theirs, by our names; a pixel is removed by making it 0, which is black.
+# Theirs, by our names; a pixel is removed by making it 0, which is black, and a
+# word by making its vector 0.
 METHODS: dict[str, Heatmap] = {
     "gradient_x_input": heatmaps.get("gradient_x_input"),
     "integrated_gradients": heatmaps.get("integrated_gradients"),
@@ -27,11 +28,11 @@ METHODS: dict[str, Heatmap] = {
 
 @dataclass(frozen=True)
 class Correlations:
-    """Correlates relevance with the drop of the logit, for blocks of images.
+    """Correlates relevance with the drop of the logit, for blocks of images or texts.
 
     Attributes:
         methods: names of `METHODS`.
-        sizes: numbers n of removed pixels.
+        sizes: numbers n of removed pixels or words.
         subsets: random subsets of each image and n, the same for all methods.
     """
 
@@ -48,10 +49,10 @@ class Correlations:
     def __call__(
         self, network: nn.Module, images: Tensor, parts: Sequence[str]
     ) -> dict[str, dict[str, Tensor]]:
-        """Explain the predictions for images (N, 1, H, W), and remove pixels.
+        """Explain the predictions for images (N, 1, H, W) or texts (N, T), and remove features.
 
         Returns:
-            By part "relevance" (N, H, W) and "correlations" (N, K), or "predicted" (N,).
+            By part "relevance" (N, H, W) or (N, T) and "correlations" (N, K), or "predicted" (N,).
         """
         predicted = predicted_classes(network, images)
         found = {}

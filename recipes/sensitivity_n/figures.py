@@ -1,4 +1,4 @@
-"""Correlation over the number of removed pixels, like Fig. 3 of Ancona et al. 2018."""
+"""Correlation over the number of removed features, like Fig. 3 of Ancona et al. 2018."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _MARKERS = "osD^vP*X"
 _STROKES = ("-", "--", ":", "-.", "-", ":", "-")
 
 
-def correlation_curves(found: Mapping[str, Found], title: str) -> Any:
+def correlation_curves(found: Mapping[str, Found], title: str, feature: str = "pixel") -> Any:
     """One panel for each network, one line for each method, with a band of one standard error.
 
     Args:
         found: by network, all with the same methods.
         title: of all.
+        feature: what is removed.
 
     Returns:
         A matplotlib Figure: `figure.savefig(path)`.
@@ -38,7 +39,7 @@ def correlation_curves(found: Mapping[str, Found], title: str) -> Any:
         axis.set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", fontsize=9, handlelength=4)
-    figure.supxlabel("removed pixels n", fontsize=10)
+    figure.supxlabel(f"removed {feature}s n", fontsize=10)
     figure.supylabel("correlation of relevance and drop of the logit", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure

@@ -15,10 +15,10 @@ class Found:
     """Correlations and heatmaps of one network.
 
     Attributes:
-        sizes: the K numbers n of removed pixels.
+        sizes: the K numbers n of removed features.
         correlations: (N, K) by method; NaN where there is none.
-        relevance: (N, H, W) by method.
-        accuracy: on all test images, 0 to 1.
+        relevance: (N, H, W) or (N, T) by method.
+        accuracy: on all test inputs, 0 to 1.
     """
 
     sizes: tuple[int, ...]
@@ -27,7 +27,7 @@ class Found:
     accuracy: float
 
     def at(self, method: str, size: int) -> MeanAndError:
-        """Mean correlation at one n, over the images that have one."""
+        """Mean correlation at one n, over the inputs that have one."""
         values = self.correlations[method][:, self.sizes.index(size)]
         return MeanAndError.of(values[~values.isnan()])
 
@@ -36,12 +36,12 @@ class Found:
         return [self.at(method, size) for size in self.sizes]
 
     def mean(self, method: str) -> MeanAndError:
-        """Over the n at which an image has a correlation, and then over images."""
+        """Over the n at which an input has a correlation, and then over inputs."""
         values = self.correlations[method].nanmean(dim=1)
         return MeanAndError.of(values[~values.isnan()])
 
     def difference(self, method: str, other: str) -> MeanAndError:
-        """Of these means, image by image."""
+        """Of these means, input by input."""
         values = (self.correlations[method] - self.correlations[other]).nanmean(dim=1)
         return MeanAndError.of(values[~values.isnan()])
 
@@ -51,12 +51,12 @@ class Found:
         return max(abs(one.mean - two.mean) for one, two in pairs)
 
     def apart(self, method: str, other: str) -> float:
-        """How far two heatmaps are apart: the mean over images of |a - b| as a share of |b|."""
+        """How far two heatmaps are apart: the mean over inputs of |a - b| as a share of |b|."""
         a, b = (self.relevance[name].flatten(1).double() for name in (method, other))
         return float(((a - b).norm(dim=1) / b.norm(dim=1)).mean())
 
     def alike(self, method: str, other: str) -> float:
-        """Mean over images of the correlation of two heatmaps over pixels."""
+        """Mean over inputs of the correlation of two heatmaps over features."""
         a, b = (self.relevance[name].flatten(1).double() for name in (method, other))
         a, b = (values - values.mean(dim=1, keepdim=True) for values in (a, b))
         return float(((a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))).mean())

@@ -1,10 +1,13 @@
-"""The networks whose attributions are compared: one linear, perceptrons, one of convolutions."""
+"""The networks whose attributions are compared, of digits and of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
+
+from recipes.shared.training.text_networks import TextCNN, TextLSTM
 
 _PIXELS, _CLASSES, _WIDTH = 28 * 28, 10, 256
 
@@ -64,4 +67,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mlp_tanh": lambda: perceptron(nn.Tanh, bias=False),
     "mlp_sigmoid": lambda: perceptron(nn.Sigmoid),
     "cnn_relu": convolutions,
+}
+# Made of the size of the vocabulary and the number of classes.
+TEXT_NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
+    "text_lstm": TextLSTM,
+    "text_cnn": partial(TextCNN, pooled=True),
 }

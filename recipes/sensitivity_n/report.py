@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recipes.sensitivity_n.claims import judged
 from recipes.sensitivity_n.figures import correlation_curves
 from recipes.sensitivity_n.found import Found
+from recipes.sensitivity_n.inputs import Wording
 from recipes.shared.reporting.markdown import markdown_table, write_csv
 
 LEGEND = """\
 Sensitivity-n (Ancona et al. 2018, section 4): the Pearson correlation, over random subsets of n
-pixels of an image, of their summed relevance with the drop of the logit of the predicted class when
-they are made black; the mean over images ± its standard error. It is 1 where the relevance adds up
-to the drop. Images whose logit was the same for all subsets have no correlation at this n and are
-left out. `lrp` is LRP-epsilon with epsilon 0.0001, `occlusion` occludes single pixels, and `random`
-is the control. `sensitivity_l2` has no sign; the paper's figure is without it."""
+{feature}s of each {item}, of their summed relevance with the drop of the logit of the predicted
+class when they are {removed}; the mean over {item}s ± its standard error. It is 1 where the
+relevance adds up to the drop. Any {item} whose logit was the same for all subsets has no
+correlation at this n and is left out. `lrp` is LRP-epsilon with epsilon 0.0001, `occlusion`
+occludes single {feature}s, and `random` is the control. `sensitivity_l2` has no sign; the paper's
+figure is without it."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,18 @@ class Report:
     """Everything that is written.
 
     Attributes:
-        title: the images.
+        title: the images or texts.
         found: by network.
         settings: of the report.
         command: that made it.
+        wording: what things are called.
     """
 
     title: str
     found: Mapping[str, Found]
     settings: Mapping[str, object]
     command: str
+    wording: Wording
 
     def write(self, folder: Path) -> None:
         """Write report.md, curves.csv, claims.csv and curves.png."""
@@ -45,7 +49,8 @@ class Report:
         claims = [dict(zip(keys, row, strict=True)) for row in judged(self.found)]
         if claims:
             write_csv(folder / "claims.csv", claims)
-        correlation_curves(self.found, self.title).savefig(folder / "curves.png")
+        figure = correlation_curves(self.found, self.title, self.wording.feature)
+        figure.savefig(folder / "curves.png")
 
     def rows(self) -> list[dict[str, object]]:
         """One row for each network, method and n."""
@@ -66,11 +71,11 @@ class Report:
         """The report in Markdown."""
         parts = [
             f"# Sensitivity-n: {self.title}",
-            "![Correlation over the number of removed pixels](curves.png)",
+            f"![Correlation over the number of removed {self.wording.feature}s](curves.png)",
             "## Claims of the paper",
             self.claims(),
             *(self._table(network, found) for network, found in self.found.items()),
-            LEGEND,
+            LEGEND.format(**asdict(self.wording)),
             markdown_table(["setting", "value"], list(self.settings.items())),
             f"```bash\n{self.command}\n```",
         ]
@@ -90,5 +95,5 @@ class Report:
             for name in found.correlations
         ]
         header = ["method", f"n = {first}", f"n = {last}", "mean over n"]
-        heading = f"## {network}\n\nAccuracy on all test images: {found.accuracy:.3f}"
+        heading = f"## {network}\n\nAccuracy on all test {self.wording.item}s: {found.accuracy:.3f}"
         return f"{heading}\n\n{markdown_table(header, rows)}"

@@ -1,4 +1,4 @@
-"""Labelled tensors as the recipes hand them out: series, or grey images, that fit in memory."""
+"""Labelled tensors as the recipes hand them out: series, grey images, or numbers of words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LabelledTensors(Dataset[tuple[Tensor, int]]):
     """Labelled tensors of one shape, as the network sees them.
 
     Args:
-        tensors: (N, ...) floating point.
+        tensors: (N, ...) floating point, or numbers of words (N, T).
         labels: class indices (N,).
         classes: names of the classes in the order of the labels, which the monitor shows.
 
@@ -35,7 +35,8 @@ class LabelledTensors(Dataset[tuple[Tensor, int]]):
                 f"labels has shape {tuple(labels.shape)} for {len(tensors)} tensors; give one for "
                 "each, (N,)"
             )
-        self.tensors, self.labels, self.classes = tensors.float(), labels.long(), tuple(classes)
+        self.tensors = tensors if tensors.dtype is torch.long else tensors.float()
+        self.labels, self.classes = labels.long(), tuple(classes)
 
     def __len__(self) -> int:
         """The number of tensors."""
@@ -57,7 +58,7 @@ class TensorData:
 
     Attributes:
         name: title for people.
-        train: items are (float32 tensor, label).
+        train: items are (tensor, label), the tensor float32 or numbers of words.
         test: the same.
         classes: class names in the order of the labels.
         plan: recommended training settings.

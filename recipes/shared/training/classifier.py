@@ -104,7 +104,7 @@ class ImageClassifier(Classifier):
 
 
 class TensorClassifier(Classifier):
-    """A classifier of tensors of any shape, series or grey images, by a network that is given.
+    """A classifier of tensors of any shape, such as series, by a network that is given.
 
     Args:
         network: gives logits (N, classes) of a batch of tensors (N, ...).

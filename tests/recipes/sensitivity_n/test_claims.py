@@ -7,7 +7,7 @@ from torch import Tensor
 from recipes.sensitivity_n.claims import CLAIMS, falls, judged, same_heatmap, worse_with_an_offset
 from recipes.sensitivity_n.correlation import METHODS
 from recipes.sensitivity_n.found import Found
-from recipes.sensitivity_n.networks import NETWORKS
+from recipes.sensitivity_n.networks import NETWORKS, TEXT_NETWORKS
 
 GENERATOR = torch.Generator().manual_seed(0)
 NOISE = 0.01 * torch.rand(30, 3, generator=GENERATOR)
@@ -22,7 +22,7 @@ def found(**curves: Tensor) -> Found:
 
 def test_every_claim_is_about_what_there_is() -> None:
     for claim in CLAIMS:
-        assert set(claim.networks) <= set(NETWORKS)
+        assert set(claim.networks) <= {*NETWORKS, *TEXT_NETWORKS}
         assert set(claim.methods) <= set(METHODS)
 
 

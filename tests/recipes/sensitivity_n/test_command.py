@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def blobs() -> TensorData:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     data = blobs()
-    monkeypatch.setattr("recipes.sensitivity_n.__main__.mnist", lambda seed: data)
+    monkeypatch.setattr("recipes.sensitivity_n.inputs.mnist", lambda seed: data)
     return lambda *more: main([*QUICK, "--output", str(tmp_path), *more])
 
 
@@ -63,6 +64,41 @@ def test_claims_of_a_network_of_relus(run: Callable[..., Any]) -> None:
     assert found[0].endswith("% apart")
     assert found[1] == "1.0000 at n = 1"
     assert holds[:2] == ("holds", "holds")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two topics of 60 texts that a few words tell apart; one text in three is short."""
+    root, order = tmp_path_factory.mktemp("texts") / "two topics", random.Random(0)
+    common = ["the", "of", "day", "and", "was", "in"]
+    for topic, words in (("sport", ["goal", "match"]), ("business", ["market", "shares"])):
+        (root / topic).mkdir(parents=True)
+        for number in range(60):
+            text = " ".join(order.choices(common + words, k=12 if number % 3 else 6))
+            (root / topic / f"{number:03}.txt").write_text(text)
+    return root
+
+
+def test_words_of_texts_are_removed(folder: Path, tmp_path: Path) -> None:
+    texts = ["--text-folder", str(folder), "--length", "10", "--output", str(tmp_path)]
+    report = main([*QUICK, *texts, "--subsets", "30"])
+    assert list(report.found) == ["text_lstm", "text_cnn"]
+    for found in report.found.values():
+        assert found.sizes == (1, 3, 8)
+        assert found.relevance["lrp"].shape == (4, 10)
+        # Removed words are what occlusion occludes them by: vectors of zeros.
+        assert found.at("occlusion", 1).mean == pytest.approx(1.0, abs=1e-3)
+    claims = [(row[2], row[4]) for row in _claims(report)]
+    # The only nonlinearities are ReLU and maxima.
+    assert claims[0] == ("text_cnn", "holds")
+    text = (tmp_path / "sensitivity_n" / "two-topics-10-words" / "report.md").read_text()
+    assert "words of each text" in text
+    assert "pixel" not in text
+
+
+def test_texts_must_have_so_many_words(folder: Path) -> None:
+    with pytest.raises(ValueError, match="--length 13: of two topics 0 training and 0 test texts"):
+        main([*QUICK, "--text-folder", str(folder), "--length", "13"])
 
 
 def _claims(report: Any) -> list[list[str]]:
@@ -95,6 +131,9 @@ def test_what_was_measured_is_read(
     [
         (["--num-images", "0"], "--num-images 0: must be at least 1"),
         (["--subsets", "2"], "--subsets 2: must be at least 3"),
+        (["--length", "1"], "--length 1: must be at least 2"),
+        (["--data", "texts", "--networks", "linear"], "linear: of texts, choose text_lstm, text_c"),
+        (["--networks", "text_cnn"], "--networks text_cnn: of digits, choose linear, mlp_relu"),
         (["--sizes", "1"], "--sizes 1: must be at least 2"),
     ],
 )
