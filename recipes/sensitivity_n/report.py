@@ -19,7 +19,7 @@ class when they are {removed}; the mean over {item}s ± its standard error. It i
 relevance adds up to the drop. Any {item} whose logit was the same for all subsets has no
 correlation at this n and is left out. `lrp` is LRP-epsilon with epsilon 0.0001, `occlusion`
 occludes single {feature}s, and `random` is the control. `sensitivity_l2` has no sign; the paper's
-figure is without it."""
+figure is without it. The sections under "where" were not compared with the paper's text."""
 
 
 @dataclass(frozen=True)

@@ -20,3 +20,9 @@ def test_batches_are_float32_with_whole_labels() -> None:
 def test_one_label_for_each_tensor() -> None:
     with pytest.raises(ValueError, match=r"labels has shape \(3,\) for 4 tensors"):
         LabelledTensors(torch.rand(4, 1, 3), torch.zeros(3))
+
+
+def test_numbers_of_words_stay_numbers() -> None:
+    data = LabelledTensors(torch.tensor([[3, 2], [4, 1]]), torch.tensor([0, 1]))
+    assert data[1][0].tolist() == [4, 1]
+    assert data[1][0].dtype == torch.int64
