@@ -14,7 +14,7 @@ from aopc_monitor.monitor.batch_reading import BatchReading
 from aopc_monitor.monitor.loaders import batches_of
 from aopc_monitor.monitor.probe import Probe
 from aopc_monitor.network.further_inputs import Inputs, each, joined, moved
-from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.batches import BatchFormError, class_labels, concatenated, told_of
 
 CPU = torch.device("cpu")
@@ -100,8 +100,9 @@ class _Collection:
     def _check_shape(self, images: Tensor) -> None:
         if self._images and images.shape[1:] != self._images[0].shape[1:]:
             raise ValueError(
-                f"the probe's images differ in shape, {tuple(self._images[0].shape[1:])} and "
-                f"{tuple(images.shape[1:])}: give a dataloader= whose images are of one size"
+                f"the probe's {kind_of(images).name} differ in shape, "
+                f"{tuple(self._images[0].shape[1:])} and {tuple(images.shape[1:])}: give a "
+                "dataloader= in which all are of one size"
             )
 
     def probe(self, num_images: int) -> Probe:
@@ -110,12 +111,12 @@ class _Collection:
         if not valid.any():
             raise ValueError(self._none_is_valid(len(valid)))
         labels, notes = self._known_labels(num_images)
+        kind = kind_of(self._images[0]).name
         if len(valid) < num_images:
-            notes.insert(0, f"no more than {len(valid)} images, where num_images={num_images}")
+            notes.insert(0, f"no more than {len(valid)} {kind}, where num_images={num_images}")
         if not valid.all():
             why = "without a word that may be perturbed" if self._words else NOT_FINITE
-            what = "texts" if self._words else "images"
-            notes.append(f"left out, {why}: {int((~valid).sum())} {what}")
+            notes.append(f"left out, {why}: {int((~valid).sum())} {kind}")
         if self._note:
             notes.append(self._note)
         whole = self._whole(labels, tuple(notes), num_images)
@@ -127,6 +128,8 @@ class _Collection:
         widths = [part.shape[1] for part in images]
         if not images[0].is_floating_point() and len(set(widths)) > 1:
             longest = max(widths)
+            # The same steps are shares of each text, however many tokens it has.
+            words = words or [torch.arange(p.shape[1]).repeat(len(p), 1) for p in images]
             lengths = torch.cat([torch.full((len(part),), part.shape[1]) for part in images])
             images = [_padded(part, longest) for part in images]
             words = [_padded(part, longest, NO_WORD) for part in words]
@@ -151,8 +154,8 @@ class _Collection:
                 "special_tokens_mask does not name all"
             )
         return (
-            f"all {count} images of the probe hold NaN or infinite values: give valid ones by "
-            "dataloader=, or repair them in images_fn="
+            f"all {count} {kind_of(self._images[0]).name} of the probe hold NaN or infinite "
+            "values: give valid ones by dataloader=, or repair them in images_fn="
         )
 
     def _known_labels(self, num_images: int) -> tuple[Tensor | None, list[str]]:

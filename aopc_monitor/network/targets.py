@@ -190,11 +190,12 @@ class Explanations:
         Args:
             heatmaps: `(N, K, *space)`, of which those of the explained classes count, or
                 `(N, *space)`.
-            images: (N, C, *space).
+            images: `(N, C, *space)`, or (N, F) and (N, T), which have no channels.
         """
         if not self.has_several or not isinstance(heatmaps, Tensor):
             return heatmaps
         image, target = self.image.to(heatmaps.device), self.target.to(heatmaps.device)
-        if heatmaps.ndim == images.ndim and heatmaps.shape[:2] == self.given.shape:
+        # A heatmap of each class has one dimension more than the space, and so has one of (N, F).
+        if heatmaps.ndim == max(images.ndim, 3) and heatmaps.shape[:2] == self.given.shape:
             return heatmaps[image, target]
         return heatmaps[image] if len(heatmaps) == len(self.given) else heatmaps

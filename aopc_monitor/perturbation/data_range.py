@@ -84,7 +84,8 @@ def data_range_tensors(
     if data_range is None:
         raise ValueError(
             "data_range is missing: give (low, high) of valid inputs as the network sees them, "
-            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images"
+            "such as (0.0, 1.0), or normalized_data_range(mean, std) for normalised images; texts "
+            "have none, and take other replacements and heatmaps"
         )
     data_range = plain_value(data_range)
     if not isinstance(data_range, (tuple, list)) or len(data_range) != 2:

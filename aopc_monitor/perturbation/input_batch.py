@@ -97,4 +97,17 @@ class InputBatch:
                     f"region_size={chosen.region_size!r}: the regions of a text are its words, so "
                     "leave region_size out; word_ids in the batch or regions= tell others"
                 )
+            self._check_words()
         return chosen.for_inputs(self.images, regions)
+
+    def _check_words(self) -> None:
+        """Raise ValueError if a text has no word that may be perturbed."""
+        if self.words is None:
+            return
+        without = (self.words < 0).all(dim=1).nonzero()[:, 0].tolist()
+        if without:
+            raise ValueError(
+                f"text {without[0]} (and {len(without) - 1} more) has no word that may be "
+                "perturbed: word_ids, attention_mask and special_tokens_mask leave none; leave "
+                "such texts out"
+            )

@@ -186,10 +186,11 @@ class PerturbationProtocol:
         if self.steps <= fewest or self.counts_shares(regions):
             return regions
         if numbers is None:
+            other = 'step_is="share"' if self.region_size is None else "smaller regions"
             raise ValueError(
                 f"steps={self.steps} is more than the {fewest} {regions.text(unit=kind.unit)} that "
                 f"{kind.name} of {kind.extent_text(inputs)} have: use at most that many steps, or "
-                "smaller regions"
+                f"{other}"
             )
         raise ValueError(
             f"steps={self.steps} is more than the {fewest} regions of the shortest of these "

@@ -178,7 +178,8 @@ class RegionMap:
     def text(self, noun: str = "regions", unit: str = "") -> str:
         """How many each input has; they have no size in common."""
         least, most = int(self.counts.min()), self.num_regions
-        return f"{noun} of your own ({least if least == most else f'{least} to {most}'} each)"
+        whose = "" if noun == "words" else " of your own"
+        return f"{noun}{whose} ({least if least == most else f'{least} to {most}'} each)"
 
     def _columns(self) -> Tensor:
         """(N, locations) the region of each, and R where none is."""

@@ -132,7 +132,8 @@ def _inputs(batch: Mapping[str, Any], ids: Tensor) -> Inputs:
     inputs: dict[str, Any] = {IDS_KEY: Place.FIRST}
     for name, entry in batch.items():
         is_label = name in NOT_INPUTS or "label" in str(name).lower()
-        if name == IDS_KEY or is_label or not isinstance(entry, Tensor):
+        entry = None if name == IDS_KEY or is_label else _as_tensor(entry, ids)
+        if entry is None:
             continue
         if entry.ndim and len(entry) != len(ids):
             raise ValueError(
@@ -140,6 +141,17 @@ def _inputs(batch: Mapping[str, Any], ids: Tensor) -> Inputs:
             )
         inputs[str(name)] = plain_tensor(entry).detach().to(ids.device)
     return inputs
+
+
+def _as_tensor(entry: Any, ids: Tensor) -> Tensor | None:
+    """A tensor, also of lists and arrays with a number for each token; None of anything else."""
+    if isinstance(entry, Tensor):
+        return entry
+    try:
+        made = torch.as_tensor(entry)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return made if made.shape == ids.shape else None
 
 
 def _words(batch: Mapping[str, Any], ids: Tensor) -> tuple[Tensor | None, str]:
@@ -175,6 +187,12 @@ def _of_one(words: Sequence[int | None], sequences: Sequence[int | None]) -> lis
 def _as_numbers(words: Any, ids: Tensor) -> Tensor:
     """(N, T) word numbers, -1 where none is."""
     if not isinstance(words, Tensor):
+        lengths = {len(row) for row in words}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"word_ids has rows of {min(lengths)} to {max(lengths)} words; wanted is "
+                f"{tuple(ids.shape)}, None for padding as well"
+            )
         words = torch.tensor([[NO_WORD if word is None else word for word in row] for row in words])
     if words.shape != ids.shape:
         raise ValueError(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor import AOPC
+from aopc_monitor import AOPC, area_over_perturbation_curve
+from aopc_monitor.perturbation import Constant
 
 LABELS = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]])
 
@@ -57,3 +58,27 @@ def test_images_that_see_each_other_have_one_class_each() -> None:
         pytest.raises(ValueError, match=r"several classes of an image.* give one class for each"),
     ):
         metric.update(nn.Sequential(*layers), torch.rand(6, 3, 8, 8) * brightness)
+
+
+@pytest.mark.parametrize("tokens", [4, 9])  # as many as labels, and more
+def test_heatmaps_of_each_label_are_taken_of_texts_and_tables(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 50, (5, tokens), generator=generator)
+    heatmaps = torch.rand(5, 4, tokens, generator=generator)
+    table = nn.Linear(tokens, 4)
+    settings: dict[str, Any] = {"steps": 3, "score": "sigmoid"}
+    of_table = settings | {"replacement": Constant(0.0)}
+    for model, inputs, chosen in ((Words(), ids, settings), (table, ids / 50, of_table)):
+        whole = area_over_perturbation_curve(model, inputs, heatmaps, target=LABELS, **chosen)
+        shared = area_over_perturbation_curve(
+            model, inputs, heatmaps[:, 0], target=LABELS, **chosen
+        )
+        for n, row in enumerate(LABELS):
+            labels = row.nonzero()[:, 0]
+            given = inputs[n : n + 1].repeat(len(labels), 1)
+            for found, maps in ((whole, heatmaps[n, labels]), (shared, heatmaps[n, :1])):
+                if len(labels):
+                    alone = area_over_perturbation_curve(
+                        model, given, maps.expand(len(given), -1), target=labels, **chosen
+                    )
+                    torch.testing.assert_close(found.per_image[n], alone.per_image.mean())

@@ -116,7 +116,7 @@ def test_a_training_on_texts_is_watched(tmp_path: Path, caplog: pytest.LogCaptur
     assert last["aopc/accuracy"] > 0.9
     assert last["aopc/lrp_gain"] > 0.05
     (plan,) = (r.message for r in caplog.records if "an evaluation" in r.message)
-    assert "40 texts of 10 tokens, words of your own (2 to 5 each), 5 steps" in plan
+    assert "40 texts of 10 tokens, words (2 to 5 each), 5 steps" in plan
     assert "words by word_ids" in plan
     assert "labels from batch['labels']" in plan
 
@@ -144,7 +144,7 @@ def test_values_are_those_of_the_function_on_each_length(tmp_path: Path) -> None
     assert watch.history[-1]["aopc/lrp"] == pytest.approx(sum(areas) / len(areas), abs=1e-6)
 
 
-def heatmap_of(module: Any, batch: Any, target: Tensor) -> Tensor:
+def heatmap_of(module: Any, batch: Any, target: Tensor | None) -> Tensor:
     found: Tensor = get("lrp")(module, batch, target)
     return found
 
@@ -266,3 +266,24 @@ def test_whole_numbers_that_are_no_texts_are_refused(tmp_path: Path) -> None:
     pixels = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(ConfigurationError, match="uint8, not floating point"):
         fit(tmp_path, monitor(dataloader=pixels))
+
+
+def test_ids_alone_of_different_lengths_are_perturbed_by_shares(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aopc_monitor")
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(3, VOCABULARY, (4, width), generator=generator) for width in (9, 3)]
+    watch = monitor(steps=5, dataloader=batches, num_images=20)
+    made = fit(tmp_path, watch, max_epochs=1)
+    areas = []
+    for ids in batches:
+        heatmap = heatmap_of(made.lightning_module, ids, None)
+        result = area_over_perturbation_curve(
+            made.lightning_module, ids, heatmap, steps=5, step_is="share"
+        )
+        areas += result.per_image.tolist()
+    assert watch.history[-1]["aopc/lrp"] == pytest.approx(sum(areas) / len(areas), abs=1e-6)
+    (plan,) = (r.message for r in caplog.records if "an evaluation" in r.message)
+    assert "8 texts of 9 tokens, words (3 to 9 each), 5 steps" in plan
+    assert "no more than 8 texts, where num_images=20" in plan

@@ -98,6 +98,7 @@ def test_one_map_serves_all_inputs() -> None:
     relevance = shared.relevance(torch.arange(12.0).view(3, 2, 2))
     assert relevance.tolist() == [[0.5, 2.0], [4.5, 6.0], [8.5, 10.0]]
     assert shared.text("features") == "features of your own (2 each)"
+    assert shared.text("words") == "words (2 each)"
 
 
 def test_given_maps_are_told_apart_by_their_numbers() -> None:

@@ -96,6 +96,14 @@ def test_words_that_a_tokenizer_cut_off_leave_no_gap() -> None:
     assert TokenBatch.of(encoded).words.tolist() == [[-1, 0, 1, 1, -1]]
 
 
+def test_masks_that_are_lists_or_arrays_reach_the_network() -> None:
+    given = batch(attention_mask=MASK.tolist(), token_type_ids=SPECIAL.numpy(), text=["a", "b"])
+    inputs: Any = TokenBatch.of(given | {"input_ids": IDS.tolist(), "row": [3, 4]}).inputs
+    assert set(inputs) == {"input_ids", "attention_mask", "token_type_ids"}
+    assert torch.equal(inputs["attention_mask"], MASK)
+    assert torch.equal(inputs["token_type_ids"], SPECIAL)
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"input_ids": torch.rand(2, 3, 8, 8)}, r"input_ids is \(2, 3, 8, 8\) float32; wanted are tok"),
     ({"input_ids": torch.rand(2, 6)}, r"input_ids is \(2, 6\) float32; wanted are token ids"),
@@ -104,6 +112,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"attention_mask": MASK[:, :4]}, r"attention_mask has shape \(2, 4\); wanted is \(2, 6\)"),
     ({"token_type_ids": MASK[:1]}, "token_type_ids has 1 rows for 2 texts"),
     ({"word_ids": torch.zeros(2, 4).long()}, r"word_ids has shape \(2, 4\); wanted is \(2, 6\)"),
+    ({"word_ids": [WORDS[0], [None, 0]]}, "word_ids has rows of 2 to 6 words; wanted is"),
     (
         {"word_ids": [[None, 0, 0, 2, None, None], WORDS[1]]},
         "word_ids skips word 1 of text 0, which has words up to 2",

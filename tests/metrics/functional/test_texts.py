@@ -202,10 +202,16 @@ def test_a_text_of_one_word() -> None:
 
 BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"input_ids": torch.rand(2, 3, 8, 8)}, {}, r"input_ids is \(2, 3, 8, 8\) float32"),
-    ({"attention_mask": torch.zeros(3, 9).long()}, {}, "nothing of it may be perturbed"),
+    (
+        {"attention_mask": torch.zeros(3, 9).long()},
+        {},
+        r"text 0 \(and 2 more\) has no word that may",
+    ),
+    ({"word_ids": [[None] * 9] * 3}, {}, r"text 0 \(and 2 more\) has no word that may"),
     ({}, {"steps": 5, "step_is": "region"}, "5 is more than the 2 .* of the shortest .*share"),
     ({}, {"data_range": (0.0, 1.0)}, "data_range=.*texts are tokens, which have no range"),
     ({}, {"replacement": "mean"}, "Mean.*these are texts: choose one of zero, left_out"),
+    ({}, {"replacement": "uniform"}, "data_range is missing.*texts have none, and take other"),
     ({}, {"replacement": "mask"}, r"MaskToken\(id\)"),
     ({}, {"region_size": 2}, "region_size"),
 ]
