@@ -88,7 +88,8 @@ class InputBatch:
         if chosen.data_range is not None and not kind.is_dense:
             raise ValueError(
                 f"data_range={chosen.data_range!r}: {kind.name} are {kind.unit}, which have no "
-                "range of values, so leave data_range out"
+                "range of values, so leave data_range out; whole numbers are taken for the ids of "
+                "tokens, so give a table as floating-point numbers"
             )
         if regions is None and chosen.regions is None:
             regions = self.words

@@ -263,9 +263,18 @@ class Words(nn.Module):
 def test_ids_given_as_numbers_and_numbers_as_ids(
     model: nn.Module, given: Tensor, message: str
 ) -> None:
+    data_range = (0.0, 1.0) if given.is_floating_point() else None
     with pytest.raises(ForwardError, match=message):
         area_over_perturbation_curve(
-            model, given, torch.zeros(3, 8), steps=2, data_range=(0.0, 1.0)
+            model, given, torch.zeros(3, 8), steps=2, data_range=data_range
+        )
+
+
+def test_a_table_of_whole_numbers_is_no_text() -> None:
+    table = torch.zeros(3, 8).long()
+    with pytest.raises(ValueError, match=r"data_range=.*give a table as floating-point numbers"):
+        area_over_perturbation_curve(
+            nn.Linear(8, 2), table, torch.zeros(3, 8), steps=2, data_range=(0.0, 1.0)
         )
 
 
