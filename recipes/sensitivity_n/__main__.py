@@ -33,6 +33,7 @@ from recipes.shared.heatmap_study import digest, predicted_classes, spread_over_
 from recipes.shared.training.classifier import TensorClassifier
 from recipes.shared.training.fitting import fitted
 
+NUM_IMAGES = {"digits": 100, "texts": 40}
 LEAST = {"num_images": 1, "sizes": 2, "block_size": 1, "subsets": 3, "length": 2}
 
 
@@ -58,11 +59,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_trainer_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
+    options.data = "texts" if options.text_folder else options.data
+    if options.num_images is None:
+        options.num_images = NUM_IMAGES[options.data]
     for name, least in LEAST.items():
         if getattr(options, name) < least:
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"{flag} {getattr(options, name)}: must be at least {least}")
-    options.data = "texts" if options.text_folder else options.data
     known = NETWORKS if options.data == "digits" else TEXT_NETWORKS
     options.networks = list(dict.fromkeys(options.networks or known))
     if other := [name for name in options.networks if name not in known]:
@@ -80,7 +83,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks", nargs="+", metavar="NAME",
         help=f"of {', '.join(NETWORKS)}, or for texts {', '.join(TEXT_NETWORKS)}; all if not given",
     )  # fmt: skip
-    parser.add_argument("--num-images", type=int, default=100, help="of the test images or texts")
+    parser.add_argument(
+        "--num-images", type=int, help="of the test; 100 digits or 40 texts, if not given"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> Report | None:

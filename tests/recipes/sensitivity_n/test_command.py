@@ -126,6 +126,13 @@ def test_what_was_measured_is_read(
     assert all("DeepLIFT" in name for name in measured)
 
 
+def test_fewer_texts_than_digits_are_usual() -> None:
+    assert parse_arguments([]).num_images == 100
+    assert parse_arguments(["--data", "texts"]).num_images == 40
+    assert parse_arguments(["--text-folder", "mine"]).num_images == 40
+    assert parse_arguments(["--data", "texts", "--num-images", "7"]).num_images == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
