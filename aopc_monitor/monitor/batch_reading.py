@@ -9,7 +9,11 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from aopc_monitor.network.further_inputs import Inputs, given_inputs
-from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
+from aopc_monitor.perturbation.token_batch import (
+    TokenBatch,
+    check_no_mask_follows,
+    is_token_batch,
+)
 from aopc_monitor.utilities.batches import (
     BatchFormError,
     LabelKind,
@@ -88,6 +92,8 @@ class BatchReading:
                 raise BatchFormError(f"the probe cannot be taken: {error}") from error
             inputs = self._inputs(batch, len(texts.ids)) or texts.inputs
             return Taken(texts.ids, inputs, texts.words, texts.words_are)
+        if self.images_fn is None and self.inputs_fn is None:
+            check_no_mask_follows(batch)
         images = images_of(batch) if self.images_fn is None else found
         if not isinstance(images, Tensor):
             return Taken(images)

@@ -12,7 +12,7 @@ from torch import Tensor
 from aopc_monitor.network.further_inputs import Inputs, given_inputs, moved
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
-from aopc_monitor.perturbation.token_batch import TokenBatch, is_token_batch
+from aopc_monitor.perturbation.token_batch import TokenBatch, check_no_mask_follows, is_token_batch
 from aopc_monitor.utilities.batches import images_of
 
 
@@ -68,6 +68,8 @@ class InputBatch:
             BatchFormError: if there is neither.
         """
         first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if inputs_fn is None:
+            check_no_mask_follows(batch)
         inputs = () if inputs_fn is None else inputs_fn(batch)
         return cls.of(first if is_token_batch(first) else images_of(batch, remedy), inputs)
 

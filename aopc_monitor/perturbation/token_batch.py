@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.network.further_inputs import Inputs, Place
-from aopc_monitor.utilities.batches import LABEL_KEYS, told_of
+from aopc_monitor.utilities.batches import LABEL_KEYS, BatchFormError, told_of
 from aopc_monitor.utilities.checks import plain_tensor
 
 IDS_KEY = "input_ids"
@@ -78,6 +78,26 @@ def is_token_batch(batch: Any) -> bool:
         (True, False)
     """
     return isinstance(batch, Mapping) and IDS_KEY in batch
+
+
+def check_no_mask_follows(batch: Any) -> None:
+    """Raise BatchFormError for a tuple of ids, their mask and more: the mask would be left out.
+
+    Example:
+        >>> ids = torch.tensor([[5, 3, 0]])
+        >>> check_no_mask_follows((ids, torch.tensor([1])))
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) < 3:
+        return
+    ids, mask = batch[:2]
+    if not (isinstance(ids, Tensor) and isinstance(mask, Tensor) and ids.shape == mask.shape):
+        return
+    if ids.ndim == 2 and not ids.is_floating_point() and bool(((mask == 0) | (mask == 1)).all()):
+        raise BatchFormError(
+            "batch[0] holds token ids and batch[1] what looks like their attention mask, which the "
+            'network would not be given: give batches of ({"input_ids": ..., "attention_mask": '
+            "...}, labels), or images_fn= and labels_fn= where there are such arguments"
+        )
 
 
 def checked_ids(ids: Any, name: str = "images") -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from aopc_monitor import AOPCMonitor, area_over_perturbation_curve
+from aopc_monitor import AOPCMonitor, area_over_perturbation_curve, estimate_aopc
 from aopc_monitor.heatmaps import get
 from aopc_monitor.monitor import collect_probe
 from aopc_monitor.monitor.batch_reading import BatchReading
@@ -287,3 +287,20 @@ def test_ids_alone_of_different_lengths_are_perturbed_by_shares(
     (plan,) = (r.message for r in caplog.records if "an evaluation" in r.message)
     assert "8 texts of 9 tokens, words (3 to 9 each), 5 steps" in plan
     assert "no more than 8 texts, where num_images=20" in plan
+
+
+def test_a_mask_after_the_ids_is_not_left_out_in_silence() -> None:
+    ids, mask = torch.tensor([[5, 3, 0], [4, 3, 2]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    labels = torch.tensor([0, 1])
+    with pytest.raises(BatchFormError, match=r"batch\[1\] what looks like their attention mask"):
+        collect_probe([(ids, mask, labels)], 2)
+    with pytest.raises(BatchFormError, match=r"batch\[1\] what looks like their attention mask"):
+        estimate_aopc(TextCNN(), [(ids, mask, labels)], "gradient_x_input", steps=2)
+    reading = BatchReading(
+        images_fn=lambda batch: {"input_ids": batch[0], "attention_mask": batch[1]},
+        labels_fn=lambda batch: batch[2],
+    )
+    probe = collect_probe([(ids, mask, labels)], 2, reading=reading)
+    assert probe.words is not None
+    assert probe.words.tolist() == [[0, 1, -1], [0, 1, 2]]
+    assert collect_probe([(ids, labels)], 2).labels is not None
