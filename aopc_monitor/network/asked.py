@@ -160,7 +160,7 @@ class Asked:
             text = shortened(said_by(error))
             raise ForwardError(
                 f"forward was given {what}, {tuple(images.shape)}, and raised "
-                f"{type(error).__name__}: {text}. {_advice(images, str(error))}"
+                f"{type(error).__name__}: {text}. {_advice(images, said_by(error))}"
             ) from error
 
 

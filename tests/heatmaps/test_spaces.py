@@ -198,4 +198,4 @@ def test_a_data_range_has_one_number_per_channel() -> None:
 
 def test_a_report_counts_what_the_inputs_consist_of() -> None:
     line = heatmaps.check(classifier("tables"), inputs("tables"), "lrp", TARGET).line()
-    assert "of the score does not reach the features" in line
+    assert "what reaches the features misses the score" in line

@@ -183,7 +183,7 @@ def test_transformers_with_forward_of_whole_batches(tmp_path: Path) -> None:
 def test_transformers_without_model_fn_is_refused_in_words(tmp_path: Path) -> None:
     items: Any = Dicts("pixel_values", "labels")
     both = [DataLoader(items, batch_size=4) for _ in range(2)]
-    with pytest.raises(RuntimeError, match=r"images alone.*give model_fn=") as caught:
+    with pytest.raises(RuntimeError, match=r"images alone.*give AOPCMonitor model_fn=") as caught:
         fit(tmp_path, Transformer(vision_transformer()), monitor(), *both)
     assert len(str(caught.value).splitlines()) < 8
 

@@ -148,7 +148,9 @@ MISTAKES = [
     unknown_form(
         "dicts without a known key", {"pictures": IMAGES}, "a dict with the keys 'pictures'"
     ),
-    unknown_form("images of three dimensions", IMAGES[:, 0], r"shape \(40, 16, 16\)"),
+    unknown_form(
+        "images of six dimensions", IMAGES[:, None, None], r"shape \(40, 1, 1, 3, 16, 16\)"
+    ),
     unknown_form("texts", "a text", "a batch that is a str"),
     first(
         "the model raises in the first evaluation",
