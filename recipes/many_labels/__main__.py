@@ -14,19 +14,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, RandomSampler
 
 from aopc_monitor import AOPCMonitor, heatmaps, normalized_data_range
-from aopc_monitor.monitor import log_spaced_steps
 from recipes.many_labels.report import Found
 from recipes.many_labels.training import ExactMatch, LabelsClassifier
 from recipes.shared.arguments import add_trainer_arguments, command_line
 from recipes.shared.data.many_digits import DIGITS, ManyDigits, many_digits
 from recipes.shared.reporting.run_folder import RunFolder
-from recipes.shared.training.fitting import FIRST_STEP, TEST_BATCH_SIZE, EpochSeeds, new_trainer
+from recipes.shared.training.fitting import TEST_BATCH_SIZE
+from recipes.shared.training.watched_training import watched_training
 from recipes.training_progress.report import Run
 
 MAX_EPOCHS, BATCH_SIZE, LEARNING_RATE = 12, 64, 4e-3
@@ -88,26 +86,17 @@ def _train(options: argparse.Namespace, folder: RunFolder) -> list[dict[str, flo
     train, test = _loaders(data)
     monitor = _monitor(options, data)
     beside = ExactMatch(monitor, test)
-    checkpoint = ModelCheckpoint(
-        folder.path, filename=folder.checkpoint.stem, enable_version_counter=False
-    )
-    trainer = new_trainer(
-        options,
-        MAX_EPOCHS,
-        logger=TensorBoardLogger(folder.path.parent, name="", version=folder.path.name),
-        callbacks=[EpochSeeds(options.seed), monitor, beside, checkpoint],
-        enable_checkpointing=True,
-        log_every_n_steps=20,
-    )
-    steps = -(-len(train) // trainer.world_size) * (trainer.max_epochs or 1)
-    schedule = log_spaced_steps(steps, options.evaluations - 1, min(FIRST_STEP, steps // 2))
-    monitor.every_n_steps, monitor.figures_every_n_steps = schedule, schedule[-1:]
     model = LabelsClassifier(DIGITS, LEARNING_RATE, options.width)
-    trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
-    points = [{**a, **b} for a, b in zip(monitor.history, beside.points, strict=True)]
-    # Looks with figures find more than the others.
-    keys = [key for key in points[-1] if all(key in point for point in points)]
-    return [{key: point[key] for key in keys} for point in points]
+    return watched_training(
+        options,
+        folder,
+        model,
+        (train, test),
+        beside,
+        options.seed,
+        MAX_EPOCHS,
+        figures_at=slice(-1, None),
+    )
 
 
 def _loaders(data: ManyDigits) -> tuple[DataLoader[Any], DataLoader[Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from aopc_monitor import AOPCMonitor, heatmaps
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
@@ -27,7 +27,7 @@ from recipes.shared.heatmap_study import spread_over_classes
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.classifier import TextClassifier
-from recipes.shared.training.fitting import TEST_BATCH_SIZE
+from recipes.shared.training.fitting import TEST_BATCH_SIZE, loaders
 from recipes.shared.training.text_networks import TextCNN
 from recipes.shared.training.watched_training import watched_training
 from recipes.word_deletion.deletion import Sorted, accuracy_curves, areas
@@ -110,12 +110,11 @@ def _trained(
     options: argparse.Namespace, data: TextData, folder: RunFolder
 ) -> tuple[TextCNN, list[dict[str, float]]]:
     """The trained network, and a point for each look of the monitor while it was trained."""
-    model = TextClassifier(len(data.vocabulary), len(data.classes), data.plan.learning_rate)
     points = folder.read_points()
+    pl.seed_everything(options.seed, verbose=False)
+    model = TextClassifier(len(data.vocabulary), len(data.classes), data.plan.learning_rate)
     if points is None:
         folder.begin()
-        pl.seed_everything(options.seed, verbose=False)
-        model = TextClassifier(len(data.vocabulary), len(data.classes), data.plan.learning_rate)
         points = _train(options, data, folder, model)
         torch.save(model.network.state_dict(), folder.path / "weights.pt")
         folder.write_points(points)
@@ -128,14 +127,6 @@ def _trained(
 def _train(
     options: argparse.Namespace, data: TextData, folder: RunFolder, model: TextClassifier
 ) -> list[dict[str, float]]:
-    train = DataLoader(
-        data.train,
-        batch_size=data.plan.batch_size,
-        sampler=RandomSampler(data.train),
-        drop_last=True,
-        generator=torch.Generator(),
-    )
-    test = DataLoader(data.test, batch_size=TEST_BATCH_SIZE)
     monitor = AOPCMonitor(
         [name for name in options.heatmaps if name != "random"],
         at_validation=False,
@@ -146,7 +137,7 @@ def _train(
     numbers = TensorDataset(data.test.input_ids, data.test.labels)
     rivals = LabelFreeRivals(monitor, DataLoader(numbers, batch_size=TEST_BATCH_SIZE))
     epochs = data.plan.max_epochs
-    return watched_training(options, folder, model, (train, test), rivals, options.seed, epochs)
+    return watched_training(options, folder, model, loaders(data), rivals, options.seed, epochs)
 
 
 def texts_to_study(data: TextData, options: argparse.Namespace) -> LabelledTexts:

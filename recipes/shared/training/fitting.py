@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
+from recipes.shared.data.labelled_texts import TextData
 from recipes.shared.training.classifier import Classifier, ImageClassifier
 from recipes.shared.training.pretrained import pretrained
 
@@ -51,7 +52,7 @@ def new_classifier(data: ImageData, network: str, **settings: Any) -> ImageClass
     )
 
 
-def loaders(data: ImageData | TensorData) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def loaders(data: ImageData | TensorData | TextData) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Shuffled training batches, and test batches."""
     size = data.plan.batch_size
     return (

@@ -29,6 +29,7 @@ def watched_training(
     seed: int,
     max_epochs: int,
     epochs_per_checkpoint: int = 1,
+    figures_at: slice = slice(None, None, LOOKS_PER_FIGURE),
 ) -> list[dict[str, float]]:
     """Train, with an evaluation before the first step and at log-spaced ones.
 
@@ -41,6 +42,7 @@ def watched_training(
         seed: of the batches.
         max_epochs: unless the options say otherwise.
         epochs_per_checkpoint: epochs between two checkpoints, and two validations.
+        figures_at: which of the looks after the first make figures.
 
     Returns:
         One point for each look of the monitor, with the keys that all of them have.
@@ -56,7 +58,7 @@ def watched_training(
         log_every_n_steps=20,
     )
     steps = math.ceil(len(train) / trainer.world_size) * (trainer.max_epochs or 1)
-    _schedule(monitor, steps, options.evaluations)
+    _schedule(monitor, steps, options.evaluations, figures_at)
     trainer.fit(model, train, test, ckpt_path=folder.checkpoint if folder.is_begun else None)
     points = [
         {**point, **beside} for point, beside in zip(monitor.history, rivals.points, strict=True)
@@ -66,11 +68,11 @@ def watched_training(
     return [{key: point[key] for key in keys} for point in points]
 
 
-def _schedule(monitor: AOPCMonitor, steps: int, evaluations: int) -> None:
+def _schedule(monitor: AOPCMonitor, steps: int, evaluations: int, figures_at: slice) -> None:
     # The first evaluation is made before the first step.
     schedule = log_spaced_steps(steps, evaluations - 1, min(FIRST_STEP, steps // 2))
     monitor.every_n_steps = schedule
-    monitor.figures_every_n_steps = schedule[::LOOKS_PER_FIGURE]
+    monitor.figures_every_n_steps = schedule[figures_at]
 
 
 def _checkpoint(folder: RunFolder, every_n_epochs: int) -> ModelCheckpoint:
