@@ -20,6 +20,13 @@ from aopc_monitor.metrics.estimate import estimate_aopc as estimate_aopc
 from aopc_monitor.metrics.evaluation import Evaluation as Evaluation
 from aopc_monitor.metrics.evaluation import evaluate as evaluate
 from aopc_monitor.metrics.evaluation import num_orders as num_orders
+from aopc_monitor.metrics.functional.agreement import cohen_kappa as cohen_kappa
+from aopc_monitor.metrics.functional.agreement import (
+    cohen_kappa_standard_error as cohen_kappa_standard_error,
+)
+from aopc_monitor.metrics.functional.agreement import contingency as contingency
+from aopc_monitor.metrics.functional.agreement import disagreement as disagreement
+from aopc_monitor.metrics.functional.agreement import mutual_information as mutual_information
 from aopc_monitor.metrics.functional.aopc import area_over_curve as area_over_curve
 from aopc_monitor.metrics.functional.aopc import (
     area_over_perturbation_curve as area_over_perturbation_curve,
@@ -67,5 +74,7 @@ if not TYPE_CHECKING:
         *("Evaluation", "evaluate", "num_orders", "AOPCBounds", "aopc_bounds"),
         *("SensitivityNResult", "sensitivity_n", "subset_sizes"),
         *("DeletionAccuracy", "deletion_accuracy"),
+        *("cohen_kappa", "cohen_kappa_standard_error", "contingency"),
+        *("disagreement", "mutual_information"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip
