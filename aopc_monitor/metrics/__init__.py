@@ -35,6 +35,14 @@ from aopc_monitor.metrics.functional.aopc import results_of_orders as results_of
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult as AOPCResult
 from aopc_monitor.metrics.functional.bounds import AOPCBounds as AOPCBounds
 from aopc_monitor.metrics.functional.bounds import aopc_bounds as aopc_bounds
+from aopc_monitor.metrics.functional.certainty import (
+    average_thresholded_confidence as average_thresholded_confidence,
+)
+from aopc_monitor.metrics.functional.certainty import confidence as confidence
+from aopc_monitor.metrics.functional.certainty import cot as cot
+from aopc_monitor.metrics.functional.certainty import mano as mano
+from aopc_monitor.metrics.functional.certainty import negative_entropy as negative_entropy
+from aopc_monitor.metrics.functional.certainty import nuclear_norm as nuclear_norm
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch as CleanBatch
 from aopc_monitor.metrics.functional.complexity import file_size as file_size
 from aopc_monitor.metrics.functional.complexity import grey_levels as grey_levels
@@ -76,5 +84,7 @@ if not TYPE_CHECKING:
         *("DeletionAccuracy", "deletion_accuracy"),
         *("cohen_kappa", "cohen_kappa_standard_error", "contingency"),
         *("disagreement", "mutual_information"),
+        *("average_thresholded_confidence", "confidence", "negative_entropy"),
+        *("cot", "mano", "nuclear_norm"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip

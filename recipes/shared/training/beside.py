@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from aopc_monitor.monitor import publish
-from aopc_monitor.network import untouched
-from recipes.shared.training.label_free import (
+from aopc_monitor.metrics import (
     average_thresholded_confidence,
     confidence,
     negative_entropy,
 )
+from aopc_monitor.monitor import publish
+from aopc_monitor.network import untouched
 
 ACCURACY = "accuracy/test"
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
+from aopc_monitor.metrics import average_thresholded_confidence
 from recipes.shared.training.beside import ACCURACY, LabelFreeRivals, own_batches
-from recipes.shared.training.label_free import average_thresholded_confidence
 from tests.modules import Classifier, Quadrants, loaders, trainer
 
 KEYS = {
