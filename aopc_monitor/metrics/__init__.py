@@ -60,6 +60,10 @@ from aopc_monitor.metrics.functional.sensitivity_n import (  # isort: skip
     sensitivity_n as sensitivity_n,
 )
 
+from aopc_monitor.metrics.functional.nearest_labels import (  # isort: skip
+    nearest_labels as nearest_labels,
+)
+
 from aopc_monitor.metrics.functional.deletion_accuracy import (  # isort: skip
     deletion_accuracy as deletion_accuracy,
 )
@@ -83,7 +87,7 @@ if not TYPE_CHECKING:
         *("SensitivityNResult", "sensitivity_n", "subset_sizes"),
         *("DeletionAccuracy", "deletion_accuracy"),
         *("cohen_kappa", "cohen_kappa_standard_error", "contingency"),
-        *("disagreement", "mutual_information"),
+        *("disagreement", "mutual_information", "nearest_labels"),
         *("average_thresholded_confidence", "confidence", "negative_entropy"),
         *("cot", "mano", "nuclear_norm"),
         *("file_size", "grey_levels", "shannon_entropy"),
