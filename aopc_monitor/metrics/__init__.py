@@ -48,8 +48,10 @@ from aopc_monitor.metrics.functional.complexity import file_size as file_size
 from aopc_monitor.metrics.functional.complexity import grey_levels as grey_levels
 from aopc_monitor.metrics.functional.complexity import shannon_entropy as shannon_entropy
 from aopc_monitor.metrics.functional.deletion_accuracy import DeletionAccuracy as DeletionAccuracy
+from aopc_monitor.metrics.functional.persistence import heatmap_persistence as heatmap_persistence
 from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult as SensitivityNResult
 from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
+from aopc_monitor.metrics.functional.survival import Survival as Survival
 from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN
 from aopc_monitor.network.execution import Execution as Execution
 from aopc_monitor.utilities.statistics import MeanAndError as MeanAndError
@@ -62,6 +64,10 @@ from aopc_monitor.metrics.functional.sensitivity_n import (  # isort: skip
 
 from aopc_monitor.metrics.functional.nearest_labels import (  # isort: skip
     nearest_labels as nearest_labels,
+)
+
+from aopc_monitor.metrics.functional.survival import (  # isort: skip
+    survival as survival,
 )
 
 from aopc_monitor.metrics.functional.deletion_accuracy import (  # isort: skip
@@ -90,5 +96,6 @@ if not TYPE_CHECKING:
         *("disagreement", "mutual_information", "nearest_labels"),
         *("average_thresholded_confidence", "confidence", "negative_entropy"),
         *("cot", "mano", "nuclear_norm"),
+        *("Survival", "survival", "heatmap_persistence"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.survival import are_predicted, decisions_of_orders
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.wrappers import network_of
-from aopc_monitor.perturbation.company import scores_in_company
-from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -29,7 +28,6 @@ from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.utilities.checks import check_network, check_target
 from aopc_monitor.utilities.randomness import generator_for
-from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
 @dataclass(frozen=True)
@@ -183,20 +181,10 @@ def _decisions(
         )
         check_target(labels, len(images), clean.outputs.shape[1], name="labels")
         labels = labels.to(clean.outputs.device)
-
-        def is_sorted_rightly(images: Tensor, rows: Tensor) -> Tensor:
-            return _are_right(clean.forward(images, rows), labels[rows])
-
-        is_right = _are_right(clean.outputs, labels)
+        is_right = are_predicted(clean.outputs, labels)
         generator = generator or generator_for(images, seed=0)
         orders = _orders(heatmaps, is_right > 0)
-        given = (is_sorted_rightly, images, orders, protocol, generator)
-        decided, _ = curves_of_orders(
-            *given,
-            clean.chunk_size(chunks),
-            new_images=clean.forward.new_images,
-            scores_of=scores_in_company if clean.company else None,
-        )
+        decided = decisions_of_orders(clean, labels, orders, protocol, generator, chunks)
     # Each with the decision before anything is deleted.
     ordered, at_random = (torch.cat([is_right[:, None], of.mean(dim=1)], dim=1) for of in decided)
     return DeletionAccuracy(ordered, at_random, is_right > 0)
@@ -207,8 +195,3 @@ def _orders(heatmaps: Tensor, is_right: Tensor) -> list[tuple[Tensor, Order]]:
     rows = is_right.to(heatmaps.device).view(-1, *[1] * (heatmaps.ndim - 1))
     signed = torch.where(rows, heatmaps, -heatmaps)
     return [(signed, "morf"), (signed, "random")]
-
-
-def _are_right(outputs: Tensor, labels: Tensor) -> Tensor:
-    """(M,) 1 where the prediction is the label, else 0."""
-    return (outputs.argmax(dim=1) == labels).to(accumulator_dtype(outputs.device))
