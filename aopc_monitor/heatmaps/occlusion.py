@@ -13,9 +13,10 @@ from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.scores import Score, check_score, checked_scores, score_function
-from aopc_monitor.perturbation.curve import Block, Perturber, perturbed_scores
+from aopc_monitor.perturbation.curve import perturbed_scores
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import kind_of
+from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Regions
 from aopc_monitor.perturbation.replacements import Constant, Replacement, get_replacement

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, proceed
-from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.curve import perturbed_scores
+from aopc_monitor.perturbation.perturber import Perturber
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
@@ -55,7 +55,7 @@ def scores_in_company(
                 if not replacement.fresh_each_step:  # all steps share a draw
                     generator.set_state(state)
                 one = steps[group, repeat, j, None]
-                part = replace(perturber, images=images[group], steps=one, repeats=1)
+                part = perturber.of_group(group, one)
                 found = perturbed_scores(
                     of_group, part, maps, chunk_size, before_each, new_images=new_images
                 )

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aopc_monitor import AOPC, heatmaps
-from aopc_monitor.perturbation.curve import Perturber
 from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
+from aopc_monitor.perturbation.perturber import Perturber
 from aopc_monitor.perturbation.replacements import Replacement, Uniform
 from tests.gpu.conftest import Within
 from tests.gpu.networks import (

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.network.chunks import ChunkSize
 from aopc_monitor.network.execution import Execution
-from aopc_monitor.perturbation.curve import Perturber, perturbed_scores
+from aopc_monitor.perturbation.curve import perturbed_scores
 from aopc_monitor.perturbation.data_range import data_range_tensors
 from aopc_monitor.perturbation.noisy_linear import NoisyLinear
+from aopc_monitor.perturbation.perturber import Perturber
 from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import Mean, Replacement, Uniform
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from aopc_monitor import AOPC, AOPCMonitor, area_over_perturbation_curve
 from aopc_monitor.heatmaps import Occlusion
-from aopc_monitor.perturbation.curve import Perturber
 from aopc_monitor.perturbation.data_range import data_range_tensors, normalized_data_range
 from aopc_monitor.perturbation.dense_kinds import Images
 from aopc_monitor.perturbation.noisy_linear import Imputation, NoisyLinear
+from aopc_monitor.perturbation.perturber import Perturber
 from aopc_monitor.perturbation.regions import Grid
 from aopc_monitor.perturbation.replacements import (
     REPLACEMENTS,
