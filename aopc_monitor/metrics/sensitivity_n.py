@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
-from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.metrics.functional.sensitivity_n import correlate
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.utilities.checks import check_network
 from aopc_monitor.utilities.randomness import generator_for
@@ -112,10 +110,10 @@ class SensitivityN(MeanOverImages):
         """
         check_network(model)
         batch = InputBatch.of(images)
-        choices, inputs = self._choices.for_batch(batch), batch.inputs
-        with network_of(model, batch.images) as (network, images), untouched(network, self.seed):
-            chunks, execution = self._chunks.of(network, images), choices.execution
-            clean = CleanBatch.of(network, images, choices.score, execution, chunks, inputs=inputs)
+        choices = self._choices.for_batch(batch)
+        given = (choices.score, choices.execution, self._chunks)
+        made = opened(model, batch.images, *given, inputs=batch.inputs, seed=self.seed)
+        with made as (clean, images, chunks):
             if heatmaps is None:
                 heatmaps = clean.heatmaps(self.heatmap, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.further_inputs import Inputs
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
 from aopc_monitor.network.targets import Target
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
@@ -176,19 +175,18 @@ def batch_results(
         One result per order. Differences of their `per_image` are paired.
     """
     protocol = protocol.for_inputs(images)
-    with network_of(model, images) as (network, images), untouched(network, seed):
-        chunks = sizes.of(network, images)
-        clean = CleanBatch.of(
-            network,
-            images,
-            protocol.score,
-            protocol.execution,
-            chunks,
-            protocol.target if target is None else target,
-            output_fn=protocol.output_fn,
-            inputs=inputs,
-            to_come=batches * protocol.forwards(len(images), len(orders)),
-        )
+    with opened(
+        model,
+        images,
+        protocol.score,
+        protocol.execution,
+        sizes,
+        target=protocol.target if target is None else target,
+        output_fn=protocol.output_fn,
+        inputs=inputs,
+        to_come=batches * protocol.forwards(len(images), len(orders)),
+        seed=seed,
+    ) as (clean, images, chunks):
         if callable(heatmap):
             maps = clean.heatmaps(heatmap, chunks)
         else:

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
-from aopc_monitor.network.chunks import ChunkSizes, in_chunks
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, in_chunks
 from aopc_monitor.network.execution import Execution, checked_execution
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.input_kinds import kind_of
@@ -125,12 +124,11 @@ def aopc_bounds(
         region_size, steps, data_range, replacement, score=score, regions=regions, step_is=step_is
     )
     protocol = batch.protocol(protocol)
-    chunks = ChunkSizes.of(execution.chunk_size, batch.images)
+    sizes = ChunkSizesByNetwork(execution.chunk_size, False)
     low, high = protocol.range_on(batch.images)
-    with network_of(model, batch.images) as (network, images), untouched(network), torch.no_grad():
-        clean = CleanBatch.of(
-            network, images, score, execution, chunks, target, inputs=batch.inputs
-        )
+    given = (score, execution, sizes)
+    made = opened(model, batch.images, *given, target=target, inputs=batch.inputs)
+    with made as (clean, images, chunks), torch.no_grad():
         replaced = protocol.replacer(
             clean.images.clone(), low, high, generator or generator_for(images, 0, "bounds")
         )

@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.metrics.functional.survival import are_predicted, decisions_of_orders
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.protocol import PerturbationProtocol, StepIs
@@ -168,17 +166,10 @@ def _decisions(
     protocol: PerturbationProtocol,
     generator: torch.Generator | None,
 ) -> DeletionAccuracy:
-    with network_of(model, batch.images) as (network, images), untouched(network), torch.no_grad():
-        chunks = ChunkSizesByNetwork(protocol.execution.chunk_size).of(network, images)
-        clean = CleanBatch.of(
-            network,
-            images,
-            protocol.score,
-            protocol.execution,
-            chunks,
-            output_fn=protocol.output_fn,
-            inputs=batch.inputs,
-        )
+    sizes = ChunkSizesByNetwork(protocol.execution.chunk_size)
+    how = (protocol.score, protocol.execution, sizes)
+    made = opened(model, batch.images, *how, output_fn=protocol.output_fn, inputs=batch.inputs)
+    with made as (clean, images, chunks), torch.no_grad():
         check_target(labels, len(images), clean.outputs.shape[1], name="labels")
         labels = labels.to(clean.outputs.device)
         is_right = are_predicted(clean.outputs, labels)

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices, SubsetRemover
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
-from aopc_monitor.network.chunks import ChunkSizes, in_chunks
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, in_chunks
 from aopc_monitor.network.execution import Execution, checked_execution
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.scores import Score, checked_scores
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.checks import NotFiniteError, check_network, check_target
@@ -152,10 +151,10 @@ def sensitivity_n(
     batch = InputBatch.of(images)
     if target is not None:
         check_target(target, len(batch.images))
-    choices, chunks = choices.for_batch(batch), ChunkSizes.of(execution.chunk_size, batch.images)
-    with network_of(model, batch.images) as (network, images), untouched(network):
-        inputs = batch.inputs
-        clean = CleanBatch.of(network, images, score, execution, chunks, target, inputs=inputs)
+    choices, sizes = choices.for_batch(batch), ChunkSizesByNetwork(execution.chunk_size, False)
+    given = (score, execution, sizes)
+    made = opened(model, batch.images, *given, target=target, inputs=batch.inputs)
+    with made as (clean, images, chunks):
         generator = generator or generator_for(images, 0, purpose="subsets")
         return correlate(clean, heatmaps, choices, generator, chunks)
 
