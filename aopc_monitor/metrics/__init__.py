@@ -2,8 +2,8 @@
 
 Example:
     >>> from aopc_monitor import metrics
-    >>> [metric.__name__ for metric in metrics.METRICS]
-    ['AOPC', 'SymmetricRelevanceGain', 'SensitivityN', 'HeatmapComplexity']
+    >>> [metric.__name__ for metric in metrics.METRICS][:3]
+    ['AOPC', 'SymmetricRelevanceGain', 'Deletion']
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from aopc_monitor.metrics.aopc_estimate import AOPCEstimate as AOPCEstimate
 from aopc_monitor.metrics.aopc_estimate import difference as difference
 from aopc_monitor.metrics.base import MeanOverImages as MeanOverImages
 from aopc_monitor.metrics.complexity import HeatmapComplexity as HeatmapComplexity
+from aopc_monitor.metrics.deletion_insertion import Deletion as Deletion
+from aopc_monitor.metrics.deletion_insertion import Insertion as Insertion
 from aopc_monitor.metrics.estimate import estimate_aopc as estimate_aopc
 from aopc_monitor.metrics.evaluation import Evaluation as Evaluation
 from aopc_monitor.metrics.evaluation import evaluate as evaluate
 from aopc_monitor.metrics.evaluation import num_orders as num_orders
+from aopc_monitor.metrics.fidelity import FidelityMinus as FidelityMinus
+from aopc_monitor.metrics.fidelity import FidelityPlus as FidelityPlus
 from aopc_monitor.metrics.functional.agreement import cohen_kappa as cohen_kappa
 from aopc_monitor.metrics.functional.agreement import (
     cohen_kappa_standard_error as cohen_kappa_standard_error,
@@ -48,10 +52,33 @@ from aopc_monitor.metrics.functional.complexity import file_size as file_size
 from aopc_monitor.metrics.functional.complexity import grey_levels as grey_levels
 from aopc_monitor.metrics.functional.complexity import shannon_entropy as shannon_entropy
 from aopc_monitor.metrics.functional.deletion_accuracy import DeletionAccuracy as DeletionAccuracy
+from aopc_monitor.metrics.functional.deletion_insertion import DeletionMeasure as DeletionMeasure
+from aopc_monitor.metrics.functional.deletion_insertion import InsertionMeasure as InsertionMeasure
+from aopc_monitor.metrics.functional.deletion_insertion import deletion as deletion
+from aopc_monitor.metrics.functional.deletion_insertion import insertion as insertion
+from aopc_monitor.metrics.functional.fidelity import FidelityMinusMeasure as FidelityMinusMeasure
+from aopc_monitor.metrics.functional.fidelity import FidelityPlusMeasure as FidelityPlusMeasure
+from aopc_monitor.metrics.functional.fidelity import fidelity_minus as fidelity_minus
+from aopc_monitor.metrics.functional.fidelity import fidelity_plus as fidelity_plus
 from aopc_monitor.metrics.functional.persistence import heatmap_persistence as heatmap_persistence
+from aopc_monitor.metrics.functional.rationales import (
+    ComprehensivenessMeasure as ComprehensivenessMeasure,
+)
+from aopc_monitor.metrics.functional.rationales import SufficiencyMeasure as SufficiencyMeasure
+from aopc_monitor.metrics.functional.rationales import comprehensiveness as comprehensiveness
+from aopc_monitor.metrics.functional.rationales import sufficiency as sufficiency
+from aopc_monitor.metrics.functional.removal import RemovalMeasure as RemovalMeasure
+from aopc_monitor.metrics.functional.removal import RemovalResult as RemovalResult
+from aopc_monitor.metrics.functional.removal import Removed as Removed
+from aopc_monitor.metrics.functional.removal import results_of_removals as results_of_removals
+from aopc_monitor.metrics.functional.saco import SaCoMeasure as SaCoMeasure
 from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult as SensitivityNResult
 from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
 from aopc_monitor.metrics.functional.survival import Survival as Survival
+from aopc_monitor.metrics.rationales import Comprehensiveness as Comprehensiveness
+from aopc_monitor.metrics.rationales import Sufficiency as Sufficiency
+from aopc_monitor.metrics.removal_metric import RemovalMetric as RemovalMetric
+from aopc_monitor.metrics.saco import SaCo as SaCo
 from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN
 from aopc_monitor.network.execution import Execution as Execution
 from aopc_monitor.utilities.statistics import MeanAndError as MeanAndError
@@ -74,10 +101,23 @@ from aopc_monitor.metrics.functional.deletion_accuracy import (  # isort: skip
     deletion_accuracy as deletion_accuracy,
 )
 
+from aopc_monitor.metrics.functional.removal_measures import (  # isort: skip
+    removal_measures as removal_measures,
+)
+
+from aopc_monitor.metrics.functional.saco import saco as saco  # isort: skip
+
 # A metric is made known by its row here, and by nothing else.
 METRICS: tuple[type[MeanOverImages], ...] = (
     AOPC,
     SymmetricRelevanceGain,
+    Deletion,
+    Insertion,
+    Comprehensiveness,
+    Sufficiency,
+    SaCo,
+    FidelityPlus,
+    FidelityMinus,
     SensitivityN,
     HeatmapComplexity,
 )
@@ -97,5 +137,11 @@ if not TYPE_CHECKING:
         *("average_thresholded_confidence", "confidence", "negative_entropy"),
         *("cot", "mano", "nuclear_norm"),
         *("Survival", "survival", "heatmap_persistence"),
+        *("RemovalMetric", "RemovalMeasure", "RemovalResult", "Removed"),
+        *("removal_measures", "results_of_removals"),
+        *("DeletionMeasure", "InsertionMeasure", "deletion", "insertion"),
+        *("ComprehensivenessMeasure", "SufficiencyMeasure", "comprehensiveness", "sufficiency"),
+        *("SaCoMeasure", "saco"),
+        *("FidelityPlusMeasure", "FidelityMinusMeasure", "fidelity_plus", "fidelity_minus"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip

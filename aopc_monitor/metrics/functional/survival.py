@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
-from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score
-from aopc_monitor.network.wrappers import network_of
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
@@ -146,17 +145,10 @@ def _survival(
     generator: torch.Generator | None,
 ) -> Survival:
     protocol = protocol.for_inputs(batch.images)
-    with network_of(model, batch.images) as (network, images), untouched(network), torch.no_grad():
-        chunks = ChunkSizesByNetwork(protocol.execution.chunk_size).of(network, images)
-        clean = CleanBatch.of(
-            network,
-            images,
-            protocol.score,
-            protocol.execution,
-            chunks,
-            output_fn=protocol.output_fn,
-            inputs=batch.inputs,
-        )
+    sizes = ChunkSizesByNetwork(protocol.execution.chunk_size)
+    how = (protocol.score, protocol.execution, sizes)
+    made = opened(model, batch.images, *how, output_fn=protocol.output_fn, inputs=batch.inputs)
+    with made as (clean, images, chunks), torch.no_grad():
         generator = generator or generator_for(images, seed=0)
         orders = [(heatmaps, order) for order in ORDERS]
         predicted = _predicted(clean, protocol.score)
