@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -30,7 +30,7 @@ from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.classifier import TensorClassifier
 from recipes.shared.training.fitting import loaders
 from recipes.shared.training.series_networks import PACE, SERIES_NETWORKS
-from recipes.shared.training.watched_training import watched_training
+from recipes.shared.training.watched_training import finished_trainings, watched_training
 from recipes.training_progress.figures import figure_of_run
 from recipes.training_progress.report import Run, Study
 
@@ -82,32 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> Study:
     data = load_series(options.dataset)
     parent = data_folder(options.output / "series_progress", data)
     folder = parent.with_name(f"{parent.name}-{options.replacement}")
-    runs = [
-        _finished(options, data, folder, network, seed)
-        for network in options.networks
-        for seed in options.seeds
-    ]
-    study = Study(data.name, options.heatmaps, runs)
+    trainings = finished_trainings(options, folder, partial(_train, options, data))
+    study = Study(data.name, options.heatmaps, [Run(*training) for training in trainings])
     _write(study, data, folder, command_line("recipes.series_progress", arguments))
     return study
-
-
-def _finished(
-    options: argparse.Namespace, data: TensorData, output: Path, network: str, seed: int
-) -> Run:
-    """The run of one network and seed: read if it was made before, else made."""
-    folder = RunFolder(output / network / f"seed_{seed}", _settings(options))
-    points = folder.read_points()
-    if points is None:
-        folder.begin()
-        points = _train(options, data, folder, network, seed)
-    return Run(network, seed, points)
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What two runs must share to belong together."""
-    elsewhere = ("output", "networks", "seeds", "accelerator", "strategy")
-    return {k: str(v) for k, v in vars(options).items() if k not in elsewhere}
 
 
 def _train(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +20,38 @@ from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.fitting import FIRST_STEP, EpochSeeds, new_trainer
 
 LOOKS_PER_FIGURE = 3
+# Arguments that two trainings need not share to be the same one. The number of devices is none of
+# them: it decides which images are in a batch.
+_ELSEWHERE = ("output", "networks", "seeds", "accelerator", "strategy")
+
+Points = list[dict[str, float]]
+
+
+def finished_trainings(
+    options: argparse.Namespace, parent: Path, train: Callable[[RunFolder, str, int], Points]
+) -> Iterator[tuple[str, int, Points]]:
+    """Each network with each seed: read if it was trained before, else trained.
+
+    Args:
+        options: of the command line, with `networks` and `seeds`.
+        parent: the folder of all trainings.
+        train: trains a network with a seed, keeps its points in the folder, and returns them.
+
+    Yields:
+        Name of the network, seed, and the points of the training.
+
+    Raises:
+        ValueError: if a folder holds a training of other settings.
+    """
+    settings = {k: str(v) for k, v in vars(options).items() if k not in _ELSEWHERE}
+    for network in options.networks:
+        for seed in options.seeds:
+            folder = RunFolder(parent / network.replace(":", ".") / f"seed_{seed}", settings)
+            points = folder.read_points()
+            if points is None:
+                folder.begin()
+                points = train(folder, network, seed)
+            yield network, seed, points
 
 
 def watched_training(
@@ -30,7 +64,7 @@ def watched_training(
     max_epochs: int,
     epochs_per_checkpoint: int = 1,
     figures_at: slice = slice(None, None, LOOKS_PER_FIGURE),
-) -> list[dict[str, float]]:
+) -> Points:
     """Train, with an evaluation before the first step and at log-spaced ones.
 
     Args:
