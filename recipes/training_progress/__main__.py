@@ -3,6 +3,8 @@
 python -m recipes.training_progress                       # digits, nothing is downloaded
 python -m recipes.training_progress --dataset cifar10     # downloads CIFAR-10
 python -m recipes.training_progress --image-folder DIR    # a train/ + test/ tree of images
+python -m recipes.training_progress --image-folder DIR --image-size 64 \
+    --network efficientnet_lite0 --fine-tune              # weights of ImageNet, trained further
 
 With `--networks small_cnn small_resnet --seeds 0 1 2` it trains each network with each seed.
 Started again, it reads the trainings that are finished and goes on with the one that was
@@ -15,8 +17,9 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -32,12 +35,14 @@ from recipes.shared.arguments import (
     command_line,
     data_folder,
 )
-from recipes.shared.data.labelled_images import ImageData, hold_out
+from recipes.shared.data.labelled_images import ImageData, fewer_images, hold_out
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
+from recipes.shared.training.fine_tuning import FINE_TUNING_PLAN, fine_tuned_classifier
 from recipes.shared.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier
 from recipes.shared.training.networks import SMALL
-from recipes.shared.training.watched_training import watched_training
+from recipes.shared.training.pretrained import categories_of
+from recipes.shared.training.watched_training import finished_trainings, watched_training
 from recipes.training_progress.figures import figure_of_run
 from recipes.training_progress.report import Run, Study
 
@@ -58,8 +63,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"{', '.join(SMALL)}, classification models of torchvision, or module:function",
     )
     parser.add_argument(
+        "--fine-tune",
+        action="store_true",
+        help="start from the weights of torchvision, which it downloads, or of efficientnet_lite0 "
+        "to 2, which are packages of the extra photographs, with a new head for the classes",
+    )
+    parser.add_argument(
         "--seeds", nargs="+", type=int, help="of the trainings", default=[0], metavar="SEED"
     )
+    parser.add_argument("--train-images", type=int, help="drawn at random; all if not given")
+    parser.add_argument("--test-images", type=int, help="drawn at random; all if not given")
     monitor = parser.add_argument_group("monitor")
     monitor.add_argument(
         "--heatmaps",
@@ -86,55 +99,48 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     check_seed_of_digits(parser, options)
     if options.evaluations < 3:
         parser.error(f"--evaluations {options.evaluations}: a correlation needs at least 3")
+    if options.fine_tune:
+        _check_weights(parser, options.networks)
     return options
+
+
+def _check_weights(parser: argparse.ArgumentParser, networks: Sequence[str]) -> None:
+    """Refuse a network without weights before another one is trained."""
+    for network in networks:
+        try:
+            categories_of(network)
+        except ValueError as error:
+            parser.error(f"--fine-tune: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> Study:
     """Train, watch, report."""
     options = parse_arguments(arguments)
-    data = chosen_data(options)
-    folder = data_folder(options.output / "training_progress", data)
-    runs = [
-        _finished(options, data, folder, network, seed)
-        for network in options.networks
-        for seed in options.seeds
-    ]
-    study = Study(data.name, options.heatmaps, runs)
+    data = fewer_images(chosen_data(options), options.train_images, options.test_images)
+    folder, title = data_folder(options.output / "training_progress", data), data.name
+    if options.fine_tune:
+        data = replace(data, plan=FINE_TUNING_PLAN)
+        folder, title = folder.with_name(f"{folder.name}-fine-tuned"), f"{title}, fine-tuned"
+    trainings = finished_trainings(options, folder, partial(_train, options, data))
+    study = Study(title, options.heatmaps, [Run(*training) for training in trainings])
     _write(study, folder, options)
     return study
-
-
-def _finished(
-    options: argparse.Namespace, data: ImageData, output: Path, network: str, seed: int
-) -> Run:
-    """The run of one network and seed: read if it was made before, else made."""
-    folder = RunFolder(output / network.replace(":", ".") / f"seed_{seed}", _settings(options))
-    points = folder.read_points()
-    if points is None:
-        folder.begin()
-        points = _train(options, data, folder, network, seed)
-        _keep(folder, Run(network, seed, points), data, options)
-    return Run(network, seed, points)
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What two runs must share to belong together."""
-    elsewhere = ("output", "networks", "seeds", "accelerator", "strategy")
-    return {k: str(v) for k, v in vars(options).items() if k not in elsewhere}
 
 
 def _train(
     options: argparse.Namespace, data: ImageData, folder: RunFolder, network: str, seed: int
 ) -> list[dict[str, float]]:
-    """One point for each look of the monitor."""
+    """One point for each look of the monitor; figure and points are kept."""
     pl.seed_everything(seed, verbose=False)
     data, source = hold_out(data, options.source_images, seed)
-    train, test = loaders(data)
+    both = loaders(data)
     monitor = _monitor(options, data, seed)
-    rivals = LabelFreeRivals(monitor, test, DataLoader(source, batch_size=TEST_BATCH_SIZE))
-    model = new_classifier(data, network)
-    both = (train, test)
-    return watched_training(options, folder, model, both, rivals, seed, data.plan.max_epochs)
+    rivals = LabelFreeRivals(monitor, both[1], DataLoader(source, batch_size=TEST_BATCH_SIZE))
+    new = fine_tuned_classifier if options.fine_tune else new_classifier
+    model, epochs = new(data, network), data.plan.max_epochs
+    points = watched_training(options, folder, model, both, rivals, seed, epochs)
+    _keep(folder, Run(network, seed, points), data, options)
+    return points
 
 
 def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMonitor:
@@ -155,8 +161,9 @@ def _monitor(options: argparse.Namespace, data: ImageData, seed: int) -> AOPCMon
 
 @rank_zero_only
 def _keep(folder: RunFolder, run: Run, data: ImageData, options: argparse.Namespace) -> None:
-    folder.write_points(run.points)
     figure_of_run(run, data.name, options.heatmaps).savefig(folder.path / "figure.png")
+    # The points come last: with them, the run is finished.
+    folder.write_points(run.points)
 
 
 @rank_zero_only

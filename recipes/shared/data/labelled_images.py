@@ -110,6 +110,31 @@ class ImageData:
         return int(self.test[0][0].shape[-1])
 
 
+def fewer_images(data: ImageData, train: int | None = None, test: int | None = None) -> ImageData:
+    """Some of the images, drawn at random: always the same, and of a larger count these first.
+
+    Args:
+        data: the images, whose normalisation stays that of all.
+        train: how many training images; all if not given.
+        test: how many test images; all if not given.
+
+    Raises:
+        ValueError: if there are not that many.
+    """
+    return replace(
+        data, train=_some("train", data.train, train), test=_some("test", data.test, test)
+    )
+
+
+def _some(name: str, images: LabelledImages, count: int | None) -> LabelledImages:
+    if count is None:
+        return images
+    if not 0 < count <= len(images):
+        raise ValueError(f"{name}={count}: give a number of {name} images from 1 to {len(images)}")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.part(order[:count].sort().values)
+
+
 def hold_out(data: ImageData, count: int, seed: int = 0) -> tuple[ImageData, LabelledImages]:
     """Training images that are kept from the training.
 

@@ -90,6 +90,72 @@ def pretrained(
             f"the weights of {name} know {known} classes, but the images have {num_classes}: give "
             "images of these classes, or train the network on yours"
         )
+    return _with_weights(name, mean, std)
+
+
+def pretrained_with_new_head(
+    name: str, num_classes: int, mean: Sequence[float], std: Sequence[float]
+) -> nn.Module:
+    """A model with weights, but for its last layer, which is untrained and knows other classes.
+
+    Args:
+        name: of a model of torchvision, which downloads the weights, or an EfficientNet-Lite.
+        num_classes: how many classes the images have.
+        mean: of each channel, that the images are normalised by; the model gets them as it was
+            trained.
+        std: of each channel, in the same way.
+
+    Raises:
+        ValueError: if there are no weights for a model of that name.
+        ModuleNotFoundError: if the packages of EfficientNet-Lite are not installed.
+    """
+    known = len(categories_of(name))
+    model = _with_weights(name, mean, std)
+    replace_head(model.network, known, num_classes)
+    return model
+
+
+def replace_head(network: nn.Module, known: int, num_classes: int) -> None:
+    """Put an untrained layer in the place of the last one that gives a number for each class.
+
+    Args:
+        network: whose head is a linear layer or a convolution of single pixels; it is changed.
+        known: the number of classes that it knows.
+        num_classes: the number that it shall know.
+
+    Raises:
+        ValueError: if there is no such layer.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 5))
+        >>> replace_head(network, 5, 3)
+        >>> network[2]
+        Linear(in_features=5, out_features=3, bias=True)
+    """
+    heads = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if (isinstance(layer, nn.Linear) and layer.out_features == known)
+        or (isinstance(layer, nn.Conv2d) and layer.out_channels == known)
+    ]
+    if not heads:
+        raise ValueError(
+            f"{type(network).__name__} has no linear layer or convolution of {known} outputs, one "
+            "for each class that it knows, in whose place a new head could stand"
+        )
+    name, old = heads[-1]
+    parent, _, place = name.rpartition(".")
+    has_bias = old.bias is not None
+    new: nn.Module = (
+        nn.Linear(old.in_features, num_classes, has_bias)
+        if isinstance(old, nn.Linear)
+        else nn.Conv2d(old.in_channels, num_classes, 1, bias=has_bias)
+    )
+    setattr(network.get_submodule(parent), place, new)
+
+
+def _with_weights(name: str, mean: Sequence[float], std: Sequence[float]) -> Renormalised:
+    """A model with weights that takes images normalised by this mean and std."""
     if name in EFFICIENTNETS_LITE:
         network = efficientnet_lite(name, has_weights=True)
         return Renormalised(network, mean, std, IMAGENET_MEAN, IMAGENET_STD)

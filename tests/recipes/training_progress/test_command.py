@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import torchvision
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from recipes.shared.data.datasets import digits
 from recipes.shared.data.labelled_images import ImageData
@@ -63,6 +65,41 @@ def test_digits(
     printed = capsys.readouterr().out
     assert f"tensorboard --logdir {tmp_path}" in printed
     assert "correlation with test accuracy over 4 evaluations" in printed
+
+
+def test_fine_tuning_some_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = digits(train_size=500, test_size=100)
+    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
+    given = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 1000))
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: given)
+    wanted = [
+        "--network",
+        "resnet18",
+        "--fine-tune",
+        "--train-images",
+        "242",
+        "--test-images",
+        "60",
+    ]
+    study = main([*QUICK, *wanted, "--output", str(tmp_path)])
+    assert study.title == "digits on clutter, fine-tuned"
+    # 192 images are left of 242, six batches of 32.
+    assert study.runs[0].column("step")[-1] == 6
+    # Accuracy is a share of the 60 test images, and that of a network of ten classes.
+    share = study.runs[0].points[0]["accuracy/test"] * 60
+    assert share == pytest.approx(round(share), abs=1e-6)
+    assert isinstance(given[3], nn.Linear)
+    assert given[3].out_features == 10
+    folder = tmp_path / "training_progress" / "digits-on-clutter-fine-tuned"
+    assert (folder / "resnet18" / "seed_0" / "points.csv").exists()
+    assert "fine-tuned" in (folder / "report.md").read_text()
+
+
+def test_fine_tuning_needs_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--networks", "resnet18", "small_cnn", "--fine-tune"])
+    assert "--fine-tune: network 'small_cnn' is no classification" in capsys.readouterr().err
+    assert parse_arguments(["--networks", "small_cnn"]).networks == ["small_cnn"]
 
 
 @pytest.mark.full

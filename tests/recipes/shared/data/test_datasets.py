@@ -12,7 +12,13 @@ from torchvision.datasets import CIFAR10
 
 from recipes.shared.data import datasets
 from recipes.shared.data.image_folder import image_folder
-from recipes.shared.data.labelled_images import ImageData, LabelledImages, hold_out, shift_and_flip
+from recipes.shared.data.labelled_images import (
+    ImageData,
+    LabelledImages,
+    fewer_images,
+    hold_out,
+    shift_and_flip,
+)
 
 CLASSES = ("cat", "dog")
 
@@ -273,6 +279,24 @@ def test_too_many_images_for_the_memory_are_decoded_when_asked_for(
     assert len(left.train) == len(lazily.train) - 2
     assert torch.equal(kept[0][0], in_memory_kept[0][0])
     assert torch.equal(left.train.labels, in_memory_left.train.labels)
+
+
+def test_fewer_images_are_the_first_of_a_larger_draw(digits: ImageData) -> None:
+    some, more = fewer_images(digits, 20, 10), fewer_images(digits, 40)
+    assert (len(some.train), len(some.test)) == (20, 10)
+    assert (len(more.train), len(more.test)) == (40, 600)
+    assert (some.mean, some.classes) == (digits.mean, digits.classes)
+    drawn = {image.numpy().tobytes() for image in some.train.images}
+    assert len(drawn) == 20
+    assert drawn < {image.numpy().tobytes() for image in more.train.images}
+    assert len(set(some.train.labels.tolist())) > 4
+    assert fewer_images(digits).train is digits.train
+
+
+@pytest.mark.parametrize("count", [0, 601])
+def test_more_images_than_there_are_cannot_be_drawn(digits: ImageData, count: int) -> None:
+    with pytest.raises(ValueError, match=f"test={count}: give a number of test images from 1 to"):
+        fewer_images(digits, 20, count)
 
 
 def test_hold_out_leaves_no_image_in_both(digits: ImageData) -> None:
