@@ -29,19 +29,23 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 LOGGING = ("log", "log_dict")
-REFUSED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy")
+REFUSED_STRATEGIES = ("FSDPStrategy", "XLAFSDPStrategy")
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 def check_strategy(trainer: Trainer) -> None:
     """Raise ConfigurationError where parameters are spread over processes in an unknown way."""
-    names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
-    strategy = next((name for name in names if name in REFUSED_STRATEGIES), None)
-    if strategy is not None:
+    strategy: Any = trainer.strategy
+    names = [kind.__name__ for kind in type(strategy).__mro__]
+    refused = next((name for name in names if name in REFUSED_STRATEGIES), None)
+    if "DeepSpeedStrategy" in names:  # its other stages leave parameters whole
+        refused = "DeepSpeedStrategy(stage=3)" if strategy.zero_stage_3 else None
+    if refused is not None:
         raise ConfigurationError(
-            f"AOPCMonitor cannot look at a model under {strategy}: its parameters are spread over "
+            f"AOPCMonitor cannot look at a model under {refused}: its parameters are spread over "
             "processes in a way that it does not know. Train with ModelParallelStrategy (FSDP2, "
-            "tensor parallel) or DDP, or use the AOPC metric on a loaded checkpoint"
+            "tensor parallel), DeepSpeedStrategy(stage=2) or DDP, or use the AOPC metric on a "
+            "loaded checkpoint"
         )
 
 

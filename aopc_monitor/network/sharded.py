@@ -106,7 +106,8 @@ def check_sharding(modules: Iterable[nn.Module]) -> None:
     if how is not None:
         raise UnsupportedShardingError(
             f"the model is under {how}, whose parameters are not there between forwards: use FSDP2 "
-            "(torch.distributed.fsdp.fully_shard), or look at a loaded checkpoint"
+            "(torch.distributed.fsdp.fully_shard) or ZeRO's stages 1 and 2, or look at a loaded "
+            "checkpoint"
         )
 
 

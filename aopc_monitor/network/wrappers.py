@@ -1,4 +1,4 @@
-"""The network inside what trains it: DistributedDataParallel, Fabric's modules."""
+"""The network inside what trains it: DistributedDataParallel, DeepSpeed, Fabric's modules."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _is_parallel(model: nn.Module) -> bool:
-    return isinstance(model, (DataParallel, DistributedDataParallel))
+    # DeepSpeed may be missing. A pipeline's engine, derived from this one, has a part alone.
+    is_engine = type(model).__name__ == "DeepSpeedEngine"
+    return is_engine or isinstance(model, (DataParallel, DistributedDataParallel))
 
 
 def _precision(model: nn.Module) -> Any:

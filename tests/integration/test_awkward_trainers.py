@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, random_split
@@ -153,6 +154,15 @@ def test_a_strategy_derived_from_one_that_shards_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot look at a model under FSDPStrategy"):
         check_strategy(SimpleNamespace(strategy=object.__new__(Mine)))
     check_strategy(SimpleNamespace(strategy=object.__new__(DDPStrategy)))
+
+
+@pytest.mark.parametrize(("stage", "is_refused"), [(0, False), (1, False), (2, False), (3, True)])
+def test_deepspeed_is_refused_where_it_takes_parameters_apart(stage: int, is_refused: bool) -> None:
+    strategy = object.__new__(DeepSpeedStrategy)
+    strategy.config = {"zero_optimization": {"stage": stage}}
+    told = pytest.raises(ValueError, match=r"under DeepSpeedStrategy\(stage=3\).*\(stage=2\)")
+    with told if is_refused else nullcontext():
+        check_strategy(SimpleNamespace(strategy=strategy))
 
 
 def test_a_limit_that_keeps_the_loader_away_is_named(tmp_path: Path) -> None:

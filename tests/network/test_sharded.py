@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aopc_monitor import AOPC, heatmaps
 from aopc_monitor.network.isolation import fingerprint
@@ -17,6 +17,7 @@ from aopc_monitor.network.sharded import (
     is_sharded,
     local_part,
 )
+from aopc_monitor.network.wrappers import network_of
 
 
 class FullyShardedDataParallel(nn.Module):
@@ -31,6 +32,26 @@ def of_stage_3() -> nn.Module:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
     model[1].weight.ds_tensor = torch.zeros(3)
     return model
+
+
+class DeepSpeedEngine(nn.Module):
+    """Goes by the name of DeepSpeed's engine, around a network that is whole."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError("its own forward is for training")
+
+
+def test_the_network_in_an_engine_of_deepspeed_is_looked_at() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
+    images, target = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    with network_of(DeepSpeedEngine(network), images) as (found, handed_on):
+        assert (found, handed_on) == (network, images)
+    lrp = heatmaps.get("lrp")
+    assert torch.equal(lrp(DeepSpeedEngine(network), images, target), lrp(network, images, target))
 
 
 @pytest.mark.parametrize(("make", "name"), [(FullyShardedDataParallel, "FSDP1"), (of_stage_3, "3")])
