@@ -13,6 +13,7 @@ from aopc_monitor import heatmaps, metrics, perturbation
 from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
 from aopc_monitor.metrics.aopc_estimate import AOPCEstimate, difference
 from aopc_monitor.metrics.estimate import estimate_aopc
+from aopc_monitor.metrics.fixed_reference import FixedReference
 from aopc_monitor.metrics.functional.aopc import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.network.execution import Execution
@@ -31,6 +32,7 @@ __all__ = [
     "AOPCEstimate",
     "AOPCResult",
     "Execution",
+    "FixedReference",
     "MeanAndError",
     "SymmetricRelevanceGain",
     "area_over_perturbation_curve",

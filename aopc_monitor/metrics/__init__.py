@@ -24,6 +24,7 @@ from aopc_monitor.metrics.evaluation import evaluate as evaluate
 from aopc_monitor.metrics.evaluation import num_orders as num_orders
 from aopc_monitor.metrics.fidelity import FidelityMinus as FidelityMinus
 from aopc_monitor.metrics.fidelity import FidelityPlus as FidelityPlus
+from aopc_monitor.metrics.fixed_reference import FixedReference as FixedReference
 from aopc_monitor.metrics.functional.agreement import cohen_kappa as cohen_kappa
 from aopc_monitor.metrics.functional.agreement import (
     cohen_kappa_standard_error as cohen_kappa_standard_error,
@@ -143,5 +144,6 @@ if not TYPE_CHECKING:
         *("ComprehensivenessMeasure", "SufficiencyMeasure", "comprehensiveness", "sufficiency"),
         *("SaCoMeasure", "saco"),
         *("FidelityPlusMeasure", "FidelityMinusMeasure", "fidelity_plus", "fidelity_minus"),
+        "FixedReference",
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip
