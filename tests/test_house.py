@@ -21,6 +21,7 @@ DOORS = {PACKAGE, *(f"{PACKAGE}.{folder}" for folder in (*FLOORS[1:], "figures")
 LONGEST_BODY, MEDIAN_BODY = 30, 5
 # Two modules of one name make a reader open the wrong file, unless the pair is one thing.
 SAME_NAME = {
+    "agreement": "the metric, and the functions of its table",
     "aopc": "the metric, and the function that it averages",
     "complexity": "the metric, and the functions that it averages",
     "sensitivity_n": "the metric, and the function that it averages",

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aopc_monitor.metrics.agreement import Agreement as Agreement
 from aopc_monitor.metrics.aopc import AOPC as AOPC
 from aopc_monitor.metrics.aopc import SymmetricRelevanceGain as SymmetricRelevanceGain
 from aopc_monitor.metrics.aopc_estimate import AOPCEstimate as AOPCEstimate
 from aopc_monitor.metrics.aopc_estimate import difference as difference
 from aopc_monitor.metrics.base import MeanOverImages as MeanOverImages
+from aopc_monitor.metrics.base import SumsOverImages as SumsOverImages
 from aopc_monitor.metrics.complexity import HeatmapComplexity as HeatmapComplexity
 from aopc_monitor.metrics.deletion_insertion import Deletion as Deletion
 from aopc_monitor.metrics.deletion_insertion import Insertion as Insertion
@@ -109,7 +111,7 @@ from aopc_monitor.metrics.functional.removal_measures import (  # isort: skip
 from aopc_monitor.metrics.functional.saco import saco as saco  # isort: skip
 
 # A metric is made known by its row here, and by nothing else.
-METRICS: tuple[type[MeanOverImages], ...] = (
+METRICS: tuple[type[SumsOverImages], ...] = (
     AOPC,
     SymmetricRelevanceGain,
     Deletion,
@@ -121,13 +123,15 @@ METRICS: tuple[type[MeanOverImages], ...] = (
     FidelityMinus,
     SensitivityN,
     HeatmapComplexity,
+    Agreement,
 )
 
 # A type checker cannot follow a computed list, and takes what is imported as `name as name`.
 if not TYPE_CHECKING:
     __all__ = sorted({
         *(metric.__name__ for metric in METRICS),
-        *("METRICS", "MeanOverImages", "Execution", "MeanAndError", "mean_and_sem"),
+        *("METRICS", "MeanOverImages", "SumsOverImages"),
+        *("Execution", "MeanAndError", "mean_and_sem"),
         *("AOPCResult", "area_over_curve", "area_over_perturbation_curve", "results_of_orders"),
         *("AOPCEstimate", "difference", "estimate_aopc", "CleanBatch"),
         *("Evaluation", "evaluate", "num_orders", "AOPCBounds", "aopc_bounds"),

@@ -1,4 +1,4 @@
-"""What all metrics here are: the mean over images of a number per image, with its error."""
+"""What all metrics here are: sums over images; of most, the mean of a number per image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from aopc_monitor.utilities.setting_text import setting_text
 from aopc_monitor.utilities.statistics import standard_error
 
 
-class MeanOverImages(Metric):
-    """Mean and standard error of a number per image: sums and counts of fixed shape only.
+class SumsOverImages(Metric):
+    """Sums over images of fixed shape, and what follows from them.
 
     The sums synchronise over processes, merge and reset as those of any torchmetrics metric.
 
@@ -28,9 +28,6 @@ class MeanOverImages(Metric):
     is_differentiable = False
     full_state_update = False
 
-    total: Tensor
-    total_of_squares: Tensor
-    count: Tensor
     settings: Tensor
 
     def __init__(self, settings: object, **kwargs: Any) -> None:
@@ -38,10 +35,6 @@ class MeanOverImages(Metric):
         # This state tells metrics apart that MetricCollection would else merge, because their sums
         # happen to be equal. It comes first, since some versions compare the first state alone.
         self.add_state("settings", _fingerprint(settings), dist_reduce_fx="max")
-        zero = torch.zeros((), dtype=torch.float64)
-        self.add_state("total", zero, dist_reduce_fx="sum")
-        self.add_state("total_of_squares", zero.clone(), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add the images that another metric of the same settings has seen.
@@ -61,15 +54,6 @@ class MeanOverImages(Metric):
         super().merge_state(incoming_state)
         self._computed = None  # which torchmetrics would go on giving
 
-    def compute(self) -> Tensor:
-        """Scalar mean over all images seen."""
-        return self._cast(self.total / self.count)
-
-    def standard_error(self) -> Tensor:
-        """Scalar standard error of `compute` over images; NaN for fewer than two."""
-        with self._over_processes():
-            return self._cast(standard_error(self.count, self.total, self.total_of_squares))
-
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot one value, or several over time, in torchmetrics' manner.
 
@@ -84,13 +68,6 @@ class MeanOverImages(Metric):
             ModuleNotFoundError: if matplotlib is not installed.
         """
         return self._plot(val, ax)
-
-    def _add(self, per_image: Tensor) -> None:
-        """Add (N,) values to the sums."""
-        # Out of place: states that were made in inference mode refuse to be written into.
-        self.total = self.total + per_image.sum().to(self.total)
-        self.total_of_squares = self.total_of_squares + per_image.square().sum().to(self.total)
-        self.count = self.count + len(per_image)
 
     def _over_processes(self) -> AbstractContextManager[None]:
         """What torchmetrics does around `compute`: sums of all processes, for a moment."""
@@ -117,6 +94,42 @@ class MeanOverImages(Metric):
             return moved if moved.dtype == state.dtype else state.to(moved.device)
 
         return super()._apply(move, exclude_state)
+
+
+class MeanOverImages(SumsOverImages):
+    """Mean and standard error of a number per image: sums and counts of fixed shape only.
+
+    Args:
+        settings: all that two metrics must share for their sums to add up; its text counts.
+        kwargs: torchmetrics' own arguments.
+    """
+
+    total: Tensor
+    total_of_squares: Tensor
+    count: Tensor
+
+    def __init__(self, settings: object, **kwargs: Any) -> None:
+        super().__init__(settings, **kwargs)
+        zero = torch.zeros((), dtype=torch.float64)
+        self.add_state("total", zero, dist_reduce_fx="sum")
+        self.add_state("total_of_squares", zero.clone(), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def compute(self) -> Tensor:
+        """Scalar mean over all images seen."""
+        return self._cast(self.total / self.count)
+
+    def standard_error(self) -> Tensor:
+        """Scalar standard error of `compute` over images; NaN for fewer than two."""
+        with self._over_processes():
+            return self._cast(standard_error(self.count, self.total, self.total_of_squares))
+
+    def _add(self, per_image: Tensor) -> None:
+        """Add (N,) values to the sums."""
+        # Out of place: states that were made in inference mode refuse to be written into.
+        self.total = self.total + per_image.sum().to(self.total)
+        self.total_of_squares = self.total_of_squares + per_image.square().sum().to(self.total)
+        self.count = self.count + len(per_image)
 
 
 def _fingerprint(settings: object) -> Tensor:

@@ -215,6 +215,36 @@ def checked_classes(classes: Any, name: str, num_classes: int | None = None) -> 
     return classes.detach().long()
 
 
+def classes_of_reference(answer: Any, num_images: int, num_classes: int) -> Tensor:
+    """What a reference says of images, as (N,) int64 classes.
+
+    Args:
+        answer: scores (N, classes), of which the greatest decides, or (N,) classes.
+        num_images: N.
+        num_classes: how many classes the network has.
+
+    Raises:
+        TypeError, ValueError: for anything else, or another number of classes or images.
+
+    Example:
+        >>> classes_of_reference(torch.tensor([[0.2, 0.9], [3.0, 1.0]]), 2, num_classes=2)
+        tensor([1, 0])
+    """
+    if isinstance(answer, Tensor) and answer.is_floating_point() and answer.ndim == 2:
+        if answer.shape[1] != num_classes:
+            raise ValueError(
+                f"reference returned scores of {answer.shape[1]} classes, and the network has "
+                f"{num_classes}: fit it on the classes of the network, num_classes={num_classes}"
+            )
+        if answer.isnan().any():
+            raise ValueError("reference returned NaN, which decides for no class")
+        answer = answer.argmax(dim=1)
+    classes = checked_classes(answer, "reference(images)", num_classes)
+    if len(classes) != num_images:
+        raise ValueError(f"reference returned {len(classes)} answers to {num_images} images")
+    return classes
+
+
 def _table(a: Tensor, b: Tensor, num_classes: int | None) -> Tensor:
     """Their table over the classes that occur, however high their numbers."""
     a, b = checked_pair(a, b, num_classes)

@@ -100,8 +100,8 @@ def survival(
 
     Raises:
         TypeError: for images, heatmaps or outputs of the wrong type.
-        ValueError: for a wrong shape, device or value, or a score of which there is no predicted
-            class; the message names the argument.
+        ValueError: for a wrong shape, device or value, or a score without a predicted class; the
+            message names the argument.
 
     Example:
         >>> from aopc_monitor.perturbation import Constant
@@ -114,8 +114,7 @@ def survival(
         >>> found.morf.tolist(), found.lerf.tolist(), found.gap.tolist()
         ([0.0], [1.0], [1.0])
     """
-    if score in ("value", "segmentation"):
-        raise ValueError(f"score={score!r}: an image has no one predicted class that might survive")
+    check_has_classes(score)
     protocol = PerturbationProtocol(
         region_size,
         steps,
@@ -151,19 +150,9 @@ def _survival(
     with made as (clean, images, chunks), torch.no_grad():
         generator = generator or generator_for(images, seed=0)
         orders = [(heatmaps, order) for order in ORDERS]
-        predicted = _predicted(clean, protocol.score)
+        predicted = predicted_classes(clean, protocol.score)
         kept = decisions_of_orders(clean, predicted, orders, protocol, generator, chunks)
     return Survival(*(share_of_steps(of_order, protocol.strata) for of_order in kept))
-
-
-def _predicted(clean: CleanBatch, score: Score) -> Tensor:
-    """(N,) classes of the clean images."""
-    if clean.outputs.shape[1] == 1:
-        raise ValueError(
-            f"score={score!r}: the model returned one number for each image, of which the class is "
-            'not known; give score="sigmoid" if its sign decides'
-        )
-    return clean.outputs.argmax(dim=1)
 
 
 def decisions_of_orders(
@@ -202,6 +191,28 @@ def decisions_of_orders(
         scores_of=scores_in_company if clean.company else None,
     )
     return kept
+
+
+def check_has_classes(score: Score) -> None:
+    """Raise ValueError for a score of which an image has no one predicted class."""
+    if score in ("value", "segmentation"):
+        raise ValueError(
+            f"score={score!r}: an image has no one predicted class, which is what is compared"
+        )
+
+
+def predicted_classes(clean: CleanBatch, score: Score) -> Tensor:
+    """(N,) classes of the clean images.
+
+    Raises:
+        ValueError: for outputs of one column that the score tells no class of.
+    """
+    if clean.outputs.shape[1] == 1:
+        raise ValueError(
+            f"score={score!r}: the model returned one number for each image, of which the class is "
+            'not known; give score="sigmoid" if its sign decides'
+        )
+    return clean.outputs.argmax(dim=1)
 
 
 def are_predicted(outputs: Tensor, classes: Tensor) -> Tensor:
