@@ -9,14 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from aopc_monitor import AOPCMonitor, area_over_perturbation_curve
+from aopc_monitor import area_over_perturbation_curve
 from aopc_monitor.heatmaps import Heatmap, with_data_range
 from aopc_monitor.metrics import aopc_bounds
 from aopc_monitor.network import untouched
 from aopc_monitor.perturbation import DataRange
-from recipes.shared.training.beside import LabelFreeRivals
 
 # The search for bounds costs about N * R^2 forwards for R regions: 16 regions, half of them
 # perturbed, are what a training run can bear.
@@ -81,34 +79,6 @@ class NormalizedAOPC:
             with torch.no_grad():
                 target = network(images).argmax(dim=1)
             return make(network, images, target)
-
-
-class RivalsAndNormalized(LabelFreeRivals):
-    """Also logs normalized AOPC at each look of the monitor; each process does all of it.
-
-    Args:
-        monitor: the monitor to keep pace with.
-        loader: batches of (images, labels) of the test set.
-        source: batches of (images, labels) held out of the training.
-        normalized: what to measure besides; None for nothing.
-    """
-
-    def __init__(
-        self,
-        monitor: AOPCMonitor,
-        loader: DataLoader[Any],
-        source: DataLoader[Any],
-        normalized: NormalizedAOPC | None,
-    ) -> None:
-        super().__init__(monitor, loader, source)
-        self.normalized = normalized
-
-    def point(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
-        """Accuracy, the rivals, and normalized AOPC."""
-        return {
-            **super().point(trainer, pl_module),
-            **normalized_on(trainer, pl_module, self.normalized),
-        }
 
 
 def normalized_on(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
-from torch import Tensor
 
 from aopc_monitor.monitor import log_spaced_steps
+from recipes.label_free_limits.labels import unbalanced_rows, with_wrong_labels
 from recipes.shared.data.labelled_images import ImageData, LabelledImages, hold_out
 from recipes.shared.training.fitting import FIRST_STEP
 
@@ -21,7 +21,14 @@ class Regime:
         max_epochs: the data set's own plan if None.
         num_images: training images at most; all if None.
         wrong_labels: share of the training labels that are replaced by another class.
+        is_asymmetric: whether each class is mistaken for the next one alone.
+        rarest: images of the last class as a share of those of the first; 1 for balanced classes.
         augmented: whether training images are shifted and mirrored, where the data set wants it.
+        constant_rate: whether the learning rate stays what it is, in place of one cycle.
+        trained_as: the regime whose trainings are looked at in place of trainings of its own.
+        starts_from: the regime whose trained network the training goes on from; None for random
+            weights.
+        shift: (corruption, severity) of all test images, never of the training images; or None.
         stop_at: training accuracy, on the labels as given, at which the training ends; or None.
         looks_late: whether half of the looks lie in the last two thirds of the training.
     """
@@ -30,51 +37,64 @@ class Regime:
     max_epochs: int | None = None
     num_images: int | None = None
     wrong_labels: float = 0.0
+    is_asymmetric: bool = False
+    rarest: float = 1.0
     augmented: bool = True
+    constant_rate: bool = False
+    trained_as: str | None = None
+    starts_from: str | None = None
+    shift: tuple[str, int] | None = None
     stop_at: float | None = None
     looks_late: bool = False
 
+    def of_training(self) -> dict[str, object]:
+        """What a training depends on, where it is not the default."""
+        of_looks = ("title", "trained_as", "shift", "looks_late")
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in of_looks and getattr(self, field.name) != field.default
+        }
 
+
+# The training whose network is looked at on corrupted images and that fine-tuning starts from.
+FIXED = "clean"
+_NOISE = Regime(
+    "40% of the labels wrong, trained until memorised",
+    max_epochs=40,
+    num_images=4_000,
+    wrong_labels=0.4,
+    augmented=False,
+    stop_at=0.95,
+    looks_late=True,
+)
 REGIMES = {
-    "clean": Regime("clean training"),
-    "label_noise": Regime(
-        "40% of the labels wrong, trained until memorised",
-        max_epochs=60,
-        num_images=10_000,
-        wrong_labels=0.4,
-        augmented=False,
-        stop_at=0.95,
-        looks_late=True,
+    FIXED: Regime("clean training", max_epochs=10, num_images=6_000),
+    "label_noise": _NOISE,
+    "less_noise": replace(_NOISE, title="20% of the labels wrong", wrong_labels=0.2),
+    "asymmetric_noise": replace(
+        _NOISE, title="40% of each class labelled as the next class", is_asymmetric=True
+    ),
+    "constant_rate": replace(
+        _NOISE, title="40% of the labels wrong, constant learning rate", constant_rate=True
+    ),
+    "unbalanced": replace(
+        _NOISE, title="40% of the labels wrong, ten times rarer classes", rarest=0.1
+    ),
+    "shifted": replace(
+        _NOISE, title="40% of the labels wrong, test images of less contrast",
+        trained_as="label_noise", shift=("contrast", 3),
+    ),
+    "fine_tuning": replace(
+        _NOISE, title="40% of the labels wrong, from the network of the clean training",
+        starts_from=FIXED,
     ),
     "small_set": Regime(
-        "small training set", max_epochs=100, num_images=2_000, augmented=False, looks_late=True
+        "small training set", max_epochs=60, num_images=1_000, augmented=False,
+        constant_rate=True, looks_late=True,
     ),
-}
-
-
-def with_wrong_labels(labels: Tensor, share: float, num_classes: int, seed: int) -> Tensor:
-    """Labels of which a share is replaced by another class, each other class as likely.
-
-    Args:
-        labels: (N,) class indices.
-        share: 0 to 1; that share of N, rounded, is replaced.
-        num_classes: number of classes, at least 2.
-        seed: which labels, and by what.
-
-    Returns:
-        (N,) class indices.
-
-    Example:
-        >>> before = torch.zeros(10, dtype=torch.long)
-        >>> int((with_wrong_labels(before, 0.4, 3, seed=0) != before).sum())
-        4
-    """
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    shifts = torch.randint(1, num_classes, (len(rows),), generator=generator)
-    changed = labels.clone()
-    changed[rows] = (labels[rows] + shifts) % num_classes
-    return changed
+    "long": Regime("clean training on more images", max_epochs=12, num_images=20_000),
+}  # fmt: skip
 
 
 def data_of_regime(
@@ -94,14 +114,20 @@ def data_of_regime(
     Raises:
         ValueError: unless some training images are left.
     """
-    train = data.train
+    train, classes = data.train, len(data.classes)
     wanted = len(train) if regime.num_images is None else regime.num_images + source_images
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=generator)
+    if regime.rarest < 1:
+        order = order[unbalanced_rows(train.labels[order], regime.rarest, classes)]
+        # The few that are left of a rare class are the first of it, and would all be taken.
+        order = order[torch.randperm(len(order), generator=generator)]
     part = train.part(order[:wanted].sort().values, regime.augmented)
     # Seeds of their own: with one seed for both, the wrong labels would all be held out.
     label_seed, source_seed = torch.randint(2**31, (2,), generator=generator).tolist()
-    part.labels = with_wrong_labels(part.labels, regime.wrong_labels, len(data.classes), label_seed)
+    part.labels = with_wrong_labels(
+        part.labels, regime.wrong_labels, classes, label_seed, regime.is_asymmetric
+    )
     return hold_out(replace(data, train=part), source_images, source_seed)
 
 

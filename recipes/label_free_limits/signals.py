@@ -1,10 +1,7 @@
-"""Signals that need no labels and might follow accuracy, each made from the numbers of one look.
+"""Signals that might follow accuracy without labels of the watched images.
 
 Which way a signal should go is fixed here beforehand and not fitted: each should be high where
-accuracy is high. A network that treats images it was trained on and images it was not trained on
-alike should be accurate on both, so what compares the two is validation divided by training, or
-validation minus training. Early in a training AOPC is hardly more than noise, and a ratio would be
-noise divided by noise: it has no value (NaN) there.
+accuracy is high. All of them look at the same images, the probe; AOPC at the first of them.
 """
 
 from __future__ import annotations
@@ -13,12 +10,66 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-Point = Mapping[str, float]
-Quantity = Callable[[Point, str], float]
+from torch import Tensor
+
+from aopc_monitor.metrics import (
+    average_thresholded_confidence,
+    cohen_kappa,
+    confidence,
+    cot,
+    disagreement,
+    mano,
+    mutual_information,
+    nearest_labels,
+    negative_entropy,
+    nuclear_norm,
+)
+from recipes.label_free_limits.answers import Answers
+from recipes.label_free_limits.looks import Look
+
+# The weaker references are there to see where agreement fails.
+REFERENCES = {
+    "ref": "the fixed reference",
+    "ref_few": "a reference of only 16 patches",
+    "ref_linear": "a reference that is linear in the pixels",
+}
+MAIN = (
+    "ref_kappa", "nn1_mi", "held_out_accuracy", "atc_confidence", "stability", "confidence", "lrp",
+    "step", "probe_accuracy",
+)  # fmt: skip
 
 
-# Standard errors that AOPC of the training images must be above, for a ratio to have a value.
-LEAST_Z = 2.0
+@dataclass(frozen=True)
+class Seen:
+    """All that signals are made of at one look.
+
+    Attributes:
+        look: what the network answered.
+        before: the look before, or None.
+        references: the classes that each reference sees in the probe, (N,), by its name.
+        labels: true labels of the probe, for the ceiling alone.
+        source_labels: labels as given of the images held out of the training.
+        known_labels: labels as given of the training images.
+    """
+
+    look: Look
+    before: Look | None
+    references: Mapping[str, Tensor]
+    labels: Tensor
+    source_labels: Tensor
+    known_labels: Tensor
+
+    @property
+    def probe(self) -> Answers:
+        """Answers on the probe."""
+        return self.look.test.first(len(self.labels))
+
+    def stands(self, measure: Callable[[Tensor, Tensor], Tensor]) -> float:
+        """A measure between the predictions of the look before and these; NaN at the first."""
+        if self.before is None:
+            return math.nan
+        earlier = self.before.test.first(len(self.labels))
+        return float(measure(earlier.classes, self.probe.classes))
 
 
 @dataclass(frozen=True)
@@ -28,141 +79,171 @@ class Signal:
     Attributes:
         name: in tables.
         definition: one line for people.
-        of: its value at one point.
+        of: its value at one look.
     """
 
     name: str
     definition: str
-    of: Callable[[Point], float]
+    of: Callable[[Seen], float]
 
 
-# After the peak accuracy falls with every step, and so it follows whatever falls steadily.
-_CONTROL = Signal(
-    "step",
-    "the optimizer step: a control, which chooses the last checkpoint",
-    lambda point: point.get("step", math.nan),
-)
-
-
-def quotient(numerator: float, denominator: float) -> float:
-    """A division; NaN, no value, by zero.
-
-    Example:
-        >>> quotient(1.0, 4.0), quotient(1.0, 0.0)
-        (0.25, nan)
-    """
-    return numerator / denominator if denominator else math.nan
-
-
-def signals(heatmaps: Sequence[str], with_normalized: bool = True) -> list[Signal]:
-    """All signals: a control, those of the class probabilities, those of each heatmap.
+def signals(heatmaps: Sequence[str], with_normalized: bool = False) -> list[Signal]:
+    """All signals, by what they are made of.
 
     Args:
         heatmaps: names of the heatmaps.
-        with_normalized: whether the points have normalized AOPC.
+        with_normalized: whether the looks have normalized AOPC.
 
     Example:
-        >>> point = {"aopc/validation/lrp": 0.2, "aopc/validation/confidence": 0.8}
-        >>> {signal.name: signal for signal in signals(["lrp"])}["lrp_relative"].of(point)
-        0.25
+        >>> [signal.name for signal in signals(["lrp"])][:3]
+        ['ref_kappa', 'ref_few_kappa', 'ref_linear_kappa']
     """
-    found = [_CONTROL, *_of_probabilities(), *_of_orders("random", "a random order")]
+    found = [*_of_references(), *_of_given_labels(), *_of_the_look_before(), *_of_probabilities()]
     for name in heatmaps:
-        found += _of_orders(name, name) + _of_heatmap(name)
+        found += _of_heatmap(name)
         found += _normalized(name) if with_normalized else []
-    return found
+    return [*found, Signal("random", "AOPC of a random order", _reads("aopc/random")), *_CONTROLS]
+
+
+_CONTROLS = [
+    Signal(
+        "step",
+        "the optimizer step: a control, which chooses the last checkpoint",
+        lambda seen: float(seen.look.step) if seen.before or not seen.look.step else math.nan,
+    ),
+    Signal(
+        "probe_accuracy",
+        "accuracy on the probe by its true labels: the ceiling for as many images",
+        lambda seen: 1 - float(disagreement(seen.probe.classes, seen.labels)),
+    ),
+]
+
+
+def _of_references() -> list[Signal]:
+    def kappa_with(name: str) -> Callable[[Seen], float]:
+        return lambda seen: float(cohen_kappa(seen.probe.classes, seen.references[name]))
+
+    return [
+        Signal(f"{name}_kappa", f"Cohen's kappa of predictions and {text}", kappa_with(name))
+        for name, text in REFERENCES.items()
+    ]
+
+
+def _of_given_labels() -> list[Signal]:
+    return [
+        Signal(
+            "nn1_mi",
+            "mutual information of the prediction and the given label of the nearest training "
+            "image in the network's pooled features",
+            lambda seen: float(mutual_information(seen.probe.classes, _nearest(seen))),
+        ),
+        Signal(
+            "held_out_accuracy",
+            "accuracy on held-out images with labels as wrong as the training's",
+            lambda seen: 1 - float(disagreement(seen.look.source.classes, seen.source_labels)),
+        ),
+        Signal(
+            "atc_confidence",
+            "accuracy guessed by average thresholded confidence (Garg et al. 2022) from them",
+            lambda seen: _thresholded(seen, confidence),
+        ),
+        Signal(
+            "atc_entropy",
+            "the same with negative entropy as the score",
+            lambda seen: _thresholded(seen, negative_entropy),
+        ),
+    ]
+
+
+def _nearest(seen: Seen) -> Tensor:
+    return nearest_labels(seen.probe.features, seen.look.known.features, seen.known_labels)
+
+
+def _thresholded(seen: Seen, score: Callable[[Tensor], Tensor]) -> float:
+    source = seen.look.source
+    return average_thresholded_confidence(
+        score(source.probabilities),
+        source.classes == seen.source_labels,
+        score(seen.probe.probabilities),
+    )
+
+
+def _of_the_look_before() -> list[Signal]:
+    return [
+        Signal(
+            "stability",
+            "share of predictions that are as at the look before: 1 - churn",
+            lambda seen: 1 - seen.stands(disagreement),
+        ),
+        Signal(
+            "stability_mi",
+            "mutual information of predictions and those at the look before",
+            lambda seen: seen.stands(mutual_information),
+        ),
+    ]
 
 
 def _of_probabilities() -> list[Signal]:
-    kinds = {
-        "confidence": "mean probability of the predicted class, all test images",
-        "negative_entropy": "mean negative entropy of the class probabilities, all test images",
-        "atc_confidence": "accuracy guessed by average thresholded confidence (Garg et al. 2022)",
-        "atc_entropy": "the same with negative entropy as the score",
-    }
-    rivals = [Signal(name, text, _reads(f"rivals/{name}")) for name, text in kinds.items()]
-    return rivals + _comparisons("confidence", "confidence", _plain("confidence"), "confidence")
-
-
-def _of_orders(name: str, text: str) -> list[Signal]:
-    relative = _relative(name)
     return [
-        Signal(name, f"AOPC of {text}", _reads(f"aopc/validation/{name}")),
-        Signal(f"{name}_relative", f"AOPC of {text} / f(x)", lambda p: relative(p, "validation")),
-        *_comparisons(name, f"AOPC of {text}", _plain(name), name),
-        *_comparisons(f"{name}_relative", f"AOPC of {text} / f(x)", relative, name),
+        Signal(
+            "confidence",
+            "mean probability of the predicted class",
+            lambda seen: float(confidence(seen.probe.probabilities).mean()),
+        ),
+        Signal(
+            "confidence_difference",
+            "confidence on the probe minus that on training images",
+            lambda seen: (
+                float(confidence(seen.probe.probabilities).mean())
+                - float(confidence(seen.look.known.probabilities).mean())
+            ),
+        ),
+        Signal(
+            "negative_entropy",
+            "mean negative entropy of the class probabilities",
+            lambda seen: float(negative_entropy(seen.probe.probabilities).mean()),
+        ),
+        Signal(
+            "nuclear_norm",
+            "nuclear norm of the class probabilities (Deng et al. 2023)",
+            lambda seen: float(nuclear_norm(seen.probe.probabilities)),
+        ),
+        Signal(
+            "mano",
+            "MaNo (Xie et al. 2024)",
+            lambda seen: float(mano(seen.probe.logits)),
+        ),
+        Signal(
+            "cot",
+            "1 - cost of moving the class probabilities to the frequencies of the given labels "
+            "(COT, Lu et al. 2023)",
+            lambda seen: float(cot(seen.probe.probabilities, seen.known_labels)),
+        ),
     ]
 
 
 def _of_heatmap(name: str) -> list[Signal]:
-    least = f"AOPC of {name} minus that of its least relevant regions first (MoRF - LeRF)"
-    relative = _relative(f"{name}_srg")
+    texts = {
+        "": f"AOPC of {name}",
+        "_gain": f"AOPC of {name} minus that of a random order",
+        "_srg": f"AOPC of {name} minus that of its least relevant regions first (MoRF - LeRF): "
+        "symmetric relevance gain (Bluecher et al. 2024)",
+    }
     return [
-        Signal(
-            f"{name}_gain",
-            f"AOPC of {name} minus that of a random order",
-            _reads(f"aopc/validation/{name}_gain"),
-        ),
-        Signal(
-            f"{name}_srg",
-            f"{least}: symmetric relevance gain (Bluecher et al. 2024)",
-            _reads(f"aopc/validation/{name}_srg"),
-        ),
-        Signal(f"{name}_srg_relative", f"{name}_srg / f(x)", lambda p: relative(p, "validation")),
+        Signal(f"{name}{end}", text, _reads(f"aopc/{name}{end}")) for end, text in texts.items()
     ]
 
 
 def _normalized(name: str) -> list[Signal]:
+    texts = {
+        "": f"AOPC of {name} as a share of what any order could do (Edin et al. 2025)",
+        "_srg": f"MoRF - LeRF of {name} as a share of what any order could do",
+    }
     return [
-        Signal(
-            f"{name}_normalized",
-            f"AOPC of {name} as a share of what any order could do (Edin et al. 2025)",
-            _reads(f"normalized/{name}"),
-        ),
-        Signal(
-            f"{name}_srg_normalized",
-            f"MoRF - LeRF of {name} as a share of what any order could do",
-            _reads(f"normalized/{name}_srg"),
-        ),
+        Signal(f"{name}{end}_normalized", text, _reads(f"normalized/{name}{end}"))
+        for end, text in texts.items()
     ]
 
 
-def _comparisons(name: str, text: str, quantity: Quantity, kind: str) -> list[Signal]:
-    """A quantity, made of the measured `kind`, on validation beside that on training images."""
-    what = kind if kind == "confidence" else f"AOPC of {kind}"
-    return [
-        Signal(
-            f"{name}_ratio",
-            f"{text}: validation / training images; no value unless {what} of the training "
-            f"images is above {LEAST_Z:g} of its standard errors",
-            lambda p: _ratio(p, quantity, kind),
-        ),
-        Signal(
-            f"{name}_difference",
-            f"{text}: validation - training images",
-            lambda p: quantity(p, "validation") - quantity(p, "train"),
-        ),
-    ]
-
-
-def _ratio(point: Point, quantity: Quantity, kind: str) -> float:
-    measured, sem = point[f"aopc/train/{kind}"], point[f"aopc/train/{kind}_sem"]
-    # The other part of a relative quantity, f(x), is never near zero.
-    if not measured > LEAST_Z * sem:
-        return math.nan
-    return quotient(quantity(point, "validation"), quantity(point, "train"))
-
-
-def _reads(key: str) -> Callable[[Point], float]:
-    return lambda point: point[key]
-
-
-def _plain(kind: str) -> Quantity:
-    return lambda point, probe: point[f"aopc/{probe}/{kind}"]
-
-
-def _relative(kind: str) -> Quantity:
-    """A share of f(x), the mean probability that there was to lose."""
-    return lambda point, probe: quotient(
-        point[f"aopc/{probe}/{kind}"], point[f"aopc/{probe}/confidence"]
-    )
+def _reads(key: str) -> Callable[[Seen], float]:
+    return lambda seen: seen.look.numbers[key]

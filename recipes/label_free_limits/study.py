@@ -4,47 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from recipes.label_free_limits.agreement import Agreement
-from recipes.label_free_limits.corruption_looks import NAMES
-from recipes.label_free_limits.regimes import REGIMES
-from recipes.label_free_limits.signals import Signal
+from recipes.label_free_limits.following import Following
+from recipes.label_free_limits.plan import Group
+from recipes.label_free_limits.signals import MAIN, REFERENCES, Signal
 from recipes.shared.reporting.markdown import markdown_table
 from recipes.shared.reporting.spread import spread
 from recipes.shared.training.beside import ACCURACY
 
-CORRUPTED = "corruptions"
-TITLES = {name: regime.title for name, regime in REGIMES.items()} | {
-    CORRUPTED: "corrupted test images, network of the clean training"
+ON_TRAINING_IMAGES = "accuracy/train"
+# What an overview tells, by the field of `Following`.
+STATISTICS = {
+    "spearman": "Rank correlation with accuracy over the whole run, mean over seeds",
+    "late_spearman": "Rank correlation from the accuracy peak on, mean over seeds",
+    "accuracy_lost": "Accuracy lost by choosing the checkpoint by the signal, mean over seeds",
 }
 
 
 @dataclass(frozen=True)
 class LimitsRun:
-    """One regime and seed.
+    """One regime, network and seed.
 
     Attributes:
-        regime: a key of `TITLES`.
         seed: of every random choice.
-        points: one dict per look, or per condition of the corrupted test images.
+        points: one dict per look: accuracy, the step or the corruption, every signal under its
+            name.
+        is_training: whether the points follow each other.
     """
 
-    regime: str
     seed: int
-    points: Sequence[Mapping[str, float]]
+    points: Sequence[Mapping[str, float | str]]
+    is_training: bool = True
 
     def column(self, key: str) -> list[float]:
         """One number over all points."""
-        return [point[key] for point in self.points]
+        return [float(point[key]) for point in self.points]
 
-    def values(self, signal: Signal) -> list[float]:
-        """A signal over all points."""
-        return [signal.of(point) for point in self.points]
-
-    def agreement(self, signal: Signal) -> Agreement:
+    def following(self, signal: str) -> Following:
         """How well a signal follows accuracy in this run."""
-        is_training = self.regime != CORRUPTED
-        return Agreement.of(self.values(signal), self.column(ACCURACY), is_training)
+        return Following.of(self.column(signal), self.column(ACCURACY), self.is_training)
 
 
 @dataclass(frozen=True)
@@ -53,86 +52,106 @@ class LimitsStudy:
 
     Attributes:
         title: the image set.
-        heatmaps: names of the heatmaps.
         signals: what is compared with accuracy.
-        runs: one for each regime and seed.
+        runs: the runs of each group, one for each seed.
     """
 
     title: str
-    heatmaps: Sequence[str]
     signals: Sequence[Signal]
-    runs: Sequence[LimitsRun]
+    runs: Mapping[Group, Sequence[LimitsRun]]
 
-    def of_regime(self) -> dict[str, list[LimitsRun]]:
-        """The runs by regime."""
-        names = dict.fromkeys(run.regime for run in self.runs)
-        return {name: [run for run in self.runs if run.regime == name] for name in names}
-
-    def agreements(self, regime: str, signal: Signal) -> list[Agreement]:
+    def followings(self, group: Group, signal: str) -> list[Following]:
         """How well a signal follows accuracy, for each seed."""
-        return [run.agreement(signal) for run in self.of_regime()[regime]]
+        return [run.following(signal) for run in self.runs[group]]
+
+    def values(self, group: Group, signal: str, statistic: str) -> list[float]:
+        """One statistic of a signal, for each seed."""
+        return [float(vars(found)[statistic]) for found in self.followings(group, signal)]
 
     def statistics(self) -> list[dict[str, object]]:
-        """Rows for `limits.csv`: every statistic of every signal, regime and seed."""
+        """Rows for `limits.csv`: every statistic of every signal, group and seed."""
         return [
             {
-                "regime": run.regime,
+                "regime": group.regime,
+                "network": group.network,
                 "seed": run.seed,
                 "signal": signal.name,
-                **vars(run.agreement(signal)),
+                **vars(run.following(signal.name)),
             }
-            for run in self.runs
+            for group, runs in self.runs.items()
+            for run in runs
             for signal in self.signals
         ]
 
     def labelled_points(self) -> list[dict[str, object]]:
-        """Rows for `points.csv`: every point with its signals; empty where a regime has no such."""
-        rows: list[dict[str, object]] = [
-            {
-                "regime": run.regime,
-                "seed": run.seed,
-                "corruption": NAMES[int(point.get("corruption", 0))],
-                **{key: value for key, value in point.items() if key != "corruption"},
-                **{f"signal/{signal.name}": signal.of(point) for signal in self.signals},
-            }
-            for run in self.runs
+        """Rows for `points.csv`: every look with its signals."""
+        return [
+            {"regime": group.regime, "network": group.network, "seed": run.seed, **point}
+            for group, runs in self.runs.items()
+            for run in runs
             for point in run.points
         ]
-        keys = dict.fromkeys(key for row in rows for key in row)
-        return [{key: row.get(key, "") for key in keys} for row in rows]
 
-    def table(self, regime: str, signals: Sequence[Signal]) -> str:
-        """One regime: a row for each signal, the mean over seeds and the least and the greatest."""
-        fields = ["pearson", "spearman"]
-        header = ["signal", "Pearson", "Spearman"]
-        if regime != CORRUPTED:
-            fields += ["late_pearson", "late_spearman", "accuracy_lost"]
-            header += ["Pearson after the peak", "Spearman after the peak", "accuracy lost"]
-        rows = []
-        for signal in signals:
-            found = self.agreements(regime, signal)
-            rows.append(
-                [f"`{signal.name}`", *(spread([vars(a)[f] for a in found]) for f in fields)]
-            )
+    def table(self, group: Group) -> str:
+        """One group: a row for each signal, the mean over seeds and the least and the greatest."""
+        fields, header = ["spearman"], ["signal", "rank correlation"]
+        if group.is_training:
+            fields += ["late_spearman", "accuracy_lost"]
+            header += ["after the peak", "accuracy lost"]
+        rows = [
+            [f"`{signal.name}`", *(spread(self.values(group, signal.name, f)) for f in fields)]
+            for signal in self.signals
+        ]
         return markdown_table(header, rows)
 
-    def accuracies(self, regime: str) -> str:
-        """A sentence about how accuracy went, and how many points there are."""
-        runs = self.of_regime()[regime]
+    def overview(self, statistic: str, names: Sequence[str] = MAIN) -> str:
+        """A row for each group, a column for each of some signals: means over seeds.
+
+        Args:
+            statistic: a key of `STATISTICS`.
+            names: of the signals.
+        """
+        groups = [g for g in self.runs if g.is_training or statistic == "spearman"]
+        rows = [
+            [
+                f"{group.name} ({len(self.runs[group])})",
+                *(_mean(self.values(group, name, statistic)) for name in names),
+            ]
+            for group in groups
+        ]
+        return markdown_table(["run (seeds)", *(f"`{name}`" for name in names)], rows)
+
+    def accuracies(self, group: Group) -> str:
+        """Sentences about how accuracy went, how good the references are, how many points."""
+        runs = self.runs[group]
         columns = [run.column(ACCURACY) for run in runs]
         points = _range_of([len(column) for column in columns])
-        if regime == CORRUPTED:
+        references = ", ".join(
+            f"{spread([float(run.points[0][f'{name}/accuracy']) for run in runs])} by {text}"
+            for name, text in REFERENCES.items()
+        )
+        shares = f"Of the probe are predicted rightly: {references}."
+        if not group.is_training:
             least, clean = (spread([of(c) for c in columns]) for of in (min, _first))
             return (
-                f"Test accuracy {clean} without corruption, {least} at its worst; {points} points."
+                f"Test accuracy {clean} without corruption, {least} at its worst; {points} points. "
+                f"{shares}"
             )
         peak, end = (spread([of(c) for c in columns]) for of in (max, _last))
         late = _range_of([len(column) - column.index(max(column)) for column in columns])
-        training = spread([run.points[-1]["aopc/train/accuracy"] for run in runs])
+        training = spread([float(run.points[-1][ON_TRAINING_IMAGES]) for run in runs])
         return (
             f"Test accuracy {peak} at its peak, {end} at the end, where {training} of the training "
-            f"probe are predicted as labelled; {points} points, {late} of them from the peak on."
+            f"images are predicted as labelled; {points} points, {late} of them from the peak on. "
+            f"{shares}"
         )
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [value for value in values if value == value]
+    # A mean over some of the seeds says how many these are.
+    missing = "" if len(known) == len(values) else f" ({len(known)})"
+    return f"{fmean(known):.3f}{missing}" if known else ""
 
 
 def _range_of(counts: Sequence[int]) -> str:

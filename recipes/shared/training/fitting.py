@@ -44,12 +44,12 @@ class EpochSeeds(pl.Callback):
         torch.manual_seed(random.Random(f"{self.seed} {trainer.current_epoch}").getrandbits(63))
 
 
-def new_classifier(data: ImageData, network: str, **settings: Any) -> ImageClassifier:
-    """An untrained classifier that fits the images."""
+def new_classifier(
+    data: ImageData, network: str, kind: type[ImageClassifier] = ImageClassifier, **settings: Any
+) -> ImageClassifier:
+    """An untrained classifier of a kind that fits the images."""
     settings = {"learning_rate": data.plan.learning_rate, **settings}
-    return ImageClassifier(
-        len(data.classes), network=network, image_size=data.image_size, **settings
-    )
+    return kind(len(data.classes), network=network, image_size=data.image_size, **settings)
 
 
 def loaders(data: ImageData | TensorData | TextData) -> tuple[DataLoader[Any], DataLoader[Any]]:

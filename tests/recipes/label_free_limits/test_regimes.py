@@ -1,37 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.label_free_limits.regimes import (
-    REGIMES,
-    Regime,
-    data_of_regime,
-    look_steps,
-    with_wrong_labels,
-)
+from recipes.label_free_limits.regimes import REGIMES, Regime, data_of_regime, look_steps
 from recipes.shared.data.datasets import digits
-
-
-@given(st.integers(1, 200), st.floats(0, 1), st.integers(2, 12), st.integers(0, 5))
-def test_share_of_wrong_labels(count: int, share: float, classes: int, seed: int) -> None:
-    labels = torch.arange(count) % classes
-    before = labels.clone()
-    noisy = with_wrong_labels(labels, share, classes, seed)
-    assert int((noisy != labels).sum()) == round(share * count)
-    assert int(noisy.min()) >= 0
-    assert int(noisy.max()) < classes
-    assert torch.equal(labels, before)
-    assert torch.equal(with_wrong_labels(labels, share, classes, seed), noisy)
-
-
-def test_every_other_class_is_as_likely() -> None:
-    noisy = with_wrong_labels(torch.zeros(9000, dtype=torch.long), 1.0, 4, seed=0)
-    counts = torch.bincount(noisy, minlength=4)
-    assert counts[0] == 0
-    assert counts[1:].tolist() == pytest.approx([3000] * 3, rel=0.1)
 
 
 def test_wrong_labels_reach_the_training_and_the_source_but_not_the_test() -> None:
@@ -75,3 +52,30 @@ def test_half_of_the_looks_are_late_if_wanted() -> None:
     few = [step for step in look_steps(4680, 20) if step > 4680 / 3]
     assert len(late) == 10
     assert len(few) < 5
+
+
+def test_rare_classes_and_wrong_labels_of_one_kind() -> None:
+    data = digits(train_size=2000, test_size=20)
+    regime = Regime("hard", num_images=500, rarest=0.1, wrong_labels=0.4, is_asymmetric=True)
+    plain = Regime("plain", num_images=500, rarest=0.1)
+    (hard, _), (right, _) = (data_of_regime(r, data, 50, seed=0) for r in (regime, plain))
+    assert torch.equal(hard.train.images, right.train.images)
+    counts = right.train.labels.bincount(minlength=10)
+    assert counts[9] < 0.2 * counts[0]
+    off = (hard.train.labels - right.train.labels) % 10
+    assert set(off.tolist()) == {0, 1}
+    assert float(off.double().mean()) == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_training_depends_on_what_is_not_of_its_looks() -> None:
+    """So that another title, or looks elsewhere, leave the trainings that were made."""
+    plain = Regime("title", num_images=5)
+    looked_at = replace(plain, title="other", looks_late=True, shift=("blur", 1))
+    assert plain.of_training() == looked_at.of_training() == {"num_images": 5}
+    assert REGIMES["label_noise"].of_training() != REGIMES["less_noise"].of_training()
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_regimes_that_build_on_others_build_on_trainings(name: str) -> None:
+    for other in (REGIMES[name].trained_as, REGIMES[name].starts_from):
+        assert other is None or REGIMES[other].trained_as is None

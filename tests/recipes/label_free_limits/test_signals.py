@@ -1,75 +1,115 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+import torch
+from sklearn.metrics import cohen_kappa_score, mutual_info_score
+from torch import Tensor
 
-from recipes.label_free_limits.signals import Signal, signals
+from recipes.label_free_limits.answers import Answers
+from recipes.label_free_limits.looks import Look
+from recipes.label_free_limits.signals import MAIN, REFERENCES, Seen, signals
 
-POINT = {
-    "step": 300,
-    "aopc/train/lrp": 0.5, "aopc/validation/lrp": 0.3,
-    "aopc/train/random": 0.4, "aopc/validation/random": 0.2,
-    "aopc/train/lrp_sem": 0.01, "aopc/train/random_sem": 0.01, "aopc/train/confidence_sem": 0.01,
-    "aopc/train/confidence": 1.0, "aopc/validation/confidence": 0.8,
-    "aopc/validation/lrp_gain": 0.1, "aopc/validation/lrp_srg": 0.16,
+PROBE, TEST, CLASSES = 30, 40, 3
+NUMBERS = {
+    "aopc/lrp": 0.3, "aopc/lrp_gain": 0.1, "aopc/lrp_srg": 0.16, "aopc/random": 0.2,
     "normalized/lrp": 0.7, "normalized/lrp_srg": 0.5,
-    "rivals/confidence": 0.82, "rivals/negative_entropy": -0.4,
-    "rivals/atc_confidence": 0.6, "rivals/atc_entropy": 0.61,
-}  # fmt: skip
-
-BY_HAND = {
-    "step": 300,
-    "confidence": 0.82, "negative_entropy": -0.4, "atc_confidence": 0.6, "atc_entropy": 0.61,
-    "confidence_ratio": 0.8, "confidence_difference": -0.2,
-    "random": 0.2, "random_relative": 0.25, "random_ratio": 0.5, "random_difference": -0.2,
-    "random_relative_ratio": 0.625, "random_relative_difference": -0.15,
-    "lrp": 0.3, "lrp_relative": 0.375, "lrp_ratio": 0.6, "lrp_difference": -0.2,
-    "lrp_relative_ratio": 0.75, "lrp_relative_difference": -0.125,
-    "lrp_gain": 0.1, "lrp_srg": 0.16, "lrp_srg_relative": 0.2,
-    "lrp_normalized": 0.7, "lrp_srg_normalized": 0.5,
 }  # fmt: skip
 
 
-def by_name(*args: Any) -> dict[str, Signal]:
-    return {signal.name: signal for signal in signals(*args)}
+def answers(seed: int, count: int) -> Answers:
+    generator = torch.Generator().manual_seed(seed)
+    return Answers(
+        2 * torch.randn(count, CLASSES, generator=generator),
+        torch.randn(count, 4, generator=generator),
+    )
 
 
-def test_every_signal_by_hand() -> None:
-    found = {name: signal.of(POINT) for name, signal in by_name(["lrp"]).items()}
-    assert found == pytest.approx(BY_HAND)
+def classes(seed: int, count: int) -> Tensor:
+    return torch.randint(CLASSES, (count,), generator=torch.Generator().manual_seed(seed))
 
 
-def test_heatmaps_do_not_take_each_others_numbers() -> None:
-    """Signals are made in loops, where a late look at the loop's variable would show."""
-    other = {key.replace("lrp", "other"): 2 * value for key, value in POINT.items() if "lrp" in key}
-    found = by_name(["lrp", "other"])
-    both = {**POINT, **other}
-    assert {name: found[name].of(both) for name in BY_HAND} == pytest.approx(BY_HAND)
-    assert found["other_relative"].of(both) == pytest.approx(0.75)
+@pytest.fixture
+def seen() -> Seen:
+    look = Look(120, "none", 0, NUMBERS, answers(0, TEST), answers(1, 20), answers(2, 25))
+    return Seen(
+        look, replace(look, step=60, test=answers(3, TEST)),
+        {name: classes(k, PROBE) for k, name in enumerate(REFERENCES, 4)},
+        classes(7, PROBE), classes(8, 20), classes(9, 25),
+    )  # fmt: skip
+
+
+def by_name(seen: Seen) -> dict[str, float]:
+    return {s.name: s.of(seen) for s in signals(["lrp"], with_normalized=True)}
+
+
+def test_every_signal_by_hand(seen: Seen) -> None:
+    probe = seen.look.test.logits[:PROBE].double().softmax(1)
+    predicted = probe.argmax(1)
+    known = seen.look.known.logits.double().softmax(1)
+    distances = (seen.look.test.features[:PROBE, None] - seen.look.known.features).square().sum(2)
+    nearest = seen.known_labels[distances.argmin(1)]
+    before = seen.before.test.logits[:PROBE].argmax(1) if seen.before else predicted
+    source = seen.look.source
+    wrong = int((source.classes != seen.source_labels).sum())
+    thresholds = source.probabilities.amax(1).sort().values
+    by_hand = {
+        **{f"{n}_kappa": cohen_kappa_score(predicted, seen.references[n]) for n in REFERENCES},
+        "nn1_mi": mutual_info_score(predicted, nearest),
+        "held_out_accuracy": 1 - wrong / 20,
+        "atc_confidence": float((probe.amax(1) >= thresholds[wrong]).double().mean()),
+        "stability": float((predicted == before).double().mean()),
+        "stability_mi": mutual_info_score(predicted, before),
+        "confidence": float(probe.amax(1).mean()),
+        "confidence_difference": float(probe.amax(1).mean() - known.amax(1).mean()),
+        "negative_entropy": float((probe * probe.log()).sum(1).mean()),
+        "lrp": 0.3, "lrp_gain": 0.1, "lrp_srg": 0.16, "random": 0.2,
+        "lrp_normalized": 0.7, "lrp_srg_normalized": 0.5,
+        "step": 120.0,
+        "probe_accuracy": float((predicted == seen.labels).double().mean()),
+    }  # fmt: skip
+    found = by_name(seen)
+    assert {name: found[name] for name in by_hand} == pytest.approx(by_hand, abs=1e-10)
+    # Their values are tested where they live.
+    assert set(found) - set(by_hand) == {"atc_entropy", "nuclear_norm", "mano", "cot"}
+
+
+@pytest.mark.parametrize("name", ["nuclear_norm", "mano", "cot", "confidence", "negative_entropy"])
+def test_what_is_made_of_probabilities_rises_with_them(name: str, seen: Seen) -> None:
+    surer = replace(seen.look, test=Answers(4 * seen.look.test.logits, seen.look.test.features))
+    assert by_name(replace(seen, look=surer))[name] > by_name(seen)[name]
+
+
+def test_only_the_probe_is_looked_at(seen: Seen) -> None:
+    test = seen.look.test
+    logits = torch.cat([test.logits[:PROBE], -test.logits[PROBE:]])
+    changed = replace(seen, look=replace(seen.look, test=Answers(logits, test.features)))
+    assert by_name(changed) == by_name(seen)
+
+
+def test_the_first_look_has_none_before(seen: Seen) -> None:
+    found = by_name(replace(seen, before=None))
+    assert {n for n, value in found.items() if math.isnan(value)} == {
+        "stability", "stability_mi", "step",
+    }  # fmt: skip
 
 
 def test_names_and_definitions_are_each_ones_own() -> None:
     found = signals(["lrp", "sensitivity_l2"])
     assert len({signal.name for signal in found}) == len(found)
     assert len({signal.definition for signal in found}) == len(found)
+    assert set(MAIN) <= {signal.name for signal in found}
+    normalized = {s.name for s in signals(["lrp"], True)} - {s.name for s in signals(["lrp"])}
+    assert normalized == {"lrp_normalized", "lrp_srg_normalized"}
 
 
-def test_without_normalized_aopc() -> None:
-    assert set(BY_HAND) - set(by_name(["lrp"], False)) == {"lrp_normalized", "lrp_srg_normalized"}
-
-
-def test_the_control_has_no_value_where_nothing_is_trained() -> None:
-    assert math.isnan(by_name(["lrp"])["step"].of({}))
-
-
-@pytest.mark.parametrize(("measured", "has_value"), [(0.021, True), (0.02, False), (-0.5, False)])
-def test_a_ratio_to_noise_has_no_value(measured: float, has_value: bool) -> None:
-    point = {**POINT, "aopc/train/lrp": measured}
-    for name in ("lrp_ratio", "lrp_relative_ratio"):
-        signal = by_name(["lrp"])[name]
-        assert math.isfinite(signal.of(point)) == has_value
-        assert "no value unless AOPC of lrp of the training images is above 2" in signal.definition
-    assert math.isfinite(by_name(["lrp"])["lrp_difference"].of(point))
-    assert math.isfinite(by_name(["lrp"])["random_ratio"].of(point))
+def test_heatmaps_do_not_take_each_others_numbers(seen: Seen) -> None:
+    """Signals are made in loops, where a late look at the loop's variable would show."""
+    other = {k.replace("lrp", "other"): 2 * v for k, v in NUMBERS.items() if "lrp" in k}
+    both = replace(seen, look=replace(seen.look, numbers=NUMBERS | other))
+    found: dict[str, Callable[[Seen], float]] = {s.name: s.of for s in signals(["lrp", "other"])}
+    assert (found["lrp"](both), found["other"](both)) == (0.3, 0.6)
+    assert (found["lrp_gain"](both), found["other_gain"](both)) == (0.1, 0.2)

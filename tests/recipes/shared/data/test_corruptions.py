@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from recipes.shared.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from recipes.shared.data.corruptions import (
+    CORRUPTIONS,
+    OTHER_CORRUPTIONS,
+    SEVERITIES,
+    corrupted,
+)
+
+DRAWN = ("noise", "occlusion", "salt and pepper")
 
 
 def photographs(size: int = 32) -> Tensor:
@@ -19,7 +26,7 @@ def photographs(size: int = 32) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", [*CORRUPTIONS, *OTHER_CORRUPTIONS])
 def test_each_severity_takes_more_away(corruption: str, size: int) -> None:
     images = photographs(size)
     worse = [corrupted(images, corruption, severity) for severity in SEVERITIES]
@@ -29,7 +36,7 @@ def test_each_severity_takes_more_away(corruption: str, size: int) -> None:
     assert all(a < b for a, b in pairwise(errors))
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", [*CORRUPTIONS, *OTHER_CORRUPTIONS])
 def test_always_the_same_and_the_global_generator_is_left_alone(corruption: str) -> None:
     images = photographs()
     before = images.clone()
@@ -41,7 +48,7 @@ def test_always_the_same_and_the_global_generator_is_left_alone(corruption: str)
     assert torch.equal(corrupted(images, corruption, 3, seed=1), first)
     assert torch.equal(images, before)
     other = corrupted(images, corruption, 3, seed=2)
-    assert torch.equal(other, first) == (corruption != "noise")
+    assert torch.equal(other, first) == (corruption not in DRAWN)
 
 
 def test_noise_has_the_strength_it_names() -> None:
@@ -51,7 +58,7 @@ def test_noise_has_the_strength_it_names() -> None:
 
 def test_bad_input_is_named() -> None:
     images = photographs()
-    with pytest.raises(ValueError, match="noise, blur, contrast, JPEG; got 'fog'"):
+    with pytest.raises(ValueError, match=r"noise, blur, contrast, JPEG, darkness, .*; got 'fog'"):
         corrupted(images, "fog", 1)
     with pytest.raises(ValueError, match="severity must be one of"):
         corrupted(images, "noise", 6)

@@ -14,7 +14,7 @@ FEWEST_POINTS = 4
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Following:
     """A signal and accuracy over one run; NaN is what could not be told.
 
     Attributes:
@@ -38,7 +38,7 @@ class Agreement:
     @classmethod
     def of(
         cls, signal: Sequence[float], accuracy: Sequence[float], is_training: bool = True
-    ) -> Agreement:
+    ) -> Following:
         """Compare a signal with accuracy.
 
         Args:
@@ -51,7 +51,7 @@ class Agreement:
             ValueError: unless there are as many values as accuracies, at least one.
 
         Example:
-            >>> found = Agreement.of([0.1, 0.2, 0.3, 0.4], [0.4, 0.5, 0.7, 0.6])
+            >>> found = Following.of([0.1, 0.2, 0.3, 0.4], [0.4, 0.5, 0.7, 0.6])
             >>> round(found.spearman, 3), round(found.accuracy_lost, 3), found.late_points
             (0.8, 0.1, 2)
         """
