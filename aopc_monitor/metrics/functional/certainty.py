@@ -171,9 +171,9 @@ def cot(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Accuracy that is possible with classes as frequent as known ones, COT (Lu et al. 2023).
 
     Each image is given one of the labels, each label as often as it is frequent, so that the given
-    classes are as likely as can be: their mean probability is 1 minus the paper's cost, half the
-    distance |one-hot - probabilities|_1 under the best transport. It is at most the mean
-    confidence, and below it where classes are predicted more often than they occur.
+    classes are as likely as can be. Their mean probability is 1 minus the paper's cost, half the
+    sum of absolute differences of probabilities and label under the best transport. It is at most
+    the mean confidence, and below it where classes are predicted more often than they occur.
 
     Args:
         probabilities: (N, classes), each row sums to 1.

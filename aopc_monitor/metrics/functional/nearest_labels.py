@@ -19,7 +19,7 @@ def nearest_labels(
     k: int = 1,
     chunk: int = 256,
 ) -> Tensor:
-    """Label of the nearest training image, or the most frequent one of the k nearest (Cover 1967).
+    """Label of the nearest training image, or the most frequent one of k (Cover & Hart 1967).
 
     Its agreement with the network's prediction is a signal: labels as given, wrong ones included,
     judge what the features have in common. The prediction of the network for the neighbour in place
