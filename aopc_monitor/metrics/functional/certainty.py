@@ -179,7 +179,7 @@ def cot(probabilities: Tensor, labels: Tensor) -> Tensor:
         probabilities: (N, classes), each row sums to 1.
         labels: (M,) classes of other images, such as of the training, of which the frequencies
             alone count. Of as many labels as images each is used once; else N that lie evenly in
-            the sorted ones are taken in their place, where the paper draws N.
+            the sorted ones are taken in their place, where the authors' code draws N.
 
     Returns:
         Scalar in double precision, from 0 to 1: the guessed accuracy.
