@@ -16,6 +16,7 @@ from aopc_monitor.figures import Line
 from aopc_monitor.metrics import mean_and_sem
 from aopc_monitor.perturbation import Strata
 from recipes.compare_heatmaps.areas import CONTROL
+from recipes.compare_heatmaps.claims import CHANCE, claims_table
 from recipes.shared.heatmap_figures import lines_over_steps
 from recipes.shared.heatmap_study import FAMILIES, family
 from recipes.shared.reporting.markdown import markdown_table, write_csv, z_text
@@ -164,7 +165,7 @@ class Report:
         lines_over_steps(
             {_size(main): main.lines(CONTROL, heatmaps)}, "the random order", self.title
         ).savefig(folder / "fig4.png")
-        by_size = sorted(self.areas, key=lambda areas: areas.region_size)
+        by_size = self._by_size()
         # The reference is the paper's; beside the random order heatmaps could not be told apart.
         others = [name for name in heatmaps if name != self.reference]
         lines_over_steps(
@@ -186,6 +187,19 @@ class Report:
             return []
         share = f"{SHARE_OF_THE_PAPER:.1%}"
         return [f"After the paper's share of the image, {share}, is perturbed:", "\n".join(found)]
+
+    def _by_size(self) -> list[Areas]:
+        return sorted(self.areas, key=lambda areas: areas.region_size)
+
+    def _claims(self) -> list[str]:
+        table = claims_table({areas.region_size: areas.last for areas in self._by_size()})
+        if table is None:
+            return []
+        told = (
+            "Each claim is about all pairs of the heatmaps that it names; told is whether it holds "
+            f"of all of them, and the least z. Below {CHANCE:g} in size, it is open:"
+        )
+        return ["## Claims of the paper", told, table]
 
     def points(self) -> list[dict[str, object]]:
         """AOPC of each heatmap at each step, and its difference from random and the reference."""
@@ -230,6 +244,7 @@ class Report:
             f"![AOPC relative to the random order](fig4.png)\n\n"
             f"![AOPC relative to {self.reference}](fig8.png)",
         ]
+        parts += self._claims()
         for areas in self.areas:
             parts += [f"## {_size(areas)}, {areas.steps} steps", areas.ranking_table()]
             parts += ["z of each row minus each column:", areas.pair_table()]

@@ -110,7 +110,10 @@ def test_points_are_paired_differences(tmp_path: Path) -> None:
         assert point[key] == pytest.approx(float(values.mean()))
         assert point[f"{key}_sem"] == pytest.approx(float(values.std() / 20**0.5))
     assert len(report.areas_of_images()) == 20
-    assert "| seed" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "| seed" in text
+    assert "## Claims of the paper" in text
+    assert "| every LRP tried is better than sensitivity" in text
 
 
 def test_the_order_is_also_told_for_the_share_of_the_paper() -> None:
