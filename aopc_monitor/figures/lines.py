@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from aopc_monitor.figures.rendering import own_settings
-from aopc_monitor.figures.style import ACCURACY_COLOUR, COLOURS, CONTROL_COLOUR, PAGE, Style
+from aopc_monitor.figures.style import (
+    ACCURACY_COLOUR,
+    AGREEMENT_COLOUR,
+    COLOURS,
+    CONTROL_COLOUR,
+    PAGE,
+    Style,
+)
+
+AGREEMENT = "agreement"
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ def training_progress(
     left_name: str = "AOPC (drop of probability, ± 1 SEM)",
     right_name: str = "test accuracy",
     style: Style = PAGE,
+    agreement: Line | None = None,
 ) -> Any:
     """AOPC and accuracy over training steps on two axes, like Fig. 7 of Samek et al. 2017.
 
@@ -50,6 +60,8 @@ def training_progress(
         left_name: what the lines are.
         right_name: what `accuracy` is, if not that.
         style: sizes.
+        agreement: agreement with a reference at each step, beside the accuracy; its maximum is
+            marked.
 
     Returns:
         A matplotlib Figure: `figure.savefig(path)`.
@@ -66,8 +78,10 @@ def training_progress(
     figure = Figure(figsize=size, dpi=style.dots_per_inch, layout="constrained")
     left = figure.add_subplot()
     handles = _draw_lines(left, steps, lines, style)
-    if accuracy is not None:
-        handles += _draw_accuracy(left.twinx(), steps, accuracy, right_name, style)
+    right_lines = {} if accuracy is None else {right_name: Line(accuracy)}
+    right_lines |= {} if agreement is None else {AGREEMENT: agreement}
+    if right_lines:
+        handles += _draw_right(left.twinx(), steps, right_lines, style)
     _space(left, steps)
     left.set_xlabel("training step", fontsize=style.label)
     left.set_ylabel(left_name, fontsize=style.label, parse_math=False)
@@ -85,16 +99,42 @@ def training_progress(
     return figure
 
 
-def _draw_accuracy(
-    axis: Any, steps: Sequence[int], accuracy: Sequence[float], name: str, style: Style
+def _draw_right(
+    axis: Any, steps: Sequence[int], lines: Mapping[str, Line], style: Style
 ) -> list[Any]:
-    handles = _draw_line(
-        axis, steps, Line(accuracy), ACCURACY_COLOUR, name, style, marker="s", linestyle="-"
-    )
-    axis.set_ylabel(name, color=ACCURACY_COLOUR, fontsize=style.label, parse_math=False)
-    axis.set_ylim(0, 1)
-    axis.tick_params(axis="y", colors=ACCURACY_COLOUR)
+    """Accuracy, agreement or both, which are 1 at most."""
+    handles, colour = [], ACCURACY_COLOUR
+    for name, line in lines.items():
+        colour, marker = (ACCURACY_COLOUR, "s") if name != AGREEMENT else (AGREEMENT_COLOUR, "D")
+        handles += _draw_line(axis, steps, line, colour, name, style, marker=marker, linestyle="-")
+        if name == AGREEMENT:
+            handles += _draw_maximum(axis, steps, line, style)
+    if len(lines) > 1:
+        colour = "black"
+    axis.set_ylabel(" and ".join(lines), color=colour, fontsize=style.label, parse_math=False)
+    # Agreement is below 0 where it is less than by chance.
+    known = [value for line in lines.values() for value in line.values if isfinite(value)]
+    axis.set_ylim(min([0.0, *(1.1 * value for value in known)]), 1)
+    axis.tick_params(axis="y", colors=colour)
     return handles
+
+
+def _draw_maximum(axis: Any, steps: Sequence[int], line: Line, style: Style) -> list[Any]:
+    known = [place for place, value in enumerate(line.values) if isfinite(value)]
+    if not known:
+        return []
+    best = max(known, key=lambda place: line.values[place])
+    handles: Iterable[Any] = axis.plot(
+        steps[best],
+        line.values[best],
+        color=AGREEMENT_COLOUR,
+        marker="*",
+        ms=4 * style.marker,
+        linestyle="",
+        label=f"most at step {steps[best]:,}",
+    )
+    axis.axvline(steps[best], color=AGREEMENT_COLOUR, lw=style.line / 2, linestyle=":")
+    return list(handles)
 
 
 @own_settings()

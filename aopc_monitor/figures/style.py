@@ -8,6 +8,7 @@ from dataclasses import dataclass
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CONTROL_COLOUR = "#7F7F7F"
 ACCURACY_COLOUR = "#D55E00"
+AGREEMENT_COLOUR = "#000000"
 # What relevance looks like on lines, bars and words: red speaks for the class, blue against it,
 # which colour-blind people tell apart. Zero is grey on a line and white behind a word.
 FOR_COLOUR, AGAINST_COLOUR, NO_COLOUR = "#D3260E", "#0A62D0", "#A6A6A6"

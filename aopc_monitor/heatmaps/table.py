@@ -77,10 +77,10 @@ if not TYPE_CHECKING:
     ]
 
 RESERVED_NAMES = (
-    *("confidence", "accuracy", "label_accuracy"),
+    *("confidence", "accuracy", "label_accuracy", "agreement"),
     *("seconds", "overhead", "failures", "figures_seconds"),
 )
-RESERVED_ENDINGS = ("_gain", "_sem", "_curve", "_lerf", "_srg")
+RESERVED_ENDINGS = ("_gain", "_sem", "_curve", "_lerf", "_srg", "_survival", "_survival_gap")
 
 
 def names() -> list[str]:

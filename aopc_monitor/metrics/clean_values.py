@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.reference_classes import ReferenceClasses
 from aopc_monitor.network.scores import Score, score_function
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
@@ -36,6 +37,33 @@ def values_of_clean_images(
 def has_classes(clean: CleanBatch, score: Score) -> bool:
     """Whether what is explained is a class, which has a probability."""
     return clean.predicted.one is not None and score != "value" and clean.outputs.shape[1] > 1
+
+
+def has_one_class(clean: CleanBatch, score: Score) -> bool:
+    """Whether the network predicts one class of each image, and not of each label or pixel."""
+    predicted = clean.predicted
+    return has_classes(clean, score) and predicted.each is None and predicted.of_pixels is None
+
+
+def can_survive(clean: CleanBatch, score: Score) -> bool:
+    """Whether an image has one prediction, and one row of the batch, which may survive."""
+    return has_one_class(clean, score) and not clean.explained.has_several
+
+
+def agreement_table(clean: CleanBatch, score: Score, reference: ReferenceClasses) -> Tensor:
+    """See `ReferenceClasses.table`.
+
+    Raises:
+        ValueError: for a network without one class of each image, or with others than those of the
+            reference.
+    """
+    if not has_one_class(clean, score):
+        raise ValueError(
+            f"reference= is for networks that predict one class of each image, and under "
+            f"score={score!r} this one does not: leave it out"
+        )
+    assert clean.predicted.one is not None
+    return reference.table(clean.predicted.one, clean.outputs.shape[1])
 
 
 def confidence_of(clean: CleanBatch, score: Score) -> Tensor:

@@ -6,16 +6,25 @@ No arithmetic of AOPC is here (see `functional`), and nothing of trainers (see `
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap, with_data_range
-from aopc_monitor.metrics.clean_values import values_of_clean_images
+from aopc_monitor.metrics.clean_values import (
+    agreement_table,
+    can_survive,
+    values_of_clean_images,
+)
+from aopc_monitor.metrics.functional.agreement import (
+    kappa_of_table,
+    kappa_standard_error_of_table,
+)
 from aopc_monitor.metrics.functional.aopc import results_of_orders
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.reference_classes import ReferenceClasses
 from aopc_monitor.network.chunks import ChunkSizes, proceed
 from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
@@ -26,6 +35,8 @@ from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype, standard_error
 
+TABLE = "agreement_table"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,7 +44,8 @@ class Evaluation:
 
     Attributes:
         sums: for each quantity the number of images, the sum and the sum of squares, (3, D); D is
-            1 for a number per image and L+1 for a curve.
+            1 for a number per image and L+1 for a curve. "agreement_table" is another one, see
+            `ReferenceClasses.table`.
         forwards: images that went through the network.
     """
 
@@ -58,7 +70,7 @@ class Evaluation:
     @property
     def num_images(self) -> int:
         """Number of images looked at."""
-        return int(next(iter(self.sums.values()))[0, 0])
+        return int(next(sums for name, sums in self.sums.items() if name != TABLE)[0, 0])
 
     @property
     def has_lerf(self) -> bool:
@@ -86,12 +98,21 @@ class Evaluation:
         """Each quantity that has one number per image: its mean, and as "NAME_sem" its error.
 
         What no image has, such as an accuracy where none is labelled, has no entry; and what a
-        single image has, no standard error.
+        single image has, no standard error. Beside these, "agreement" and its standard error.
         """
-        names = [name for name in self.sums if not name.endswith("_curve")]
+        names = [name for name in self.sums if not name.endswith("_curve") and name != TABLE]
         counts = {name: int(self.sums[name][0, 0]) for name in names}
         summary = {name: self.mean(name) for name in names if counts[name]}
-        return summary | {f"{name}_sem": self.sem(name) for name in names if counts[name] > 1}
+        summary |= {f"{name}_sem": self.sem(name) for name in names if counts[name] > 1}
+        return summary | self._agreement()
+
+    def _agreement(self) -> dict[str, float]:
+        if TABLE not in self.sums:
+            return {}
+        table = self.sums[TABLE]
+        found = {"agreement": kappa_of_table(table)}
+        found["agreement_sem"] = kappa_standard_error_of_table(table)
+        return {name: float(value) for name, value in found.items() if value.isfinite()}
 
     def emptied(self) -> Evaluation:
         """The same quantities of no images."""
@@ -123,6 +144,7 @@ def evaluate(
     before_each: Callable[[], None] = proceed,
     lerf: bool = False,
     inputs: Inputs = (),
+    reference: ReferenceClasses | None = None,
 ) -> Evaluation:
     """Look at one batch.
 
@@ -143,6 +165,7 @@ def evaluate(
         before_each: called before each chunk; raises to stop.
         inputs: what the network's forward takes after the images, one row for each image.
         lerf: also perturb the least relevant regions first. All other numbers stay what they are.
+        reference: what a fixed reference predicts of these images.
 
     Returns:
         An `Evaluation` of, for each heatmap, "NAME" (its AOPC), "NAME_gain" (AOPC minus that of the
@@ -152,21 +175,17 @@ def evaluate(
         share of independent labels that is right), as far as the score gives them a meaning.
         With `lerf` also, for each heatmap, "NAME_lerf" (area with the least relevant regions
         first), "NAME_srg" (AOPC minus that, image by image: the symmetric relevance gain of
-        Bluecher et al. 2024) and "NAME_lerf_curve".
+        Bluecher et al. 2024) and "NAME_lerf_curve"; and of networks that predict one class of each
+        image "NAME_survival", "random_survival", "NAME_survival_lerf" (the share of the perturbed
+        images that are predicted as the clean one, in each order) and "NAME_survival_gap" (least
+        minus most relevant first). With a reference also "agreement_table".
     """
     chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
     with untouched(model, seed):
         clean = CleanBatch.of(
-            model,
-            images,
-            protocol.score,
-            protocol.execution,
-            chunks,
-            protocol.target,
-            before_each,
-            output_fn=protocol.output_fn,
-            inputs=inputs,
-        )
+            model, images, protocol.score, protocol.execution, chunks, protocol.target, before_each,
+            output_fn=protocol.output_fn, inputs=inputs,
+        )  # fmt: skip
         maps = {
             name: clean.heatmaps(with_data_range(make, protocol.data_range), chunks, before_each)
             for name, make in heatmaps.items()
@@ -176,10 +195,16 @@ def evaluate(
         orders.append((nothing, "random"))
         if lerf:
             orders += [(relevance, "lerf") for relevance in maps.values()]
-        generator = generator_for(images, seed)
-        results = results_of_orders(clean, protocol, orders, generator, chunks, before_each)
+        rest = (generator_for(images, seed), chunks, before_each)
+        results = results_of_orders(
+            clean, protocol, orders, *rest, survival=lerf and can_survive(clean, protocol.score)
+        )
     values = values_of_clean_images(clean, labels, protocol.score) | _of_orders(list(maps), results)
-    return Evaluation.of(values, results[0].forwards)
+    found = Evaluation.of(values, results[0].forwards)
+    if reference is None:
+        return found
+    table = agreement_table(clean, protocol.score, reference)
+    return replace(found, sums={**found.sums, TABLE: table})
 
 
 def _of_orders(names: Sequence[str], results: Sequence[AOPCResult]) -> dict[str, Tensor]:
@@ -194,6 +219,19 @@ def _of_orders(names: Sequence[str], results: Sequence[AOPCResult]) -> dict[str,
         values[f"{name}_lerf"] = result.per_image
         values[f"{name}_srg"] = values[name] - result.per_image
         values[f"{name}_lerf_curve"] = result.curves
+    return values | _survivals(names, results)
+
+
+def _survivals(names: Sequence[str], results: Sequence[AOPCResult]) -> dict[str, Tensor]:
+    """The same of survival, where results have it, as they do if orders are reversed, too."""
+    kept = [result.survival for result in results if result.survival is not None]
+    if not kept:
+        return {}
+    values = {"random_survival": kept[len(names)]}
+    for name, morf, lerf in zip(names, kept, kept[len(names) + 1 :], strict=False):
+        values[f"{name}_survival"] = morf
+        values[f"{name}_survival_lerf"] = lerf
+        values[f"{name}_survival_gap"] = lerf - morf
     return values
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from aopc_monitor.figures import check_installed
 from aopc_monitor.heatmaps import Heatmap, named_heatmaps
 from aopc_monitor.metrics.evaluation import Evaluation
 from aopc_monitor.monitor.batch_reading import BatchReading, label_kind_of
@@ -14,7 +13,8 @@ from aopc_monitor.monitor.hooks import Hooks
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.monitor.measurement import Measurement
 from aopc_monitor.monitor.probe import Probe, named_sources
-from aopc_monitor.monitor.schedule import Schedule, checked_schedule
+from aopc_monitor.monitor.reference import checked_reference
+from aopc_monitor.monitor.schedule import checked_shown, schedule_of
 from aopc_monitor.monitor.settings import MonitorSettings
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.scores import Score
@@ -42,6 +42,11 @@ class AOPCMonitor(Hooks):
     - `aopc/HEATMAP_lerf`: area with the least relevant regions first, only with `lerf`;
     - `aopc/HEATMAP_srg`: `aopc/HEATMAP` minus that, the symmetric relevance gain (Bluecher et al.
       2024), only with `lerf`;
+    - `aopc/HEATMAP_survival`, `aopc/random_survival`, `aopc/HEATMAP_survival_lerf`: share of the
+      perturbed images that are still predicted as the clean one, in each order, and
+      `aopc/HEATMAP_survival_gap`, least minus most relevant first; only with `lerf`;
+    - `aopc/agreement`, `aopc/agreement_sem`: Cohen's kappa of the predictions with those of a
+      `reference`, and its standard error;
     - `aopc/confidence`: mean probability of the predicted class on the clean images (of what is
       explained, under `target`; of pixels, over those that have the class); of a value there is
       none;
@@ -84,6 +89,9 @@ class AOPCMonitor(Hooks):
             may be any callable from images to outputs.
         output_fn: from what the network returns to (N, classes), where that is not its answer, the
             entry of a usual name (`logits`, ...) or the first tensor of that shape.
+        reference: what the network's predictions are compared with: a `FixedReference`, or any
+            callable from images to scores (N, classes) or classes (N,), on the CPU unless it is a
+            network that is elsewhere. It is asked once of each probe.
         every_n_steps: evaluate every so many optimizer steps (`trainer.global_step`), or at the
             steps of an increasing sequence.
         at_validation: evaluate whenever the trainer validates or tests.
@@ -157,6 +165,7 @@ class AOPCMonitor(Hooks):
         inputs_fn: Callable[..., Any] | None = None,
         model_fn: str | Callable[..., Any] | None = None,
         output_fn: Callable[..., Any] | None = None,
+        reference: str | Callable[..., Any] | None = None,
         # When.
         every_n_steps: int | Sequence[int] | None = None,
         at_validation: bool = True,
@@ -183,7 +192,7 @@ class AOPCMonitor(Hooks):
         on_error: str = "warn",
         chunk_size: int | None = None,
     ) -> None:
-        shown = _checked(unnamed, figures, figures_every_n_steps)
+        shown = checked_shown(unnamed, figures, figures_every_n_steps)
         settings = MonitorSettings(
             heatmaps=named_heatmaps(heatmap),
             num_images=num_images,
@@ -205,14 +214,11 @@ class AOPCMonitor(Hooks):
             reading=BatchReading(images_fn, labels_fn, inputs_fn, label_kind_of(score)),
             model_fn=model_fn,
             max_overhead=max_overhead,
-            prefix=prefix,
-            on_error=on_error,
-            lerf=lerf,
-            figures=figures,
-            custom_scalars=custom_scalars,
-            tokenizer=tokenizer,
-        )
-        super().__init__(settings, _schedule(every_n_steps, "every_n_steps"), at_validation, shown)
+            prefix=prefix, on_error=on_error, lerf=lerf,
+            figures=figures, custom_scalars=custom_scalars, tokenizer=tokenizer,
+            reference=checked_reference(reference, score),
+        )  # fmt: skip
+        super().__init__(settings, schedule_of(every_n_steps), at_validation, shown)
 
     @property
     def heatmaps(self) -> Mapping[str, Heatmap]:
@@ -279,27 +285,3 @@ class AOPCMonitor(Hooks):
         part = settings.measurement(whole.part(range(len(images))[:BLOCK_SIZE]))
         every = self.every_n_steps if isinstance(self.every_n_steps, int) else None
         return measured(network, whole, part, settings.num_images, every)
-
-
-def _schedule(given: Any, name: str) -> Schedule | None:
-    return None if given is None else checked_schedule(given, name)
-
-
-def _checked(
-    unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any
-) -> Schedule | None:
-    """The schedule of figures, where these can be made and nothing came without its name."""
-    if unnamed:
-        listed = ", ".join(map(repr, unnamed))
-        raise TypeError(
-            f"AOPCMonitor takes nothing but the heatmap without its name, and {listed} came, too: "
-            "give settings by name, as in AOPCMonitor('lrp', every_n_steps=500, num_images=64)"
-        )
-    if figures_every_n_steps is not None and not figures:
-        raise ValueError(
-            f"figures_every_n_steps={figures_every_n_steps!r} makes no figure without "
-            "figures=True: give that, too, or leave it out"
-        )
-    if figures:
-        check_installed()
-    return _schedule(figures_every_n_steps, "figures_every_n_steps")

@@ -14,7 +14,8 @@ from aopc_monitor.monitor.errors import text_of, warn
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-LERF_ENDINGS = ("_lerf", "_srg")
+LERF_ENDINGS = ("_lerf", "_srg", "_survival", "_survival_lerf", "_survival_gap")
+AGREEMENT = ("agreement", "agreement_sem")
 # What a monitor tells of itself.
 OWN_KINDS = ("seconds", "figures_seconds", "overhead", "failures")
 
@@ -47,12 +48,14 @@ class Keys:
         probes: names of the probes, "" for the only one.
         heatmaps: names of the heatmaps.
         lerf: whether the least relevant regions are perturbed first, too.
+        compared: names of the probes that a reference predicts classes of.
     """
 
     prefix: str
     probes: Sequence[str]
     heatmaps: Sequence[str]
     lerf: bool
+    compared: Sequence[str] = ()
 
     def public_part(self, record: Mapping[str, float]) -> dict[str, float]:
         """The documented keys of an evaluation, without the standard errors of the rest.
@@ -64,7 +67,8 @@ class Keys:
         """
         endings = ("", "_gain", "_sem", *(LERF_ENDINGS if self.lerf else ()))
         kinds = [f"{name}{ending}" for name in self.heatmaps for ending in endings]
-        kinds += ["random", "confidence", "accuracy", "label_accuracy"]
+        kinds += ["random", "confidence", "accuracy", "label_accuracy", *AGREEMENT]
+        kinds += ["random_survival"] * self.lerf
         keys = [key(self.prefix, probe, kind) for probe in self.probes for kind in kinds]
         keys += [key(self.prefix, "", kind) for kind in OWN_KINDS]
         return {name: record[name] for name in keys if name in record}
@@ -76,7 +80,9 @@ class Keys:
     def are_in(self, record: Mapping[str, float]) -> bool:
         """Whether a record has the values of all probes, heatmaps and orders."""
         endings = ("", "_srg") if self.lerf else ("",)
-        return all(f"{name}{end}" in record for name in self.on_progress_bar() for end in endings)
+        wanted = [f"{name}{end}" for name in self.on_progress_bar() for end in endings]
+        wanted += [key(self.prefix, probe, AGREEMENT[0]) for probe in self.compared]
+        return all(name in record for name in wanted)
 
 
 def publish(

@@ -134,7 +134,8 @@ class Look:
         """The keys of all probes and heatmaps."""
         settings = self.settings
         heatmaps, probes = list(settings.heatmaps), list(self.measurements)
-        return Keys(self._prefix(series), probes, heatmaps, settings.lerf)
+        compared = [n for n, m in self.measurements.items() if m.probe.reference is not None]
+        return Keys(self._prefix(series), probes, heatmaps, settings.lerf, compared)
 
     def _prefix(self, series: str) -> str:
         return key(self.settings.prefix, "", series)

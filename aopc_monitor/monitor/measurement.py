@@ -94,7 +94,7 @@ class Measurement:
 
     def settings(self) -> dict[str, Any]:
         """What two measurements must share to compare, as texts and numbers."""
-        protocol = self.protocol
+        protocol, reference = self.protocol, self.probe.reference
         size, regions, relevance = (
             protocol.region_size, protocol.regions, protocol.region_relevance
         )  # fmt: skip
@@ -115,6 +115,8 @@ class Measurement:
             "region_relevance": None if relevance == "mean" else relevance,
             "step_is": protocol.step_is,
             "target": None if protocol.target is None else setting_text(protocol.target),
+            # What it predicts, and not what it is: that compares of any callable.
+            "reference": None if reference is None else reference.fingerprint,
         }
 
 
@@ -183,6 +185,7 @@ def _own_share(
                 before_each=lambda: stop_if_asked(trainer),
                 lerf=measurement.lerf,
                 inputs=precision.convert_input(moved(block.inputs, device)),
+                reference=block.reference,
             )
         # A process without images still has to know which sums there are.
         parts.append(found if counts else found.emptied())

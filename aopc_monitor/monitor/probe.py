@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aopc_monitor.metrics.reference_classes import ReferenceClasses
 from aopc_monitor.monitor.loaders import BLOCK_SIZE
 from aopc_monitor.network.further_inputs import Inputs, each, selected
 from aopc_monitor.perturbation.token_batch import is_token_batch
@@ -29,6 +30,7 @@ class Probe:
         words: (N, T) the word of each token, -1 for those in none; None for other inputs.
         lengths: (N,) tokens that each text came with, together with those of its batch, where these
             differ: the network sees so many, and no more.
+        reference: what the fixed reference predicts of the images, if there is one.
     """
 
     images: Tensor
@@ -37,6 +39,7 @@ class Probe:
     inputs: Inputs = ()
     words: Tensor | None = None
     lengths: Tensor | None = None
+    reference: ReferenceClasses | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -49,13 +52,16 @@ class Probe:
 
     def blocks(self, rank: int = 0, world_size: int = 1) -> Iterator[Probe]:
         """This process's share, in blocks of one length that all processes agree on."""
-        rows = [
+        for rows in self.rows_of_blocks()[rank::world_size]:
+            yield self.part(rows)
+
+    def rows_of_blocks(self) -> list[Sequence[int]]:
+        """Which images each block has."""
+        return [
             chunk
             for same in self._of_one_length()
             for chunk in (same[i : i + BLOCK_SIZE] for i in range(0, len(same), BLOCK_SIZE))
         ]
-        for chunk in rows[rank::world_size]:
-            yield self.part(chunk)
 
     def part(self, rows: Sequence[int]) -> Probe:
         """Some of its images, as long as the longest of them."""
@@ -65,7 +71,8 @@ class Probe:
             for entry in (self.labels, self.words, self.lengths)
         )
         inputs = selected(self.inputs, len(chosen), chosen)
-        whole = Probe(self.images[chosen], labels, self.notes, inputs, words, lengths)
+        reference = None if self.reference is None else self.reference.part(chosen)
+        whole = Probe(self.images[chosen], labels, self.notes, inputs, words, lengths, reference)
         return whole if lengths is None else whole._cut(int(lengths.max()))
 
     def few(self, count: int) -> Probe:
@@ -90,9 +97,8 @@ class Probe:
             return entry[:, :length] if entry.ndim > 1 and entry.shape[1] == whole else entry
 
         words = None if self.words is None else cut(self.words)
-        return Probe(
-            cut(self.images), self.labels, self.notes, each(self.inputs, cut), words, self.lengths
-        )
+        inputs = each(self.inputs, cut)
+        return replace(self, images=cut(self.images), inputs=inputs, words=words)
 
 
 def named_sources(dataloader: Any) -> dict[str, Any]:

@@ -54,14 +54,24 @@ def changes(before: Settings, now: Settings) -> list[str]:
         of_probe = f" of the probe {name!r}" if name else ""
         for key in sorted(settings):
             old, new = before[name].get(key), settings[key]
-            if old != new:
+            if old != new and not (
+                key == "reference" and _is_of_other_images(before[name], settings)
+            ):
                 found.append(_change(key, of_probe, old, new))
     return found
+
+
+def _is_of_other_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a reference predicts other classes since it is asked of other images."""
+    return bool(before.get("reference") and now["reference"] and before["probe"] != now["probe"])
 
 
 def _change(key: str, of_probe: str, old: Any, new: Any) -> str:
     if key == "probe":
         return f"the images{of_probe or ' of the probe'}"
+    if key == "reference":
+        only_one = " (there was none)" if old is None else " (there is none)" if new is None else ""
+        return f"what the reference predicts{of_probe}{only_one}"
     return f"{key}{of_probe}, from {old} to {new}"
 
 

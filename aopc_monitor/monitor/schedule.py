@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from aopc_monitor.figures import check_installed
 from aopc_monitor.utilities.configured import plain_value
 
 Schedule: TypeAlias = "int | Sequence[int]"
@@ -75,3 +76,28 @@ def log_spaced_steps(last_step: int, count: int, first_step: int = 1) -> list[in
         spaced = round(first_step * (last_step / first_step) ** (index / (count - 1)))
         steps.append(max(spaced, steps[-1] + 1 if steps else 1))
     return steps
+
+
+def schedule_of(given: Any, name: str = "every_n_steps") -> Schedule | None:
+    """The schedule, if one was given."""
+    return None if given is None else checked_schedule(given, name)
+
+
+def checked_shown(
+    unnamed: tuple[Any, ...], figures: bool, figures_every_n_steps: Any
+) -> Schedule | None:
+    """The schedule of figures, where these can be made and nothing came without its name."""
+    if unnamed:
+        listed = ", ".join(map(repr, unnamed))
+        raise TypeError(
+            f"AOPCMonitor takes nothing but the heatmap without its name, and {listed} came, too: "
+            "give settings by name, as in AOPCMonitor('lrp', every_n_steps=500, num_images=64)"
+        )
+    if figures_every_n_steps is not None and not figures:
+        raise ValueError(
+            f"figures_every_n_steps={figures_every_n_steps!r} makes no figure without "
+            "figures=True: give that, too, or leave it out"
+        )
+    if figures:
+        check_installed()
+    return schedule_of(figures_every_n_steps, "figures_every_n_steps")

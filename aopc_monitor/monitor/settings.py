@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from aopc_monitor.monitor.batch_reading import BatchReading
 from aopc_monitor.monitor.cost import check_max_overhead
 from aopc_monitor.monitor.errors import ConfigurationError, warn
 from aopc_monitor.monitor.loaders import first_loader
+from aopc_monitor.monitor.loggers import key
 from aopc_monitor.monitor.measurement import Measurement, ModelFunction
 from aopc_monitor.monitor.probe import Probe
+from aopc_monitor.monitor.reference import compared
 from aopc_monitor.monitor.trainers import (
     callbacks_of,
     check_model,
@@ -47,6 +49,7 @@ class MonitorSettings:
         reading: where batches have their images and labels.
         figures: whether figures are made.
         tokenizer: what tells the words of texts in them, if not found otherwise.
+        reference: what predictions are compared with, if anything.
         custom_scalars: whether TensorBoard gets a layout.
     """
 
@@ -64,6 +67,7 @@ class MonitorSettings:
     figures: bool
     custom_scalars: bool
     tokenizer: Any = None
+    reference: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         check_positive("num_images", self.num_images)
@@ -179,9 +183,23 @@ class Preparation:
             )
             for name, source in self.sources.items()
         }
+        probes = self._compared(trainer, pl_module, probes)
         images = [probe.images for probe in probes.values() if kind_of(probe.images).is_dense]
         data_range = self._range_of(trainer, images) if images else {}
         return {name: settings.measurement(probe, **data_range) for name, probe in probes.items()}
+
+    def _compared(
+        self, trainer: Trainer, pl_module: LightningModule, probes: dict[str, Probe]
+    ) -> dict[str, Probe]:
+        """The probes with what the reference predicts of them, if there is one."""
+        reference, seed = self.settings.reference, self.settings.seed
+        if reference is None:
+            return probes
+        keys = {name: key(self.settings.prefix, name, "agreement") for name in probes}
+        return {
+            name: compared(trainer, pl_module, probe, reference, seed, keys[name], name)
+            for name, probe in probes.items()
+        }
 
     def _range_of(self, trainer: Trainer, images: list[Tensor]) -> dict[str, Any]:
         if self.settings.choices.data_range is not None:

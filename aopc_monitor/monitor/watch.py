@@ -10,7 +10,8 @@ from aopc_monitor.monitor.averaging import CURRENT
 from aopc_monitor.monitor.cost import Overhead
 from aopc_monitor.monitor.dashboard.dashboard import Dashboard, Found
 from aopc_monitor.monitor.errors import tell, warn
-from aopc_monitor.monitor.loggers import publish, remind
+from aopc_monitor.monitor.falling_agreement import falling_agreement
+from aopc_monitor.monitor.loggers import Keys, publish, remind
 from aopc_monitor.monitor.look import Look
 from aopc_monitor.monitor.measurement import report_heatmaps
 from aopc_monitor.monitor.resuming import Kept, changes
@@ -235,8 +236,16 @@ class TrainingWatch:
         self._remember_weights(pl_module)
         keys = look.keys(series)
         publish(trainer, keys.public_part(record), keys.on_progress_bar())
+        self._tell_of_falls(trainer, keys)
         if figures:
             self._show(trainer, pl_module)
+
+    def _tell_of_falls(self, trainer: Trainer, keys: Keys) -> None:
+        """Say so where this look completes the warning sign of a probe."""
+        for probe in keys.compared:
+            found = falling_agreement(self.history, keys.prefix, probe, keys.heatmaps[0])
+            if found is not None and found.seen is self.history[-1]:
+                self._look.say(trainer, found.line())
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make figures of what was found at this step."""

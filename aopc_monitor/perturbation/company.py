@@ -6,13 +6,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, proceed
-from aopc_monitor.perturbation.curve import perturbed_scores
+from aopc_monitor.perturbation.curve import Scores, perturbed_scores
 from aopc_monitor.perturbation.perturber import Perturber
-from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
 def scores_in_company(
@@ -41,9 +39,7 @@ def scores_in_company(
     """
     images, replacement, generator = perturber.images, perturber.replacement, perturber.generator
     steps = perturber.steps.view(len(images), perturber.repeats, -1)
-    scores = torch.empty(
-        len(rank_maps), *steps.shape, dtype=accumulator_dtype(images.device), device=images.device
-    )
+    scores = Scores(images.device, len(rank_maps), *steps.shape)
     company = chunk_size.size
     for start in range(0, len(images), company):
         group = slice(start, start + company)
@@ -59,14 +55,14 @@ def scores_in_company(
                 found = perturbed_scores(
                     of_group, part, maps, chunk_size, before_each, new_images=new_images
                 )
-                scores[:, group, repeat, j] = found[:, :, 0, 0]
+                scores.like(found[0, :, 0, 0])[:, group, repeat, j] = found[:, :, 0, 0]
     if chunk_size.size < company:
         warnings.warn(
             f"memory was short, so that images that see each other met only {chunk_size.size} at "
             "once: their scores are those of other batches",
             stacklevel=2,
         )
-    return scores
+    return scores.found
 
 
 def _shifted(

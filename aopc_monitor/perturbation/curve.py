@@ -50,7 +50,8 @@ def curves_of_orders(
         scores_of: what finds the scores, `perturbed_scores` if not given.
 
     Returns:
-        f(x^(k)), (orders, N, repeats, J), and k, (N, repeats, J).
+        f(x^(k)), (orders, N, repeats, J), and k, (N, repeats, J). A score of D numbers each gives
+        (orders, N, repeats, J, D).
 
     Raises:
         ValueError: for heatmaps that do not fit the images.
@@ -64,7 +65,7 @@ def curves_of_orders(
     perturber = Perturber(images, protocol.replacer, low, high, counts, protocol.draws, generator)
     how = (chunk_size, before_each, new_images, scores_of)
     scores = finite_scores(score, perturber, rank_maps, *how)
-    return scores, steps.view(scores.shape[1:])
+    return scores, steps.view(scores.shape[1:4])
 
 
 def scores_of_spans(
@@ -144,8 +145,8 @@ def perturbed_scores(
     paired.
 
     Args:
-        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,). The
-            images are overwritten afterwards.
+        score: (images (M, C, H, W), index of each one's clean image (M,)) -> scores (M,), or
+            (M, D), several numbers of each. The images are overwritten afterwards.
         perturber: the batch and how to perturb it.
         rank_maps: one (N, 1, H, W) map per order.
         chunk_size: images per forward. Halved, down to one, for as long as memory does not suffice;
@@ -156,21 +157,19 @@ def perturbed_scores(
             given.
 
     Returns:
-        (orders, N, repeats, J).
+        (orders, N, repeats, J), or (orders, N, repeats, J, D).
 
     Raises:
         NotEnoughMemoryError: if memory does not suffice for a single image.
     """
     images, total = perturber.images, perturber.num_triples
-    scores = torch.empty(
-        len(rank_maps), total, dtype=accumulator_dtype(images.device), device=images.device
-    )
+    scores = Scores(images.device, len(rank_maps), total)
     draws = perturber.draws()
     room = Room(images, new_images or _contiguous)
 
     def work(start: int, end: int) -> None:
         chunk = room.of(end - start)
-        for row, rank_map in zip(scores, rank_maps, strict=True):
+        for order, rank_map in enumerate(rank_maps):
             done, of_image = 0, []
             # Drawn again for each order: to keep them would take the memory of another chunk.
             for block in draws.blocks(start, end):
@@ -178,12 +177,37 @@ def perturbed_scores(
                 done += len(block.image)
                 of_image.append(block.image)
             del block  # its replacements are as large as images, and the network needs the room
-            row[start:end] = score(chunk, torch.cat(of_image))
+            found = score(chunk, torch.cat(of_image))
+            scores.like(found)[order, start:end] = found
 
     what = f"{len(rank_maps)} orders"
     in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
-    return scores.view(shape)
+    return scores.found.view(*shape, *scores.found.shape[2:])
+
+
+class Scores:
+    """Room for the scores of all perturbed images, made when the first are known.
+
+    Args:
+        device: where they are kept.
+        shape: how many there are.
+
+    Attributes:
+        found: `(*shape,)`, or `(*shape, D)` where a score has several numbers.
+    """
+
+    found: Tensor
+
+    def __init__(self, device: torch.device, *shape: int) -> None:
+        self._device, self._shape = device, shape
+
+    def like(self, scores: Tensor) -> Tensor:
+        """The room, for scores (M, ...) such as these."""
+        if not hasattr(self, "found"):
+            shape, dtype = (*self._shape, *scores.shape[1:]), accumulator_dtype(self._device)
+            self.found = torch.empty(shape, dtype=dtype, device=self._device)
+        return self.found
 
 
 def _contiguous(count: int, like: Tensor) -> Tensor:

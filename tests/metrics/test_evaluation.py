@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from aopc_monitor import area_over_perturbation_curve, heatmaps
+from aopc_monitor.metrics import cohen_kappa, cohen_kappa_standard_error, survival
 from aopc_monitor.metrics.evaluation import Evaluation, evaluate, plan
+from aopc_monitor.metrics.reference_classes import ReferenceClasses
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.utilities.randomness import generator_for
 from tests.modules import small_network
@@ -93,9 +97,9 @@ def test_least_relevant_first_is_measured_and_changes_nothing_else() -> None:
     found = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3, lerf=True)
     assert all(torch.equal(found.sums[name], sums) for name, sums in without.sums.items())
     assert found.forwards == 10 + 5 * 10 * 6
-    kinds = ("lerf", "srg", "lerf_curve")
+    kinds = ("lerf", "srg", "lerf_curve", "survival", "survival_lerf", "survival_gap")
     new = {f"{name}_{kind}" for name in NAMED for kind in kinds}
-    assert set(found.sums) - set(without.sums) == new
+    assert set(found.sums) - set(without.sums) == new | {"random_survival"}
     areas = {
         order: area_over_perturbation_curve(
             model, IMAGES, heatmaps.get("sensitivity_l2")(model, IMAGES, model(IMAGES).argmax(1)),
@@ -112,6 +116,64 @@ def test_least_relevant_first_is_measured_and_changes_nothing_else() -> None:
         assert found.sem(name) == pytest.approx(float(values.std() / 10**0.5), abs=1e-9)
     curve = found.curve("sensitivity_l2_lerf_curve")
     torch.testing.assert_close(curve, areas["lerf"].curve)
+
+
+def test_survival_is_that_of_the_function_and_needs_no_forward() -> None:
+    torch.manual_seed(0)
+    model = small_network().eval()
+    found = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3, lerf=True)
+    assert found.forwards == 10 + 5 * 10 * 6
+    expected = survival(
+        model, IMAGES, heatmaps.get("sensitivity_l2")(model, IMAGES, model(IMAGES).argmax(1)),
+        region_size=4, steps=6, data_range=(0.0, 1.0), generator=generator_for(IMAGES, 3),
+    )  # fmt: skip
+    values = {
+        "sensitivity_l2_survival": expected.morf,
+        "random_survival": expected.random,
+        "sensitivity_l2_survival_lerf": expected.lerf,
+        "sensitivity_l2_survival_gap": expected.gap,
+    }
+    assert 0 < float(expected.morf.mean()) < 1
+    for name, of_images in values.items():
+        assert found.mean(name) == pytest.approx(float(of_images.mean()), abs=1e-9)
+        assert found.sem(name) == pytest.approx(float(of_images.std() / 10**0.5), abs=1e-9)
+
+
+def test_several_explanations_of_an_image_have_no_survival() -> None:
+    protocol = replace(PROTOCOL, target=lambda outputs: outputs > 0)
+    found = evaluate(small_network().eval(), IMAGES, None, NAMED, protocol, 0, lerf=True)
+    assert not [name for name in found.sums if "survival" in name]
+
+
+def test_agreement_is_kappa_of_the_predictions() -> None:
+    torch.manual_seed(0)
+    model = small_network().eval()
+    predicted, other = model(IMAGES).argmax(1), torch.arange(10) % 4
+    reference = ReferenceClasses.of(other)
+    without = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3)
+    parts = [
+        evaluate(model, IMAGES[p], None, NAMED, PROTOCOL, 3, reference=reference.part(range(10)[p]))
+        for p in (slice(0, 4), slice(4, 10))
+    ]
+    whole = evaluate(model, IMAGES, None, NAMED, PROTOCOL, seed=3, reference=reference)
+    assert {n: s for n, s in whole.summary().items() if "agreement" not in n} == without.summary()
+    assert whole.forwards == without.forwards
+    nobody = parts[0].emptied()
+    joined = nobody.with_vector(sum(part.as_vector() for part in parts))  # type: ignore[arg-type]
+    for found in (whole, parts[0] + parts[1], joined):
+        assert found.num_images == 10
+        kappa, error = cohen_kappa(predicted, other), cohen_kappa_standard_error(predicted, other)
+        assert found.summary()["agreement"] == pytest.approx(float(kappa), abs=1e-12)
+        assert found.summary()["agreement_sem"] == pytest.approx(float(error), abs=1e-12)
+
+
+def test_agreement_of_one_and_the_same_class_has_no_value() -> None:
+    model = small_network().eval()
+    predicted = model(IMAGES).argmax(1)
+    rows = (predicted == predicted[0]).nonzero()[:, 0]
+    reference = ReferenceClasses.of(predicted[rows])
+    found = evaluate(model, IMAGES[rows], None, NAMED, PROTOCOL, 0, reference=reference)
+    assert not [name for name in found.summary() if "agreement" in name]
 
 
 def test_plan_counts_the_least_relevant_first() -> None:

@@ -39,15 +39,19 @@ def test_gain_over_the_least_relevant_first_is_logged_and_nothing_else_changes(
 ) -> None:
     watch, plain = monitor(lerf=True), monitor()
     logged = fit(tmp_path, watch).callback_metrics
-    assert {"aopc/lrp_lerf", "aopc/lrp_srg"} == set(logged) - set(
-        fit(tmp_path, plain).callback_metrics
-    )
+    endings = ("lerf", "srg", "survival", "survival_lerf", "survival_gap")
+    assert {f"aopc/lrp_{ending}" for ending in endings} | {"aopc/random_survival"} == set(
+        logged
+    ) - set(fit(tmp_path, plain).callback_metrics)
     for record, other in zip(watch.history, plain.history, strict=True):
         timed = ("aopc/seconds", "aopc/overhead")
         assert all(record[key] == other[key] for key in other if key not in timed)
         gain = record["aopc/lrp"] - record["aopc/lrp_lerf"]
         assert record["aopc/lrp_srg"] == pytest.approx(gain, abs=1e-9)
         assert record["aopc/lrp_srg_sem"] > 0
+        gap = record["aopc/lrp_survival_lerf"] - record["aopc/lrp_survival"]
+        assert record["aopc/lrp_survival_gap"] == pytest.approx(gap, abs=1e-9)
+        assert 0 <= record["aopc/random_survival"] <= 1
 
 
 def test_what_it_costs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +72,9 @@ def test_a_run_that_is_resumed_with_it_has_its_values_at_once(tmp_path: Path) ->
     assert [record["step"] for record in resumed] == [6, 7, 8, 9, 10, 11, 12]
 
 
-@pytest.mark.parametrize("name", ["mine_lerf", "mine_srg", "figures_seconds"])
+@pytest.mark.parametrize(
+    "name", ["mine_lerf", "mine_srg", "mine_survival", "figures_seconds", "agreement"]
+)
 def test_its_names_are_taken(name: str) -> None:
     with pytest.raises(ValueError, match=f"heatmap='{name}' is a name of something else"):
         monitor(heatmap={name: "lrp"})

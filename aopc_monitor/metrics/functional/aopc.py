@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.opening import opened
+from aopc_monitor.metrics.functional.survival import scores_and_decisions, share_of_steps
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.execution import Execution, checked_execution
@@ -204,6 +205,7 @@ def results_of_orders(
     generator: torch.Generator,
     chunks: ChunkSizes,
     before_each: Callable[[], None] = proceed,
+    survival: bool = False,
 ) -> list[AOPCResult]:
     """Perturb one batch in several orders with the same draws, inside `untouched(model)`.
 
@@ -214,6 +216,8 @@ def results_of_orders(
         generator: source of ties, steps and noise.
         chunks: images per forward.
         before_each: called before each chunk; raises to stop.
+        survival: whether results tell, from the same forwards, how often the predicted class
+            survives; only of networks that predict one class of each image.
 
     Returns:
         One result per order. Differences of their `per_image` are paired.
@@ -222,8 +226,8 @@ def results_of_orders(
         return [AOPCResult.of_nothing(clean.explained.given, protocol.steps)] * len(orders)
     if clean.explained.has_several:
         protocol = protocol.for_rows(clean.explained.image, clean.images)
-    scores, steps = curves_of_orders(
-        clean.score_of,
+    found, steps = curves_of_orders(
+        scores_and_decisions(clean) if survival else clean.score_of,
         clean.images,
         orders,
         protocol,
@@ -233,18 +237,20 @@ def results_of_orders(
         clean.forward.new_images,
         scores_in_company if clean.company else None,
     )
-    over_images = clean.explained.over_images
+    over_images, strata = clean.explained.over_images, protocol.strata
+    scores, kept = found.unbind(dim=-1) if survival else (found, None)
     # The clean images go through the network once, whatever is explained of them.
     extra = len(clean.explained.given) - len(clean.images)
     forwards = protocol.forwards(len(clean.images), len(orders)) + extra
     return [
         AOPCResult(
-            over_images(area_over_curve(clean.scores, perturbed, protocol.strata)),
+            over_images(area_over_curve(clean.scores, perturbed, strata)),
             over_images(_curves(clean.scores, perturbed, steps, protocol.steps)),
             clean.explained.given,
             forwards,
+            None if kept is None else share_of_steps(kept[order], strata),
         )
-        for perturbed in scores
+        for order, perturbed in enumerate(scores)
     ]
 
 

@@ -23,12 +23,15 @@ class AOPCResult:
         target: (N,) the explained classes, or the truth values (N, K) or what else was given.
         forwards: number of images that went through the network. Results that were computed
             together share them.
+        survival: (N,) share of x^(1) ... x^(L) that are predicted as x^(0) was; None where it was
+            not asked for.
     """
 
     per_image: Tensor
     curves: Tensor
     target: Tensor
     forwards: int
+    survival: Tensor | None = None
 
     @classmethod
     def of_nothing(cls, target: Tensor, steps: int) -> AOPCResult:

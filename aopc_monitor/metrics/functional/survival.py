@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
-from aopc_monitor.network.scores import Score
+from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
@@ -213,6 +213,28 @@ def predicted_classes(clean: CleanBatch, score: Score) -> Tensor:
             'not known; give score="sigmoid" if its sign decides'
         )
     return clean.outputs.argmax(dim=1)
+
+
+def scores_and_decisions(clean: CleanBatch) -> Callable[[Tensor, Tensor], Tensor]:
+    """The score of a batch with the decision beside it, from the same forward.
+
+    Args:
+        clean: the network's answer to the clean images, of which each has one predicted class.
+
+    Returns:
+        (images (M, C, H, W), index of each one's clean image (M,)) -> (M, 2): f(x), and 1 where the
+        class is still that of the clean image, else 0.
+    """
+    assert clean.predicted.one is not None
+    classes = clean.predicted.one
+
+    def both(images: Tensor, rows: Tensor) -> Tensor:
+        outputs = clean.forward(images, rows)
+        scores = checked_scores(clean.score, outputs, clean.target[rows])
+        decisions = are_predicted(outputs, classes[rows])
+        return torch.stack([scores.to(decisions), decisions], dim=1)
+
+    return both
 
 
 def are_predicted(outputs: Tensor, classes: Tensor) -> Tensor:

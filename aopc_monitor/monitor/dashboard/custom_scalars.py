@@ -44,7 +44,8 @@ def layout_of(monitors: Sequence[MonitorSettings], tag_of: Callable[[str], str] 
             charts = layout.setdefault(settings.prefix, {})
             for probe in settings.sources or {"": None}:
                 name = f"AOPC and accuracy, {probe}" if probe else "AOPC and accuracy"
-                kinds = (*settings.heatmaps, "random", "confidence", "accuracy")
+                kinds = [*settings.heatmaps, "random", "confidence", "accuracy"]
+                kinds += ["agreement"] * (settings.reference is not None)
                 tags = [tag_of(key(settings.prefix, probe, kind)) for kind in kinds]
                 charts[name] = ["Multiline", [*(re.escape(tag) + "$" for tag in tags), of_others]]
     return layout

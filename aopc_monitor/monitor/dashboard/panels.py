@@ -39,6 +39,7 @@ def progress_panel(
     """AOPC of each heatmap, the random order, and accuracy over the training so far.
 
     Without labels confidence takes the place of accuracy, and nothing where there is none.
+    Agreement with a reference stands beside it, with its maximum marked.
 
     Args:
         history: records of a monitor, at least one.
@@ -62,6 +63,7 @@ def progress_panel(
     lines = {name: line(name) for name in heatmaps} | {RANDOM: line("random", is_control=True)}
     names = [name for name in ("accuracy", "confidence") if key(prefix, probe, name) in history[-1]]
     steps = [int(record["step"]) for record in history]
+    has_agreement = any(key(prefix, probe, "agreement") in record for record in history)
     return training_progress(
         steps,
         lines,
@@ -70,6 +72,7 @@ def progress_panel(
         left_name=f"AOPC ({score}, ± SEM)",
         right_name="".join(names[:1]),
         style=DASHBOARD,
+        agreement=line("agreement") if has_agreement else None,
     )
 
 

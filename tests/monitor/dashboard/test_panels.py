@@ -35,6 +35,30 @@ def test_progress_without_labels_shows_confidence_and_says_so() -> None:
     assert figure.axes[0].get_title() == "far, training step 7"
 
 
+def test_progress_marks_where_agreement_was_highest() -> None:
+    history = [
+        {"step": step, **RECORD, "aopc/agreement": kappa, "aopc/agreement_sem": 0.05}
+        for step, kappa in ((0, -0.1), (100, 0.6), (200, 0.4))
+    ]
+    history.append({"step": 300, **RECORD})  # a look of a run that had no reference
+    left, right = progress_panel(history, "aopc", "", ["lrp"], "probability").axes
+    assert right.get_ylabel() == "agreement"
+    lines = {line.get_label(): line.get_xydata().tolist() for line in right.lines}
+    assert lines["agreement"] == [[0, -0.1], [100, 0.6], [200, 0.4]]
+    assert lines["most at step 100"] == [[100, 0.6]]
+    assert right.get_ylim()[0] < -0.1
+    assert len(right.collections) == 1  # the band of its standard error
+    legend = [text.get_text() for text in left.figure.legends[0].get_texts()]
+    assert legend == ["lrp", "random order", "agreement", "most at step 100"]
+
+
+def test_agreement_stands_beside_accuracy() -> None:
+    record = {"step": 5, **RECORD, "aopc/agreement": 0.2, "aopc/accuracy": 0.5}
+    figure = progress_panel([record], "aopc", "", ["lrp"], "probability")
+    assert figure.axes[1].get_ylabel() == "accuracy and agreement"
+    assert figure.axes[1].get_ylim() == (0, 1)
+
+
 def evaluation(*heatmaps: str) -> Evaluation:
     curves = torch.tensor([[0.9, 0.5, float("nan"), 0.1], [0.7, 0.5, float("nan"), 0.3]])
     names = [f"{name}{order}" for name in heatmaps for order in ("_curve", "_lerf_curve")]
