@@ -76,6 +76,8 @@ from aopc_monitor.metrics.functional.removal import Removed as Removed
 from aopc_monitor.metrics.functional.removal import results_of_removals as results_of_removals
 from aopc_monitor.metrics.functional.saco import SaCoMeasure as SaCoMeasure
 from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult as SensitivityNResult
+from aopc_monitor.metrics.functional.sensitivity_n import results_of_subsets as results_of_subsets
+from aopc_monitor.metrics.functional.subsets import SubsetChoices as SubsetChoices
 from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
 from aopc_monitor.metrics.functional.survival import Survival as Survival
 from aopc_monitor.metrics.rationales import Comprehensiveness as Comprehensiveness
@@ -136,6 +138,7 @@ if not TYPE_CHECKING:
         *("AOPCEstimate", "difference", "estimate_aopc", "CleanBatch"),
         *("Evaluation", "evaluate", "num_orders", "AOPCBounds", "aopc_bounds"),
         *("SensitivityNResult", "sensitivity_n", "subset_sizes"),
+        *("SubsetChoices", "results_of_subsets"),
         *("DeletionAccuracy", "deletion_accuracy"),
         *("cohen_kappa", "cohen_kappa_standard_error", "contingency"),
         *("disagreement", "mutual_information", "nearest_labels"),

@@ -12,7 +12,7 @@ from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.table import get_seeded
 from aopc_monitor.metrics.base import MeanOverImages
 from aopc_monitor.metrics.functional.opening import opened
-from aopc_monitor.metrics.functional.sensitivity_n import correlate
+from aopc_monitor.metrics.functional.sensitivity_n import results_of_subsets
 from aopc_monitor.metrics.functional.subsets import Removal, Sizes, SubsetChoices
 from aopc_monitor.metrics.moved_arguments import telling_what_moved
 from aopc_monitor.network.chunks import ChunkSizesByNetwork
@@ -117,7 +117,7 @@ class SensitivityN(MeanOverImages):
             if heatmaps is None:
                 heatmaps = clean.heatmaps(self.heatmap, chunks)
             generator = generator_for(images, self.seed, purpose="subsets")
-            result = correlate(clean, heatmaps, choices, generator, chunks)
+            (result,) = results_of_subsets(clean, [heatmaps], choices, generator, chunks)
         self._add(result.per_image[~result.per_image.isnan()])
         curve = result.correlations.nansum(dim=0)
         self.total_curve = self.total_curve + curve.to(self.total_curve)

@@ -156,49 +156,72 @@ def sensitivity_n(
     made = opened(model, batch.images, *given, target=target, inputs=batch.inputs)
     with made as (clean, images, chunks):
         generator = generator or generator_for(images, 0, purpose="subsets")
-        return correlate(clean, heatmaps, choices, generator, chunks)
+        return results_of_subsets(clean, [heatmaps], choices, generator, chunks)[0]
 
 
-def correlate(
+def results_of_subsets(
     clean: CleanBatch,
-    heatmaps: Tensor,
+    heatmaps: Sequence[Tensor],
     choices: SubsetChoices,
     generator: torch.Generator,
     chunks: ChunkSizes,
-) -> SensitivityNResult:
+) -> list[SensitivityNResult]:
     """Remove random subsets from one batch and correlate, inside `untouched(model)`.
 
     Args:
         clean: the network's answer to the clean images.
-        heatmaps: (N, H, W).
+        heatmaps: (N, H, W) each.
         choices: what is removed, and how often.
         generator: source of the subsets.
         chunks: images per forward.
+
+    Returns:
+        One result per heatmap, all of the same subsets, whose forwards they share.
     """
-    kind_of(clean.images).check_heatmaps(heatmaps, clean.images)
-    remover = SubsetRemover.of(clean.images, heatmaps, choices, generator)
-    sums, scores, changes = _removals(clean, remover, chunks)
+    for of_images in heatmaps:
+        kind_of(clean.images).check_heatmaps(of_images, clean.images)
+    remover = SubsetRemover.of(clean.images, choices, generator)
+    relevance = torch.stack([remover.relevance(of_images) for of_images in heatmaps])
+    sums, scores, changes = _removals(clean, remover, relevance, chunks)
     numbers = remover.regions.numbers
     num_features = remover.regions.num_regions if numbers is None else numbers[:, None]
     rounding = ROUNDING_STEPS * torch.finfo(clean.outputs.dtype).eps
     answered = (changes > rounding).any(dim=2) & (remover.sizes < num_features)
     drops = clean.scores[:, None, None] - scores
-    correlations, ignored = _correlations(sums, drops, answered)
-    _warn_of_images_without(correlations)
     forwards = len(clean.images) + scores.numel()
-    return SensitivityNResult(correlations, ignored, choices.sizes, forwards)
+    results = []
+    for of_heatmap in sums:
+        correlations, ignored = _correlations(of_heatmap, drops, answered)
+        results.append(SensitivityNResult(correlations, ignored, choices.sizes, forwards))
+    _warn_of_images_without(results[0].correlations)
+    return results
 
 
-def _removals(clean: CleanBatch, remover: SubsetRemover, chunks: ChunkSizes) -> Tensor:
-    """(3, N, K, S) summed relevance, score and relative change of the outputs, of each subset."""
-    found = remover.relevance.new_empty(3, math.prod(remover.shape))
-    sums, scores, changes = found
+def _removals(
+    clean: CleanBatch, remover: SubsetRemover, relevance: Tensor, chunks: ChunkSizes
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each subset the summed relevance, the score, and the relative change of the outputs.
+
+    Args:
+        clean: the network's answer to the clean images.
+        remover: of the subsets.
+        relevance: (heatmaps, N, R).
+        chunks: images per forward.
+
+    Returns:
+        (heatmaps, N, K, S), (N, K, S) and (N, K, S).
+    """
+    count = math.prod(remover.shape)
+    sums = relevance.new_empty(len(relevance), count)
+    scores, changes = relevance.new_empty(2, count)
 
     def work(start: int, end: int) -> None:
         state = remover.generator.get_state()
         try:
-            image, sums[start:end], perturbed = remover.chunk(start, end)
+            image, subset, perturbed = remover.chunk(start, end)
             outputs = clean.forward(perturbed, image)
+            for row, of_heatmap in zip(sums, relevance, strict=True):
+                row[start:end] = (of_heatmap[image] * subset).sum(dim=1)
             scores[start:end] = checked_scores(clean.score, outputs, clean.target[image])
             changes[start:end] = _relative_change(outputs, clean.outputs[image])
         except BaseException:
@@ -207,10 +230,10 @@ def _removals(clean: CleanBatch, remover: SubsetRemover, chunks: ChunkSizes) -> 
             raise
 
     with torch.no_grad():
-        in_chunks(len(sums), chunks.forward, work)
+        in_chunks(count, chunks.forward, work)
     if not torch.isfinite(scores).all():
         raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
-    return found.view(3, *remover.shape)
+    return sums.view(-1, *remover.shape), scores.view(remover.shape), changes.view(remover.shape)
 
 
 def _relative_change(outputs: Tensor, clean: Tensor) -> Tensor:

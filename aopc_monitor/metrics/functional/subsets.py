@@ -185,7 +185,6 @@ class SubsetRemover:
     Attributes:
         images: (N, C, H, W).
         removed: (N, C, H, W) images of which all features are removed.
-        relevance: (N, R) relevance of the features, as a share of the largest magnitude.
         regions: the features.
         sizes: (K,) the sizes n.
         subsets: S, random subsets per image and n.
@@ -194,7 +193,6 @@ class SubsetRemover:
 
     images: Tensor
     removed: Tensor
-    relevance: Tensor
     regions: Regions
     sizes: Tensor
     subsets: int
@@ -202,24 +200,26 @@ class SubsetRemover:
 
     @classmethod
     def of(
-        cls, images: Tensor, heatmaps: Tensor, choices: SubsetChoices, generator: torch.Generator
+        cls, images: Tensor, choices: SubsetChoices, generator: torch.Generator
     ) -> SubsetRemover:
-        """For images (N, C, H, W) and their heatmaps (N, H, W).
+        """For images (N, C, H, W).
 
         Raises:
             ValueError: for choices that do not fit the images.
         """
-        regions = choices.regions_of(images)
         sizes = torch.tensor(choices.sizes, device=images.device)
-        return cls(
-            images,
-            choices.removed(images),
-            _relative_relevance(regions.relevance(heatmaps)),
-            regions,
-            sizes,
-            choices.subsets,
-            generator,
-        )
+        removed, regions = choices.removed(images), choices.regions_of(images)
+        return cls(images, removed, regions, sizes, choices.subsets, generator)
+
+    def relevance(self, heatmaps: Tensor) -> Tensor:
+        """(N, R) relevance of the features as a share of its largest magnitude.
+
+        No correlation depends on that. Relevance of a constant heatmap is 1 or -1, and its sums are
+        whole numbers, exactly equal.
+        """
+        relevance = self.regions.relevance(heatmaps)
+        largest = relevance.abs().amax(dim=1, keepdim=True)
+        return relevance / torch.where(largest > 0, largest, 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -227,7 +227,7 @@ class SubsetRemover:
         return len(self.images), len(self.sizes), self.subsets
 
     def chunk(self, start: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Some triples' image (M,), summed relevance (M,) and perturbed image (M, C, H, W)."""
+        """Some triples' image (M,), subset (M, R) and perturbed image (M, C, H, W)."""
         triples = torch.arange(start, end, device=self.images.device)
         image = triples // (len(self.sizes) * self.subsets)
         size = self.sizes[triples // self.subsets % len(self.sizes)]
@@ -235,18 +235,8 @@ class SubsetRemover:
         features = self.regions.num_regions if numbers is None else numbers[image]
         subset = random_subsets(size, features, self.generator)
         subset = subset.to(self.images.device)
-        sums = (self.relevance[image] * subset).sum(dim=1)
         mask = kind_of(self.images).beside(self.regions.mask(subset, image))
-        return image, sums, torch.where(mask, self.removed[image], self.images[image])
-
-
-def _relative_relevance(relevance: Tensor) -> Tensor:
-    """(N, R) relevance as a share of its largest magnitude, on which no correlation depends.
-
-    That of a constant heatmap is 1 or -1, and its sums are whole numbers, exactly equal.
-    """
-    largest = relevance.abs().amax(dim=1, keepdim=True)
-    return relevance / torch.where(largest > 0, largest, 1)
+        return image, subset, torch.where(mask, self.removed[image], self.images[image])
 
 
 def _checked_sizes(n: Sizes) -> tuple[int, ...]:

@@ -14,8 +14,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
 
 from aopc_monitor.heatmaps import IntegratedGradients, RandomOrder
-from aopc_monitor.metrics.functional.sensitivity_n import SensitivityNResult, sensitivity_n
+from aopc_monitor.metrics.functional.clean_batch import CleanBatch
+from aopc_monitor.metrics.functional.sensitivity_n import (
+    SensitivityNResult,
+    results_of_subsets,
+    sensitivity_n,
+)
+from aopc_monitor.metrics.functional.subsets import SubsetChoices
+from aopc_monitor.network.chunks import ChunkSizes
 from aopc_monitor.network.execution import Execution
+from aopc_monitor.network.isolation import untouched
 from tests.modules import small_network
 
 
@@ -233,3 +241,16 @@ def test_on_a_gpu() -> None:
     on_cpu = found(network().double(), IMAGES.double(), HEATMAPS).correlations
     on_gpu = found(network().double().cuda(), IMAGES.double().cuda(), HEATMAPS.cuda()).correlations
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-6)
+
+
+def test_several_heatmaps_share_subsets_and_forwards() -> None:
+    model, execution = network(), Execution()
+    choices = SubsetChoices(**SETTINGS, baseline=0.0, score="logit", execution=execution)
+    chunks = ChunkSizes.of(None, IMAGES)
+    with untouched(model):
+        clean = CleanBatch.of(model, IMAGES, "logit", execution, chunks)
+        both = results_of_subsets(clean, [HEATMAPS, -HEATMAPS], choices, seeded(), chunks)
+    alone = found(model, IMAGES, HEATMAPS)
+    assert torch.equal(both[0].correlations, alone.correlations)
+    torch.testing.assert_close(both[1].correlations, -alone.correlations)
+    assert both[0].forwards == both[1].forwards == alone.forwards
