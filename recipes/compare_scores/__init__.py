@@ -1,0 +1,1 @@
+"""Heatmaps under many scores: which scores agree, and which contradict each other?"""
