@@ -36,14 +36,16 @@ class Execution:
         autocast: `torch.bfloat16` or `torch.float16`: the precision of forwards that only give
             scores, the clean one included, so that their difference is one of like with like.
             Heatmaps are not affected.
-        backend: what carries these forwards out. "eager": torch. "compile": `torch.compile`; the
+        backend: what carries these forwards out. "eager": torch. "fused": torch on a CPU, where a
+            convolution, the BatchNorm and the activation after it become one call; it costs nothing
+            to prepare, so that it suits networks that change, too. "compile": `torch.compile`; the
             call is compiled, not the module, which stays as it is. "openvino": OpenVINO on a CPU,
             for networks that stay as they are: a copy is converted, once, which takes seconds, and
             again only if the network has changed. Outputs are held against the network's own at the
             first chunk; where they differ by more than rounding, or anything fails, a warning says
-            so, once, and the network is called as it is. "auto": torch first, and OpenVINO, if it
-            is installed and can be used, once the forwards to come are worth its conversion; the
-            log of `aopc_monitor` says so.
+            so, once, and the network is called as it is. "auto": "fused" where that can be used,
+            and OpenVINO, if it is installed and can be used, once the forwards to come are worth
+            its conversion; the log of `aopc_monitor` says so.
 
     Raises:
         ValueError: for a chunk size below 1, another precision, or an unknown back end.

@@ -98,9 +98,11 @@ class Checked:
             found = answers.call(again.clone(), rows)
         with untouched(self.model):
             expected = asked(self.model, again.clone(), rows)
-        if expected.isfinite().all():  # if not, it is told where it counts
+        if expected.isfinite().all():
             check_alike(found, expected, self.precision or expected.dtype)
             known.add(kind)
+        elif found.isfinite().all():  # NaN of the network's own is told where it counts
+            raise DifferenceError("outputs are finite, and the network's are not")
         return outputs
 
     def _refuse(self, error: Exception) -> None:

@@ -9,11 +9,13 @@ from importlib.util import find_spec
 
 from aopc_monitor.network.backends.base import Backend
 from aopc_monitor.network.backends.compiled import Compiled
+from aopc_monitor.network.backends.fused import Fused
 from aopc_monitor.network.backends.openvino import OpenVINO
 
 # None is torch, which calls the network as it is.
 BACKENDS: dict[str, Backend | None] = {
     "eager": None,
+    "fused": Fused(),
     "compile": Compiled(),
     "openvino": OpenVINO(),
 }
@@ -43,7 +45,7 @@ def check_backend(name: object) -> None:
     Example:
         >>> check_backend("fast")
         Traceback (most recent call last):
-        ValueError: backend='fast' is unknown: choose one of eager, compile, openvino, auto
+        ValueError: backend='fast' is unknown: choose one of eager, fused, compile, openvino, auto
     """
     names = (*BACKENDS, AUTO)
     if not isinstance(name, str) or name not in names:

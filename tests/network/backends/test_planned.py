@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import pytest
@@ -47,6 +48,13 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 
 @pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    counting = Counting()
+    monkeypatch.setitem(table.BACKENDS, "fused", counting)
+    return counting
+
+
+@pytest.fixture
 def price(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Seconds that a conversion takes, and those of a chunk by the clock."""
     now = {"price": 10.0, "chunk": 0.5, "at": 0.0}
@@ -55,6 +63,7 @@ def price(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         now["at"] += now["chunk"]  # asked before a chunk, and after it
         return now["at"]
 
+    monkeypatch.setitem(table.BACKENDS, "fused", None)  # torch as it is
     monkeypatch.setattr(planned.time, "perf_counter", clock)
     monkeypatch.setattr(planned, "SECONDS_PER_LAYER", 0.0)
     monkeypatch.setattr(planned, "SAVED", 0.5)
@@ -161,3 +170,49 @@ def test_one_that_fails_leaves_the_network_to_torch(
     assert len(caught) == 1
     assert found == [metric_of(model, "eager")] * 2
     assert "openvino" in checked._REFUSED[model]
+
+
+def test_until_then_forwards_are_fused(
+    price: dict[str, float], at_once: Counting, faster: Counting
+) -> None:
+    """The first chunk of each batch is compared, and so not counted."""
+    model, one = network(), metric(steps=5)
+    price["chunk"] = 3.5
+    one.update(model, images())
+    assert (at_once.made, at_once.inputs, faster.made) == (1, 6 * 8, 0)
+    one.update(model, images())
+    assert (at_once.made, faster.made) == (2, 1)
+    one.update(model, images())
+    assert (at_once.made, faster.made) == (2, 2)
+    assert faster.inputs > 6 * 8
+
+
+def test_they_stay_fused_where_openvino_fails(
+    price: dict[str, float],
+    at_once: Counting,
+    faster: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(model: nn.Module, inputs: Tensor) -> Answers:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(faster, "answers_of", fail)
+    price["chunk"] = 1000.0
+    model, one = network(), metric()
+    with pytest.warns(UserWarning, match="no such operation"):
+        one.update(model, images())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one.update(model, images())
+    assert at_once.made == 2
+    assert at_once.inputs >= 2 * 9 * 8
+
+
+def test_they_are_fused_without_openvino(
+    at_once: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned, "is_installed", lambda name: False)
+    metric().update(network(), images())
+    assert at_once.inputs == 9 * 8
+    metric().update(network().double(), images().double())
+    assert at_once.inputs == 9 * 8
