@@ -24,6 +24,7 @@ from aopc_monitor.monitor.trainers import (
     is_dry_run,
     probe_on_all_processes,
 )
+from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.wrappers import CalledNetwork
 from aopc_monitor.perturbation.data_range import observed_data_range, range_doubts
 from aopc_monitor.perturbation.input_kinds import kind_of
@@ -100,6 +101,24 @@ class MonitorSettings:
         if self.choices.regions is not None:
             _check_regions(protocol, probe)
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
+
+
+# Those that cost nothing to prepare: the weights are others at each look.
+BACKENDS_WHILE_TRAINING = ("eager", "fused")
+
+
+def execution_while_training(chunk_size: int | None, backend: str) -> Execution:
+    """How forwards of a network in training are carried out.
+
+    Raises:
+        ValueError: for a back end that is for networks that stay as they are.
+    """
+    if backend not in BACKENDS_WHILE_TRAINING:
+        raise ValueError(
+            f"backend={backend!r} is none of a monitor, whose network has other weights at each "
+            f"look: choose one of {', '.join(BACKENDS_WHILE_TRAINING)}"
+        )
+    return Execution(chunk_size, backend=backend)
 
 
 def _check_regions(protocol: PerturbationProtocol, probe: Probe) -> None:

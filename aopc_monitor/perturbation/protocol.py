@@ -226,7 +226,7 @@ class PerturbationProtocol:
         """The choices that values depend on, without those that only change the cost."""
         # The usual replacement by its name, as measurements of earlier versions have it.
         usual = None if self.data_range is None else USUAL
-        execution = Execution(autocast=self.execution.autocast)
+        execution = _Precision(autocast=self.execution.autocast)
         return replace(self, execution=execution, replacement=self.replacement or usual)
 
     @property
@@ -275,3 +275,13 @@ class PerturbationProtocol:
                 "valid input. Give the range after normalisation, see normalized_data_range",
                 stacklevel=2,
             )
+
+
+@dataclass(frozen=True, repr=False)
+class _Precision(Execution):
+    """The one choice of an execution that values depend on, under the text of earlier versions."""
+
+    def __repr__(self) -> str:
+        # Sums that were saved with this text add up with those of today.
+        chosen = f"chunk_size=None, channels_last=None, autocast={self.autocast}, compiled=False"
+        return f"Execution({chosen})"

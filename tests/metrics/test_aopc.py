@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from aopc_monitor import AOPC, area_over_perturbation_curve, estimate_aopc
+from aopc_monitor import AOPC, Execution, area_over_perturbation_curve, estimate_aopc
 from aopc_monitor.heatmaps import LRPEpsilon
 from tests.modules import small_network
 from tests.processes import run
@@ -114,6 +114,21 @@ def test_metrics_of_different_settings_do_not_merge() -> None:
     for other in (metric(region_size=2), metric(heatmap="random"), metric(seed=1)):
         with pytest.raises(ValueError, match="measured under other settings"):
             one.merge_state(other)
+
+
+@pytest.mark.parametrize(
+    ("execution", "fingerprint"),
+    [
+        (None, [229, 18, 76, 104, 11, 59, 108, 5]),
+        (Execution(16, autocast=torch.bfloat16), [254, 236, 145, 41, 58, 180, 237, 96]),
+        (Execution(backend="compile"), [229, 18, 76, 104, 11, 59, 108, 5]),
+    ],
+)
+def test_sums_saved_before_there_were_back_ends_add_up(
+    execution: Execution | None, fingerprint: list[int]
+) -> None:
+    """What version 0.1.0 has saved for these settings, where `compiled=` was one of them."""
+    assert metric(heatmap="lrp", steps=8, execution=execution).settings.tolist() == fingerprint
 
 
 def test_random_order_follows_the_seed() -> None:

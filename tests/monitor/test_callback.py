@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,37 @@ def test_validate_and_test_return_the_values(tmp_path: Path) -> None:
     tested = trainer(tmp_path, monitor()).test(module, validation, verbose=False)[0]
     assert set(validated) == set(tested) == KEYS | {"accuracy/val"}
     assert validated["aopc/lrp"] == tested["aopc/lrp"]
+
+
+def weights_and_numbers(path: Path, **settings: Any) -> tuple[list[Tensor], list[float]]:
+    torch.manual_seed(0)
+    watch, module = monitor(every_n_steps=2, **settings), Classifier()
+    fit(path, watch, module=module)
+    numbers = [value for one in watch.history for key, value in one.items() if key in KEYS_OF_AREA]
+    return [*module.parameters(), *module.buffers()], numbers
+
+
+KEYS_OF_AREA = ("aopc/lrp", "aopc/random", "aopc/lrp_sem")
+
+
+def test_fused_forwards_give_the_same_numbers_and_the_same_training(tmp_path: Path) -> None:
+    """At each look the weights are others; twice the same run has the same numbers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="backend=")
+        fused, again = (weights_and_numbers(tmp_path, backend="fused") for _ in range(2))
+    eager = weights_and_numbers(tmp_path)
+    for weights in zip(fused[0], again[0], eager[0], strict=True):
+        assert torch.equal(weights[0], weights[1])
+        assert torch.equal(weights[0], weights[2])
+    assert fused[1] == again[1]
+    assert len(set(fused[1])) > len(KEYS_OF_AREA)
+    assert fused[1] == pytest.approx(eager[1], abs=1e-5)
+    assert fused[1] != eager[1]
+
+
+def test_back_ends_for_fixed_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="backend='auto' is none of a monitor"):
+        monitor(backend="auto")
 
 
 def test_probe_needs_no_labels(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def reason_against(model: nn.Module, inputs: Tensor) -> str | None:
         return "this torch has no oneDNN"
     if inputs.ndim != 4:
         return "only forwards of images are fused"
+    if torch.is_autocast_enabled("cpu"):
+        return "the network computes in half precision here"
     if is_sharded(network):
         return "the weights of the network are spread over processes"
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):

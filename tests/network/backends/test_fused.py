@@ -321,6 +321,14 @@ def test_where_nothing_can_be_fused_a_warning_says_so(
         assert torch.equal(answers(x, None), model(x))
 
 
+def test_a_network_under_autocast_is_called_as_it_is() -> None:
+    model, x = network(), images()
+    with torch.autocast("cpu", dtype=torch.bfloat16), untouched(model), torch.no_grad():
+        with pytest.warns(UserWarning, match="half precision here"):
+            answers = Checked("fused", model).prepare(x)
+        assert torch.equal(answers(x, None), model(x))
+
+
 def test_one_that_counts_on_the_usual_layout_is_called_as_it_is() -> None:
     class Viewing(nn.Module):
         def __init__(self) -> None:
