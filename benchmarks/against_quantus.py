@@ -48,7 +48,9 @@ OURS: dict[str, dict[str, Any]] = {
     f"{SAMPLED_STEPS} sampled steps": {"sampled_steps": SAMPLED_STEPS},
 }
 # What carries our forwards out, by the ending of a column's name.
-WAYS = {"": "eager", **({" (OpenVINO)": "openvino"} if is_installed("openvino") else {})}
+WAYS = {"": "eager", " (fused)": "fused"}
+if is_installed("openvino"):
+    WAYS[" (OpenVINO)"] = "openvino"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ OTHERS = {
     "64 at once": Execution(chunk_size=64),
     "bfloat16": Execution(autocast=torch.bfloat16),
     "compiled": Execution(backend="compile"),
+    "fused": Execution(backend="fused"),
 }
 if is_installed("openvino"):
     OTHERS["openvino"] = Execution(backend="openvino")
