@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from aopc_monitor import MeanAndError
-from recipes.shared.heatmap_study import family
+from recipes.shared.heatmap_study import FAMILIES, family
 from recipes.shared.reporting.markdown import markdown_table, z_text
 
 # Standard errors: a difference below that many may be chance.
@@ -105,4 +105,7 @@ def verdict(differences: Sequence[MeanAndError]) -> str:
 
 
 def _members(name: str, areas: Mapping[str, Tensor]) -> list[str]:
-    return [name] if name in areas else [one for one in areas if family(one) == name]
+    # A family goes first, because one of the heatmaps of LRP has the name of its family.
+    if name in FAMILIES:
+        return [one for one in areas if family(one) == name]
+    return [name] if name in areas else []

@@ -36,11 +36,17 @@ def test_each_claim_has_a_verdict_at_each_region_size() -> None:
 
 
 def test_the_weakest_pair_decides() -> None:
-    areas = areas_of(lrp=0.21, lrp_epsilon_1=0.9, sensitivity_l2=0.2, sensitivity_linf=0.1)
-    z = ttest_rel(areas["lrp"], areas["sensitivity_l2"]).statistic
+    areas = areas_of(
+        lrp=0.8, lrp_epsilon_1=0.9, lrp_epsilon_100=0.21, sensitivity_l2=0.2, sensitivity_linf=0.1
+    )
+    z = ttest_rel(areas["lrp_epsilon_100"], areas["sensitivity_l2"]).statistic
     rows = rows_of(claims_table({9: areas}))
     assert rows["every LRP tried is better than sensitivity"] == [f"open, {z:.1f}"]
     assert rows["LRP-epsilon 1 is better than sensitivity"][0].startswith("yes, ")
+    areas = areas_of(lrp=0.5, lrp_epsilon_1=0.9, lrp_epsilon_100=1.5)
+    z = ttest_rel(areas["lrp_epsilon_1"], areas["lrp_epsilon_100"]).statistic
+    rows = rows_of(claims_table({9: areas}))
+    assert rows["LRP-epsilon 1 is the best of the LRPs tried"] == [f"no, {z:.1f}"]
 
 
 def test_claims_about_what_was_not_measured_are_left_out() -> None:
