@@ -82,6 +82,7 @@ from aopc_monitor.metrics.functional.subsets import subset_sizes as subset_sizes
 from aopc_monitor.metrics.functional.survival import Survival as Survival
 from aopc_monitor.metrics.rationales import Comprehensiveness as Comprehensiveness
 from aopc_monitor.metrics.rationales import Sufficiency as Sufficiency
+from aopc_monitor.metrics.reference_classes import ReferenceClasses as ReferenceClasses
 from aopc_monitor.metrics.removal_metric import RemovalMetric as RemovalMetric
 from aopc_monitor.metrics.saco import SaCo as SaCo
 from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN
@@ -151,6 +152,6 @@ if not TYPE_CHECKING:
         *("ComprehensivenessMeasure", "SufficiencyMeasure", "comprehensiveness", "sufficiency"),
         *("SaCoMeasure", "saco"),
         *("FidelityPlusMeasure", "FidelityMinusMeasure", "fidelity_plus", "fidelity_minus"),
-        "FixedReference",
+        *("FixedReference", "ReferenceClasses"),
         *("file_size", "grey_levels", "shannon_entropy"),
     })  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from aopc_monitor import AOPCMonitor
@@ -42,16 +43,25 @@ def test_training_is_bit_identical_on_two_processes(tmp_path: Path, num_images: 
     assert "aopc/lrp" in made.callback_metrics
 
 
-def test_value_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+def brightest(images: Tensor) -> Tensor:
+    """Which quadrant that is; on the second process as if it had rounded otherwise."""
+    scores = nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+    if dist.is_initialized() and dist.get_rank() == 1:
+        scores = scores.clamp_max(0.6)
+    return scores
+
+
+@pytest.mark.parametrize("reference", [None, brightest])
+def test_value_does_not_depend_on_the_number_of_processes(tmp_path: Path, reference: Any) -> None:
     values = []
     for devices in (1, 2):
-        monitor = AOPCMonitor(num_images=40, on_error="raise", **SETTINGS)
+        monitor = AOPCMonitor(num_images=40, on_error="raise", reference=reference, **SETTINGS)
         _, made = fit(tmp_path, devices, [monitor], limit_train_batches=1, module=Still)
         keys = [key for key in made.callback_metrics if key.startswith("aopc/")]
         values.append({key: float(made.callback_metrics[key]) for key in sorted(keys)})
         del values[-1]["aopc/seconds"], values[-1]["aopc/overhead"]
     assert values[0] == pytest.approx(values[1], abs=1e-6)
-    assert len(values[0]) == 9
+    assert len(values[0]) == (9 if reference is None else 11)
 
 
 class Still(Classifier):
@@ -74,6 +84,18 @@ class FailsOnOneProcess(Classifier):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         pass
+
+
+def fails_on_one_process(images: Tensor) -> Tensor:
+    if dist.get_rank() == 1:
+        raise ValueError("only here")
+    return brightest(images)
+
+
+def test_a_reference_that_fails_on_one_process_stops_all_of_them(tmp_path: Path) -> None:
+    monitor = AOPCMonitor(num_images=40, reference=fails_on_one_process, **SETTINGS)
+    with pytest.raises(Exception, match="on process 1: reference= raised ValueError: only here"):
+        fit(tmp_path, 2, [monitor])
 
 
 def test_a_failure_on_one_process_hangs_nobody(tmp_path: Path) -> None:

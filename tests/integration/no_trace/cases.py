@@ -37,6 +37,8 @@ class Case(NamedTuple):
     resumed: str
     # What the network is given; all of the matrix are on images.
     kind: str = "images"
+    # What the monitor compares predictions with; none in the matrix.
+    reference: str = "none"
 
 
 # The first value of each is that of a training which asks for nothing. The order of the factors
@@ -68,6 +70,7 @@ def title(case: Case) -> str:
     values = [*zip(FACTORS, case, strict=False)]
     told = [f"{f} {v}" for f, v in values if v != FACTORS[f][0]]
     told += [f"on {case.kind}"] * (case.kind != "images")
+    told += [f"compared with {case.reference}"] * (case.reference != "none")
     return ", ".join(told) or "the first of each"
 
 
@@ -136,5 +139,12 @@ KINDS = [
     _COMMON._replace(kind="tables", resumed="yes", averaging="swa"),
     _PLAIN._replace(kind="texts", optimization="adam", resumed="yes", num_workers="2"),
     _COMMON._replace(kind="texts of BERT", normalization="none", clipping="0.1", accumulation="2"),
+]
+# Where predictions are compared, the least relevant regions are perturbed first, too.
+PATCHES, DRAWING = "fitted patches", "a callable that draws"
+REFERENCES = [
+    _COMMON._replace(reference=PATCHES, augmentation="torch", num_workers="2"),
+    _COMMON._replace(reference=DRAWING, precision="bf16-mixed", resumed="yes", averaging="ema"),
+    _COMMON._replace(reference=PATCHES, processes="ddp", accumulation="2"),
 ]
 INDUCTOR = [_COMMON._replace(compile=f"{what} by inductor") for what in ("network", "module")]

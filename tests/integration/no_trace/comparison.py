@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from aopc_monitor import AOPCMonitor
+from aopc_monitor import AOPCMonitor, FixedReference
 from tests import processes
-from tests.integration.no_trace.cases import Case
+from tests.integration.no_trace.cases import PATCHES, Case
 from tests.integration.no_trace.training import Callbacks, Trace, train
+from tests.modules import Quadrants
 
 SETTINGS: dict[str, Any] = {
     "every_n_steps": 1,
@@ -42,6 +45,24 @@ def monitor_with_figures(kind: str) -> list[pl.Callback]:
     return [AOPCMonitor(heatmaps, num_images=6, figures=True, **settings)]
 
 
+def drawing(images: Tensor) -> Tensor:
+    """Which quadrant is the brightest, after a draw from each global generator."""
+    _ = random.random(), np.random.rand(), torch.rand(())  # noqa: NPY002
+    return F.adaptive_avg_pool2d(images.mean(dim=1, keepdim=True), 2).flatten(1)
+
+
+def comparing_monitor(reference: str) -> list[pl.Callback]:
+    """With a reference, and what `lerf` adds."""
+    images = Quadrants(40)
+    if reference == PATCHES:
+        batches = [(images.images, images.labels)]
+        made: Any = FixedReference.fit(batches, num_patches=8)
+    else:
+        made = drawing
+    changes = {"reference": made, "lerf": True, "num_images": 20}
+    return [AOPCMonitor("lrp", **SETTINGS, **changes)]
+
+
 def shared_monitor() -> list[pl.Callback]:
     """With enough images for two processes, which are given 16 at a time."""
     return [AOPCMonitor(["lrp", "deconvolution_l2", "sensitivity_l2"], num_images=20, **SETTINGS)]
@@ -60,9 +81,7 @@ def both_traces(case: Case, folder: Path, extra: Callbacks, count: int = 1) -> t
 def compare(case: Case, folder: Path) -> list[str]:
     """Where the two trainings differ, on any process."""
     if case.processes == "1":
-        is_image = case.kind == "images"
-        monitor = one_monitor if is_image else partial(monitor_with_figures, case.kind)
-        found = [both_traces(case, folder / "training", monitor)]
+        found = [both_traces(case, folder / "training", _monitor_for(case))]
     else:
         found = processes.run(_on_one_process, 2, folder, case, folder / "training")
     return [line for rank, (a, b) in enumerate(found) for line in differences(a, b, f"[{rank}]")]
@@ -71,7 +90,14 @@ def compare(case: Case, folder: Path) -> list[str]:
 def _on_one_process(rank: int, count: int, case: Case, folder: Path) -> tuple[Trace, Trace]:
     # By this Lightning knows that the processes are there already.
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
-    return both_traces(case, folder, shared_monitor, count)
+    compared = case.reference != "none"
+    return both_traces(case, folder, _monitor_for(case) if compared else shared_monitor, count)
+
+
+def _monitor_for(case: Case) -> Callbacks:
+    if case.reference != "none":
+        return partial(comparing_monitor, case.reference)
+    return one_monitor if case.kind == "images" else partial(monitor_with_figures, case.kind)
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:

@@ -10,7 +10,14 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 
-from tests.integration.no_trace.cases import CASES, FACTORS, INDUCTOR, KINDS, title
+from tests.integration.no_trace.cases import (
+    CASES,
+    FACTORS,
+    INDUCTOR,
+    KINDS,
+    REFERENCES,
+    title,
+)
 from tests.integration.no_trace.constraints import CONSTRAINTS
 
 PAGE = Path(__file__).parents[3] / "docs" / "no_trace.md"
@@ -93,9 +100,11 @@ CASES_TEXT = """\
 ## The cases
 
 A case is listed with those values in which it differs from the first value of each factor above.
-The last ones are trainings on other kinds of input: series, volumes, videos, tables, and texts, by
+Then come trainings on other kinds of input: series, volumes, videos, tables, and texts, by
 a convolutional network and by a small BERT, as mappings with masks and words. Their monitors make
-figures, too.
+figures, too. The last ones compare predictions with a reference, fitted beside the training on
+random patches, or one that draws from all global random generators, and perturb the least relevant
+regions first, too.
 """
 
 
@@ -112,7 +121,7 @@ def row(result: str) -> Row:
 
 
 def titles() -> list[str]:
-    return [title(case) for case in [*CASES, *INDUCTOR, *KINDS]]
+    return [title(case) for case in [*CASES, *INDUCTOR, *KINDS, *REFERENCES]]
 
 
 def rows_of(text: str) -> dict[str, Row]:

@@ -12,7 +12,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from tests.integration.no_trace.cases import CASES, INDUCTOR, KINDS, Case, title
+from tests.integration.no_trace.cases import (
+    CASES,
+    INDUCTOR,
+    KINDS,
+    REFERENCES,
+    Case,
+    title,
+)
 from tests.integration.no_trace.comparison import compare
 
 pytestmark = pytest.mark.full
@@ -26,7 +33,7 @@ def parameters() -> list[Any]:
         pytest.param(
             case, id=f"case {number}", marks=[pytest.mark.long] * (case in long + INDUCTOR)
         )
-        for number, case in enumerate([*CASES, *INDUCTOR, *KINDS], 1)
+        for number, case in enumerate([*CASES, *INDUCTOR, *KINDS, *REFERENCES], 1)
     ]
 
 
