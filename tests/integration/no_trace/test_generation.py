@@ -60,7 +60,7 @@ def test_cases_that_need_gpus_are_needed_for_no_other_pair() -> None:
 def test_cases_are_few_different_and_possible() -> None:
     assert len(set(map(title, CASES))) == len(CASES) <= 40
     assert all(is_possible(case._asdict()) for case in CASES)
-    assert list(Case._fields) == [*FACTORS, "kind"]
+    assert list(Case._fields) == [*FACTORS, "kind", "reference"]
     assert list(FACTORS) == list(MEANING)
 
 
