@@ -16,8 +16,9 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, network_in_isol
 from aopc_monitor.heatmaps.check_report import OperationUse, Report
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass, backward_pass
-from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules, NoRuleWarning
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.dependence import CutOffWarning
+from aopc_monitor.heatmaps.engine.findings import NoRuleWarning
 from aopc_monitor.heatmaps.grad_cam import EarlyLayerWarning
 from aopc_monitor.heatmaps.lrp import RelevancePropagation
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, texts_to_check

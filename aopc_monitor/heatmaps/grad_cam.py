@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from aopc_monitor.heatmaps.base import NetworkHeatmap
 from aopc_monitor.heatmaps.channel_axis import channel_axis
-from aopc_monitor.heatmaps.engine.calls import Operation, plain_name
 from aopc_monitor.heatmaps.engine.dependence import where_it_ends
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
 from aopc_monitor.heatmaps.rules.linear_operation import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from aopc_monitor.utilities.checks import check_target
 

@@ -71,9 +71,10 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
     parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
     generators, default_dtype = generator_states(), torch.get_default_dtype()
     try:
-        for module, _ in modules:
+        for module, was_training in modules:
             # Not .eval(): modules may hang work on it, such as merging adapter weights.
-            module.training = False
+            if was_training:
+                module.training = False
         for parameter in parameters:
             parameter.tensor.grad = None
         seed_generators(seed)

@@ -101,7 +101,7 @@ def check_sharding(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         if type(module).__name__ == "FullyShardedDataParallel":
             how = "FullyShardedDataParallel (FSDP1)"
-        elif any(hasattr(parameter, "ds_tensor") for parameter in module.parameters(False)):
+        elif any(hasattr(parameter, "ds_tensor") for parameter in module._parameters.values()):
             how = "DeepSpeed's ZeRO stage 3"
     if how is not None:
         raise UnsupportedShardingError(

@@ -16,8 +16,6 @@ layer.
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -26,37 +24,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.calls import (
-    Call,
-    Operation,
-    body_of,
-    is_query,
-    plain_name,
-    tensors_in,
-)
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 from aopc_monitor.heatmaps.engine.carried_relevance import Carriers
 from aopc_monitor.heatmaps.engine.custom_functions import CustomFunctions
-from aopc_monitor.heatmaps.engine.dependence import reaches
+from aopc_monitor.heatmaps.engine.findings import Findings
 from aopc_monitor.heatmaps.engine.marks import Marks
-from aopc_monitor.heatmaps.engine.operations import (
-    ALSO_LINEAR_IN,
-    FIRST_LAYER,
-    REDUCTIONS,
-    RESHAPES,
-)
+from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
+from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
 from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back, call_into_block
-from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
+from aopc_monitor.heatmaps.engine.signals import Signals
+from aopc_monitor.heatmaps.engine.treatments import Treatment, is_exact, treatment_of
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
 
-class NoRuleWarning(UserWarning):
-    """A heatmap went through operations that its method has no rule for."""
-
-
-class BackwardRules(Marks, TorchFunctionMode):
+class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
     """Within this context, operations on the images' way get the backward passes of `rules`.
 
     Only what depends on the images may require gradients (no parameter does), and the context must
@@ -70,61 +53,25 @@ class BackwardRules(Marks, TorchFunctionMode):
         images: where the signal begins.
 
     Attributes:
-        used: how often each (operation, rule) was met; the rule is "" where there is none.
-        without_rule: operations that were met and have no rule.
+        keeper: keeps values that backward passes need.
         carriers: the way of relevance itself, near the images.
-        audit: if set, is told of the relevance that constants such as biases absorb.
-        first_layer_was_met: whether the rule of the first layer, if there is one, was applied.
     """
 
     def __init__(
         self, method: str, rules: Mapping[str, Rule], exact: frozenset[str] | None, images: Tensor
     ) -> None:
+        Signals.__init__(self, images)
         Marks.__init__(self)
+        Findings.__init__(self, method, first_layer_was_met=FIRST_LAYER not in rules)
         TorchFunctionMode.__init__(self)
-        self.method = method
         self.rules = rules
         self.exact = exact
-        self.used: Counter[tuple[str, str]] = Counter()
-        self.without_rule: set[str] = set()
-        self.audit: Audit | None = None
         self.keeper = Keeper()
         bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
         self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
-        self.first_layer_was_met = FIRST_LAYER not in rules
-        self._seen: TensorTable[bool] = TensorTable()
-        self._seen[images] = True
-        self._start = images.grad_fn
-        # What was made of parameters alone that no module registered: they require gradients.
-        self._constants: TensorTable[bool] = TensorTable()
-        self._has_constants = False
         self._custom = CustomFunctions()
         self._opened: list[Operation] = []
-
-    def is_signal(self, value: object) -> bool:
-        """Whether a value is a tensor that depends on the images."""
-        # Parameters that no module registered are leaves, which the images here never are.
-        return (
-            isinstance(value, Tensor)
-            and value.requires_grad
-            and not value.is_leaf
-            and value not in self._constants
-        )
-
-    def note_first_layer(self, label: str) -> None:
-        """Remember that the rule of the first layer was applied."""
-        self.first_layer_was_met = True
-        self.used[FIRST_LAYER, label] += 1
-
-    def note_absorbed(self, relevance: Tensor) -> None:
-        """Count relevance that a constant took, if anybody asks."""
-        if self.audit is not None:
-            self.audit.absorb(relevance.sum())
-
-    def note_lost(self, relevance: Tensor, is_zero: Tensor) -> None:
-        """Count relevance of activations of zero, which cannot hand it on, if anybody asks."""
-        if self.audit is not None:
-            self.audit.lose(relevance[is_zero].sum())
+        self._treatments: dict[Operation, Treatment] = {}
 
     def __torch_function__(
         self,
@@ -135,54 +82,41 @@ class BackwardRules(Marks, TorchFunctionMode):
     ) -> Any:
         """Run one torch call by its rule, or as it is."""
         kwargs = kwargs or {}
-        if is_query(func):
+        treatment = self._treatments.get(func) or self._treatment_of(func)
+        if treatment.is_query:
             return func(*args, **kwargs)
         call, signals = self._with_known_origin(Call(func, args, kwargs))
-        if call.in_place and isinstance(call.first, Tensor):
-            self.keeper.about_to_write(call.first)
         if not signals or brings_weights_back(call):
-            return self._of_constants(func(*call.args, **call.kwargs))
-        args, kwargs = call.args, call.kwargs
-        rule = self.rules.get(call.name)
-        body = body_of(func) if rule is None and not self._is_known(call) else None
+            self._about_to_write(call)
+            result = func(*call.args, **call.kwargs)
+            self.note_constants(result)
+            return result
         # A method that Tensor takes over from its base class reports as itself: it is opened once.
-        if body is not None and func not in self._opened:
+        if treatment.body is not None and func not in self._opened:
             with self._looking_into(func):
-                return body(*args, **kwargs)
-        return self._run(call, signals, rule)
+                return treatment.body(*call.args, **call.kwargs)
+        return self._run(call, signals, treatment)
+
+    def _treatment_of(self, func: Operation) -> Treatment:
+        self._treatments[func] = found = treatment_of(func, self.rules, self.exact)
+        return found
 
     def _with_known_origin(self, call: Call) -> tuple[Call, list[Tensor]]:
         """The call, and the signals among its arguments, once it is known where they come from."""
-        signals, seen = self._signals_of(call), self._seen
-        if self._custom.are_met or [signal for signal in signals if signal not in seen]:
+        signals = self.signals_among(call.tensors)
+        if self._custom.are_met or not self._seen.has_all(signals):
             self._check_origin(signals)
             call = call.with_tensors(self._custom.stand_in)
-            signals = self._signals_of(call)
+            signals = self.signals_among(call.tensors)
         if not torch.is_grad_enabled():
             self._custom.note_inputs(signals)
         return call, signals
 
-    def _signals_of(self, call: Call) -> list[Tensor]:
-        return self._signals_among(call.tensors)
+    def _about_to_write(self, call: Call) -> None:
+        if call.in_place and isinstance(call.first, Tensor):
+            self.keeper.about_to_write(call.first)
 
-    def _signals_among(self, tensors: list[Tensor]) -> list[Tensor]:
-        # As `is_signal`, which takes twice as long for all tensors of a forward.
-        found = [tensor for tensor in tensors if tensor.requires_grad and not tensor.is_leaf]
-        if self._has_constants:
-            return [tensor for tensor in found if tensor not in self._constants]
-        return found
-
-    def _of_constants(self, result: Any) -> Any:
-        """What was made without any signal is none either, though it may require gradients."""
-        for tensor in tensors_in(result):
-            if tensor.requires_grad and not tensor.is_leaf:
-                self._note_constant(tensor)
-        return result
-
-    def _note_constant(self, tensor: Tensor) -> None:
-        self._constants[tensor] = self._has_constants = True
-
-    def _run(self, call: Call, signals: list[Tensor], rule: Rule | None) -> Any:
+    def _run(self, call: Call, signals: list[Tensor], treatment: Treatment) -> Any:
         if call.name.endswith("_as"):  # the second tensor only lends its shape
             signals = signals[:1]
         # The call may write over its arguments, so what depends on them is asked before.
@@ -190,38 +124,53 @@ class BackwardRules(Marks, TorchFunctionMode):
         carriers = self.carriers.before(call, signals)
         audit = self.audit
         watched = audit.watching(call, signals, self.is_signal, self.keeper) if audit else None
-        if rule is None:
-            result = call.operation(*call.args, **call.kwargs)
-        else:
-            result = rule(call, self)
-            if call.in_place:
-                rank = max(rank, self.gate_rank(result))
-                result = call.first.copy_(result)
+        result, rank_by_rule = self._result_of(call, treatment.rule)
+        rank = max(rank, rank_by_rule)
+        self.note_used(signals)
+        if call.in_place:
+            self.note_written(call.first)
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
-        if call.in_place:  # what was a constant may have become a signal
-            for written in (call.first, call.first._base):
-                if written is not None:
-                    self._constants.discard(written)
-        results = self._signals_among(tensors_in(reached))
-        self._follow(call, signals[0], results, rule, rank)
+        results = self.signals_among(tensors_in(reached))
+        self._follow(call, signals[0], results, treatment, rank)
         self.carriers.after(call, carriers, results)
         if watched is not None:
             watched(results)
         return result
 
-    def _is_known(self, call: Call) -> bool:
-        # Where every gradient is exact, only operations with a rule need to be looked for.
-        return call.name in (RESHAPES if self.exact is None else self.exact)
+    def _result_of(self, call: Call, rule: Rule | None) -> tuple[Any, int]:
+        """What a call returns, with the backward pass of its rule; and its rank, if in place."""
+        if rule is None:
+            self._about_to_write(call)
+            return call.operation(*call.args, **call.kwargs), 0
+        result = rule(call, self)
+        if not call.in_place or result is call.first:
+            return result, 0
+        self._about_to_write(call)
+        return call.first.copy_(result), self.gate_rank(result)
 
-    def _is_exact(self, call: Call) -> bool:
-        if self.exact is None:
-            return True
-        factor = ALSO_LINEAR_IN.get(call.name)
-        if factor is not None and self.is_signal(call.argument(*factor)):
-            return False
-        how = REDUCTIONS.get(call.name)
-        return call.name in self.exact and (how is None or call.argument(*how) != "prod")
+    def _follow(
+        self,
+        call: Call,
+        signal: Tensor,
+        results: list[Tensor],
+        treatment: Treatment,
+        rank: int,
+    ) -> None:
+        """Note what a call made of the signals that it was given."""
+        if not results:
+            return
+        self.note_made(results)
+        if treatment.rule is None and not self._is_exact(call, treatment):
+            self.note_without_rule(call.name, results)
+        else:
+            self.used[treatment.entry] += 1
+        self.hand_on(call, signal, results, rank)
+
+    def _is_exact(self, call: Call, treatment: Treatment) -> bool:
+        if self.exact is None or treatment.is_exact is not None:
+            return bool(treatment.is_exact)
+        return is_exact(call, self.exact, self.is_signal)
 
     @contextmanager
     def _looking_into(self, func: Operation) -> Iterator[None]:
@@ -241,39 +190,19 @@ class BackwardRules(Marks, TorchFunctionMode):
         logits = self.logits_of(outputs)
         return outputs if logits is None else logits.reshape(outputs.shape)
 
-    def warn(self) -> None:
-        """Name the operations without a rule that the backward pass went through."""
-        if not self.first_layer_was_met:
-            self.without_rule.add("the first layer (no linear operation works on the images)")
-        if self.without_rule:
-            message = (
-                f"{self.method} has no rule for: {', '.join(sorted(self.without_rule))}. Their "
-                "plain gradient was used, so the heatmap is not what the method's name says"
-            )
-            warnings.warn(NoRuleWarning(message), stacklevel=2)
-
-    def note_without_rule(self, name: str, results: list[Tensor]) -> None:
-        """Remember an operation without a rule, once a signal comes back through it."""
-        self.used[name, ""] += 1
-        for result in results:
-            result.register_hook(lambda signal: self._reached(name, signal))
-
-    def _reached(self, name: str, signal: Tensor | None) -> None:
-        if signal is not None:  # None where relevance went by its carrier
-            self.without_rule.add(name)
-
     def _check_origin(self, signals: list[Tensor]) -> None:
         """Note signals that no call returned: TorchScript or an autograd.Function made them."""
         for signal in signals:
-            if signal in self._seen or signal in self._constants:
+            if self._seen.has_all([signal]) or not self.is_signal(signal):
                 continue
-            if not reaches(signal, self._start):
-                self._note_constant(signal)
+            if self.comes_from_elsewhere(signal):
+                self.note_constant(signal)
                 continue
             into_block = call_into_block(signal, self._seen.tensors())
-            self._seen[signal] = True
+            self._seen.add(signal)
             if into_block is not None:
-                self._run(into_block, [into_block.first], None)
+                by_itself = self._treatment_of(into_block.operation)._replace(rule=None)
+                self._run(into_block, [into_block.first], by_itself)
             elif not self._put_in_its_place(signal):
                 maker = signal.grad_fn.name() if signal.grad_fn is not None else "a leaf"
                 self.note_without_rule(f"a hidden operation ({maker})", [signal])
@@ -286,28 +215,3 @@ class BackwardRules(Marks, TorchFunctionMode):
         with self:
             self._custom.put(result, found[0](found[1]))
         return True
-
-    def _follow(
-        self, call: Call, signal: Tensor, results: list[Tensor], rule: Rule | None, rank: int
-    ) -> None:
-        """Note what a call made of the signals that it was given."""
-        for tensor in results:
-            self._seen[tensor] = True
-            if tensor._base is not None:  # written into through a view
-                self._seen[tensor._base] = True
-        if not results:
-            return
-        if rule is None and not self._is_exact(call):
-            self.note_without_rule(call.name, results)
-        else:
-            self.used[call.name, _label(rule) if rule else ITS_GRADIENT] += 1
-        self.hand_on(call, signal, results, rank)
-
-
-ITS_GRADIENT = "its gradient"
-
-
-def _label(rule: Rule) -> str:
-    """What a report calls a rule."""
-    label = getattr(rule, "label", None) or getattr(rule, "__name__", repr(rule))
-    return str(label).replace("_", " ")

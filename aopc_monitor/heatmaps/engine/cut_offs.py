@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 DETACHING = {"detach": ".detach()", "data": ".data"}

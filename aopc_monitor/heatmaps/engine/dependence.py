@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from aopc_monitor.heatmaps.engine.calls import Operation, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.calls import tensors_in
 from aopc_monitor.heatmaps.engine.explained_network import Network
+from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 

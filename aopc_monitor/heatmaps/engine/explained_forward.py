@@ -15,9 +15,10 @@ from torch.nn.modules import module as _module
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from aopc_monitor.heatmaps.engine.calls import Call, Operation, is_query, plain_name, tensors_in
+from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
 from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
 from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
+from aopc_monitor.heatmaps.engine.operation_names import Operation, is_query, plain_name
 from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back
 
 

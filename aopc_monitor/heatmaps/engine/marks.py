@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.operations import COPIES, KEEP_GATES, MIX_GATES, VIEWS
+from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 # Ranks of gates: of two factors, the one of the higher rank weighs the other.
 BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
+
+
+@dataclass(eq=False)
+class Stabilized:
+    """Outputs z of a linear operation whose signal is damped by |z| / (|z| + epsilon).
+
+    Attributes:
+        source: z on the graph, before it is damped.
+        kept: its values.
+        epsilon: the stabiliser.
+        version: of the outputs, when they were made.
+        is_rectified: whether max(0, z) was written over the values, and nothing else reads them.
+    """
+
+    source: Tensor
+    kept: Kept
+    epsilon: float
+    version: int = 0
+    is_rectified: bool = False
 
 
 class Marks:
@@ -28,6 +50,8 @@ class Marks:
         self._gates_plus_one: TensorTable[int] = TensorTable()
         self._layers: TensorTable[tuple[Any, Any, int]] = TensorTable()
         self._logits: TensorTable[tuple[Tensor, int]] = TensorTable()
+        self._stabilized: TensorTable[Stabilized] = TensorTable()
+        self._unused: TensorTable[bool] = TensorTable()
 
     def mark_gate(self, tensor: Tensor, rank: int) -> None:
         """Remember a factor that weighs signals: of two, the one of the higher rank is the gate."""
@@ -61,13 +85,13 @@ class Marks:
 
     def rank_of_result(self, call: Call, signals: list[Tensor]) -> int:
         """The rank of what a call makes of these signals alone: what is made of gates is one."""
+        if call.name not in _HAND_GATES_ON:
+            return 0
         if call.name == "div":  # divided by whatever it may be, a gate stays one
             return self.gate_rank(call.first)
         if call.name == "add" and signals[0] in self._gates_plus_one and 1 in call.numbers:
             return GATE_RANK if self._gates_plus_one[signals[0]] == signals[0]._version else 0
-        if call.name not in _HAND_GATES_ON:
-            return 0
-        ranks = [self.gate_rank(signal) for signal in signals]
+        ranks = [self._gates.get(signal, 0) for signal in signals]
         if call.name in MIX_GATES:
             mixed = len(signals) > 1 or signals[0] in self._attention
             return min(ranks) if mixed and min(ranks) >= GATE_RANK else 0
@@ -91,6 +115,27 @@ class Marks:
         linear_map, entry, version = self._layers.get(tensor) or (None, None, None)
         return (linear_map, entry) if version == tensor._version else None
 
+    def mark_stabilized(self, outputs: Tensor, layer: Stabilized) -> None:
+        """Remember that the signal at the outputs of a layer is damped."""
+        layer.version = outputs._version
+        self._stabilized[outputs] = layer
+        self._unused[outputs] = True
+
+    def stabilized(self, tensor: Tensor) -> Stabilized | None:
+        """What damps the signal at a tensor, or None for anything else."""
+        layer = self._stabilized.get(tensor)
+        return layer if layer is not None and layer.version == tensor._version else None
+
+    def is_unused(self, outputs: Tensor) -> bool:
+        """Whether no call was given what was marked as stabilised."""
+        return outputs in self._unused
+
+    def note_used(self, signals: Iterable[Tensor]) -> None:
+        """Remember that a call was given these signals."""
+        if len(self._unused):
+            for signal in signals:
+                self._unused.discard(signal)
+
     def hand_on(self, call: Call, signal: Tensor, results: list[Tensor], rank: int) -> None:
         """Give what a call made of a signal the marks that it keeps."""
         if rank:
@@ -102,8 +147,10 @@ class Marks:
             self.mark_signal(call.first)
         if call.in_place:
             return
+        if call.name not in _SAME_VALUES:
+            return
         layer = self.layer_of(signal) if call.name in COPIES else None
-        logits = self.logits_of(signal) if call.name in _SAME_VALUES else None
+        logits = self.logits_of(signal)
         for copy in results:
             if layer is not None:
                 self.remember_layer(copy, *layer)

@@ -40,11 +40,20 @@ class Keeper:
         self._by_memory.setdefault(_memory(tensor), []).append(weakref.ref(kept))
         return kept
 
-    def about_to_write(self, tensor: Tensor) -> None:
-        """Copy what is kept in this tensor's memory, before somebody writes to it."""
+    def about_to_write(self, tensor: Tensor, spared: Kept | None = None) -> None:
+        """Copy what is kept in this tensor's memory, before somebody writes to it.
+
+        Args:
+            tensor: what will be written to.
+            spared: a value that may be written over.
+        """
         for reference in self._by_memory.pop(_memory(tensor), []):
             kept = reference()
-            if kept is not None:
+            if kept is None:
+                continue
+            if kept is spared:
+                self._by_memory.setdefault(_memory(tensor), []).append(reference)
+            else:
                 kept.move()
 
 

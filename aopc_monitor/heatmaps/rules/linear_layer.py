@@ -15,8 +15,7 @@ Four things are called linear here, each a step on the way from a call to its ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -30,7 +29,8 @@ from aopc_monitor.heatmaps.rules.stabilizer import damping
 Apply = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
-@dataclass(frozen=True)
+# Not frozen, which takes three times as long to make.
+@dataclass(eq=False)
 class LinearMap:
     """One linear operation on activations, z_j = sum_i a_i w_ij + b_j (eq. 1 and 2).
 
@@ -52,16 +52,22 @@ class LinearMap:
     per_output: Callable[[Tensor], Tensor] | None = None
     one_to_one: bool = False
     channels_last: bool = False
+    _known: tuple[Tensor, Tensor | None] | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @property
     def weight(self) -> Tensor:
         """The weights w; batch normalisation that follows is multiplied in."""
-        return self.parameters()[0]
+        return self._known_parameters()[0]
 
-    @cached_property
+    @property
     def bias(self) -> Tensor | None:
         """The biases b, or None."""
-        return self.parameters()[1]
+        return self._known_parameters()[1]
+
+    def _known_parameters(self) -> tuple[Tensor, Tensor | None]:
+        if self._known is None:
+            self._known = self.parameters()
+        return self._known
 
 
 @dataclass(frozen=True)

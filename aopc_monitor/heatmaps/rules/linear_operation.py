@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
+from aopc_monitor.heatmaps.engine.marks import Stabilized
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
@@ -32,7 +32,7 @@ from aopc_monitor.heatmaps.rules.linear_layer import (
 from aopc_monitor.heatmaps.rules.nonlinear import normalization
 from aopc_monitor.heatmaps.rules.positions import without_rule
 from aopc_monitor.heatmaps.rules.products import factors_of, gated_product
-from aopc_monitor.heatmaps.rules.stabilizer import damp, relative_to_scale
+from aopc_monitor.heatmaps.rules.stabilizer import damp, damp_rectified, relative_to_scale
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED_CONVOLUTIONS = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -127,7 +127,7 @@ _READERS = {
 def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOperation) -> Tensor:
     outputs = mode.keeper.keep(linear_map.output)
     if entry.rule is epsilon_rule:
-        return _damped(linear_map, outputs, mode.audit, **entry.settings)
+        return _damped(linear_map, outputs, mode, **entry.settings)
     inputs = mode.keeper.keep(linear_map.input)
     known = LinearLayer(linear_map, inputs, outputs, mode.audit)
     carrier, settings = mode.carriers.of(linear_map.input), entry.settings
@@ -155,7 +155,7 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
 def _damped(
     linear_map: LinearMap,
     outputs: Kept,
-    audit: Audit | None,
+    mode: BackwardRules,
     epsilon: float = 0.01,
     relative: bool = False,
 ) -> Tensor:
@@ -164,17 +164,25 @@ def _damped(
     R_i / a_i = sum_j w_ij (g_j z_j / (z_j + epsilon sign(z_j))): the operation's own gradient of a
     signal that is damped once.
     """
+    audit = mode.audit
+    layer = Stabilized(linear_map.output, outputs, float(epsilon))
 
     def backward(signal: Tensor) -> Tensor:
-        z, bias = outputs.value, linear_map.bias
+        z = outputs.value
+        if layer.is_rectified:
+            return damp_rectified(signal, z, layer.epsilon)
         damped = damp(signal, z, relative_to_scale(epsilon, z) if relative else float(epsilon))
         if audit is not None:
             audit.keep(signal.conj() * z, damped.conj() * z)
+            bias = linear_map.bias
             if bias is not None:
                 audit.absorb((damped * of_outputs(linear_map, bias.detach())).sum())
         return damped
 
-    return substitute(linear_map.output, linear_map.output, backward, copy=False)
+    result = substitute(linear_map.output, linear_map.output, backward, copy=False)
+    if not relative:
+        mode.mark_stabilized(result, layer)
+    return result
 
 
 def _dynamic(linear_map: LinearMap, mode: BackwardRules) -> Tensor:

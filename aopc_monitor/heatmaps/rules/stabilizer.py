@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -15,6 +16,22 @@ def damp(signal: Tensor, outputs: Tensor, epsilon: float | Tensor) -> Tensor:
     """
     share = damping(outputs, epsilon)
     # Of large outputs, each tensor that need not be made counts.
+    in_place = share.dtype == signal.dtype and share.shape == signal.shape
+    return share.mul_(signal) if in_place else signal * share
+
+
+def damp_rectified(signal: Tensor, outputs: Tensor, epsilon: float) -> Tensor:
+    """A signal times a / (a + epsilon), of outputs a that are not negative; 0 at a = 0.
+
+    As `damp`, which makes two tensors more of the same size.
+
+    Example:
+        >>> import torch
+        >>> damp_rectified(torch.tensor([4.0, 4.0]), torch.tensor([0.0, 3.0]), epsilon=1.0)
+        tensor([0., 3.])
+    """
+    share = outputs + epsilon
+    torch.div(outputs, share, out=share)
     in_place = share.dtype == signal.dtype and share.shape == signal.shape
     return share.mul_(signal) if in_place else signal * share
 

@@ -57,6 +57,7 @@ from aopc_monitor.heatmaps.rules.products import (
     shared_gated_linear_unit,
 )
 from aopc_monitor.heatmaps.rules.quantized import QUANTIZED
+from aopc_monitor.heatmaps.rules.rectifier import rectifier
 from aopc_monitor.heatmaps.rules.recurrent import RECURRENT
 from aopc_monitor.heatmaps.rules.reductions import REDUCTIONS
 from aopc_monitor.heatmaps.rules.softmax_by_hand import (
@@ -102,6 +103,7 @@ def lrp_rules(rule: LinearOperation | None = None, epsilon: float = 0.01) -> dic
         **dict.fromkeys((*TWO_FACTORS, *SEVERAL_FACTORS), gated_product),
         **dict.fromkeys(PRODUCTS_PLUS, gated_product),
         **dict.fromkeys(LINEAR, rule),
+        "relu": rectifier,
         **dict.fromkeys(ELEMENTWISE, pass_through),
         "straight_through": pass_through,
         **dict.fromkeys(BOUNDED, bounded),

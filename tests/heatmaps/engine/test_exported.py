@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aopc_monitor import heatmaps
-from aopc_monitor.heatmaps.engine.calls import Call, plain_name
+from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.operation_names import plain_name
 
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 METHODS = [name for name in heatmaps.names() if name not in ("random", "occlusion")]

@@ -8,7 +8,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
+from aopc_monitor.heatmaps.engine.tensor_table import TensorSet, TensorTable
 
 
 def test_tensors_are_told_apart_by_identity() -> None:
@@ -21,7 +21,6 @@ def test_tensors_are_told_apart_by_identity() -> None:
     assert table.get(equal) is None
     assert table.get(equal, 3) == 3
     assert len(table) == 1
-    assert table.tensors()[0] is one
     table.discard(equal)
     table.discard(one)
     assert not table
@@ -48,7 +47,6 @@ def test_a_tensor_that_only_the_graph_holds_is_known_again() -> None:
     gc.collect()
     (result,) = (z.grad_fn.next_functions[0][0]._saved_result,)  # type: ignore[union-attr]
     assert table.get(result) in (None, "result")  # known, or forgotten, and nothing else
-    assert all(isinstance(tensor, Tensor) for tensor in table.tensors())
 
 
 def test_a_table_and_what_it_holds_go_without_the_garbage_collector() -> None:
@@ -62,3 +60,33 @@ def test_a_table_and_what_it_holds_go_without_the_garbage_collector() -> None:
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_a_set_tells_tensors_apart_by_identity() -> None:
+    seen, one, equal = TensorSet(), torch.ones(2), torch.ones(2)
+    assert seen.has_all([])
+    assert not seen.has_all([one])
+    seen.add(one)
+    assert seen.has_all([one, one])
+    assert not seen.has_all([one, equal])
+    assert [tensor is one for tensor in seen.tensors()] == [True]
+
+
+def test_a_set_knows_no_tensor_by_the_id_of_one_that_is_gone() -> None:
+    seen = TensorSet()
+    kept = [torch.ones(1) for _ in range(3)]
+    for _ in range(100):
+        seen.add(torch.ones(1))
+    assert not any(seen.has_all([tensor]) for tensor in kept)
+    assert seen.tensors() == []
+
+
+def test_a_set_of_tensors_that_only_the_graph_holds() -> None:
+    seen, x = TensorSet(), torch.ones(2, requires_grad=True)
+    y = x.exp()
+    seen.add(y)
+    z = y.sum()
+    del y
+    gc.collect()
+    assert z.requires_grad
+    assert all(isinstance(tensor, Tensor) for tensor in seen.tensors())
