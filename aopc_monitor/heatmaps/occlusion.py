@@ -40,7 +40,8 @@ class Occlusion(NetworkHeatmap):
             images if not given.
         replacement: what a region becomes: a name ("mean", the image's own mean colour, "blur",
             "uniform", "constant"), or a `Replacement`. For tables, whose features have no mean of
-            their own, "uniform" or "constant". For texts, "mean" is a vector of zeros.
+            their own, "mean" is 0, the mean of features that are standardised; "uniform" and
+            "constant" suit any. For texts, "mean" is a vector of zeros.
         data_range: (low, high) of valid inputs, for replacements that need it: "uniform",
             "constant", and your own.
         score: what the network gives the class: its output if not given, or "probability",
@@ -98,7 +99,7 @@ class Occlusion(NetworkHeatmap):
     def relevance(self, network: Network, images: Tensor, target: Tensor) -> Tensor:
         """Differences of scores, spread over the regions' pixels."""
         # The draws of an image must not depend on what else is in its batch.
-        alone = get_replacement(self.replacement).is_random
+        alone = self._replacement_of(images).is_random
         size = 1 if alone else len(images)
         parts = zip(images.split(size), target.split(size), strict=True)
         with torch.no_grad():
@@ -134,8 +135,14 @@ class Occlusion(NetworkHeatmap):
         kind, size = kind_of(images), self.region_size
         return kind.regions(images, kind.suggested_region_size(images) if size is None else size)
 
+    def _replacement_of(self, images: Tensor) -> Replacement:
+        if self.replacement == "mean" and kind_of(images).name == "tables":
+            return Constant(0.0)
+        return get_replacement(self.replacement)
+
     def _perturber(self, images: Tensor, num_regions: int) -> Perturber:
-        protocol = PerturbationProtocol(self.region_size, 1, self.data_range, self.replacement)
+        replaced_by = self._replacement_of(images)
+        protocol = PerturbationProtocol(self.region_size, 1, self.data_range, replaced_by)
         try:
             protocol = protocol.for_inputs(images)
         except ValueError as error:  # the AOPC has a replacement of its own, which is not meant

@@ -26,6 +26,10 @@ class ShortDocumentError(ValueError):
     """A network does not take what is left of a document."""
 
 
+class UnknownTokenError(IndexError):
+    """A network has no vector for a token id."""
+
+
 def are_tokens(inputs: Tensor) -> bool:
     """Whether these are token ids, which are whole numbers, marked or not.
 
@@ -75,10 +79,18 @@ def answer_to_tokens(marked: Tensor, inputs: Inputs, call: Callable[..., Any]) -
 
     Raises:
         NoEmbeddingError: if vectors are to be zeros, and the network looks none up.
+        UnknownTokenError: if an id is outside of the network's vocabulary.
     """
     ids, are_zero, _ = decoded(marked)
     with WordVectors(ids, lambda vectors: vectors.masked_fill(are_zero[..., None], 0.0)) as mode:
-        answer = called(call, ids, inputs)
+        try:
+            answer = called(call, ids, inputs)
+        except IndexError as error:
+            raise UnknownTokenError(
+                f"the network failed on token ids up to {int(ids.max())} ({said_by(error)}): ids "
+                "of texts, and the id of replacement=MaskToken(id), must be below the size of its "
+                "vocabulary"
+            ) from error
     if not mode.found and bool(are_zero.any()):
         raise no_embedding()
     return answer

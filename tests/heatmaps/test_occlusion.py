@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from aopc_monitor.heatmaps import Occlusion
-from aopc_monitor.perturbation.replacements import Constant
+from aopc_monitor.heatmaps import Occlusion, get
+from aopc_monitor.perturbation.replacements import Constant, Mean
 from tests.heatmaps import spaces
 from tests.heatmaps.spaces import classifier, inputs
 from tests.modules import small_network
@@ -114,11 +114,24 @@ def test_occlusion_of_tables_takes_each_feature_away() -> None:
     torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-8)
 
 
+def test_occlusion_by_its_name_takes_features_of_tables_away() -> None:
+    model, x = classifier("tables"), inputs("tables")
+    wanted = torch.zeros_like(x)
+    with torch.no_grad():
+        for feature in range(9):
+            without = x.clone()
+            without[:, feature] = 0.0
+            wanted[:, feature] = (model(x) - model(without))[range(3), spaces.TARGET]
+    ours = get("occlusion")(model, x, spaces.TARGET)
+    torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-8)
+    assert bool((ours != 0).all())
+
+
 def test_occlusion_names_what_makes_no_sense() -> None:
     with pytest.raises(
         ValueError, match=r"replacement=Mean\(\) is for .* these are tables: choose"
     ):
-        Occlusion()(classifier("tables"), inputs("tables"), spaces.TARGET)
+        Occlusion(replacement=Mean())(classifier("tables"), inputs("tables"), spaces.TARGET)
     with pytest.raises(ValueError, match=r"Blur\(.*\) is for images.*these are series"):
         Occlusion(replacement="blur")(classifier("series"), inputs("series"), spaces.TARGET)
     with pytest.raises(ValueError, match=r"region_size=2: each feature of a table is a region"):

@@ -214,6 +214,11 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"replacement": "uniform"}, "data_range is missing.*texts have none, and take other"),
     ({}, {"replacement": "mask"}, r"MaskToken\(id\)"),
     ({}, {"region_size": 2}, "region_size"),
+    (
+        {},
+        {"replacement": MaskToken(VOCABULARY)},
+        rf"failed on token ids up to {VOCABULARY} .*replacement=MaskToken\(id\), must be below",
+    ),
 ]
 
 
@@ -221,7 +226,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_bad_input_is_one_clear_sentence(
     changes: dict[str, Any], choices: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises((TypeError, ValueError, IndexError), match=message):
         area_over_perturbation_curve(
             classifier("CNN"), texts() | changes, torch.rand(3, 9), **{"steps": 2, **choices}
         )
