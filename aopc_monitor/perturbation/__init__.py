@@ -34,6 +34,7 @@ from aopc_monitor.perturbation.replacements import *  # noqa: F403  (the rows of
 from aopc_monitor.perturbation.replacements import REPLACEMENTS as REPLACEMENTS
 from aopc_monitor.perturbation.replacements import Replacement as Replacement
 from aopc_monitor.perturbation.replacements import get_replacement as get_replacement
+from aopc_monitor.perturbation.spans import Spans as Spans
 from aopc_monitor.perturbation.steps import Strata as Strata
 from aopc_monitor.utilities.randomness import content_of as content_of
 from aopc_monitor.utilities.randomness import generator_for as generator_for
@@ -43,7 +44,7 @@ if not TYPE_CHECKING:
     __all__ = sorted({
         *("DataRange", "normalized_data_range", "observed_data_range"),
         *("INPUT_KINDS", "InputKind", "kind_of"),
-        *("GivenRegions", "Grid", "Order", "RegionMap", "Regions", "Strata"),
+        *("GivenRegions", "Grid", "Order", "RegionMap", "Regions", "Spans", "Strata"),
         *("perturbation_order", "suggested_region_size", "get_replacement"),
         *("Imputation", "REPLACEMENTS", "Replacement", "content_of", "generator_for"),
         *("PerturbationProtocol", "ProtocolChoices", "SUGGESTED_SAMPLED_STEPS"),
