@@ -67,6 +67,13 @@ class Chain:
         self.most = min(self.most, stage)
         del self.links[self.most :]
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Weights and statistics of all its calls."""
+        norms = [tensor for n in self.links if isinstance(n, BatchNorm) for tensor in n.tensors]
+        found = (self.convolution.weight, self.convolution.bias, *norms)
+        return [tensor for tensor in found if tensor is not None]
+
     def __call__(self, images: Tensor) -> Tensor:
         """All of it at once."""
         weight, bias = self._weights
@@ -145,6 +152,9 @@ class Carrying(TorchFunctionMode):
 
     Args:
         chains: what `Watching.found` has found.
+
+    Attributes:
+        missed: whether a convolution was another one than when it was watched.
     """
 
     def __init__(self, chains: Sequence[Chain | None]) -> None:
@@ -153,6 +163,7 @@ class Carrying(TorchFunctionMode):
         # Tensors with the numbers of a later one: the chain, and after how many calls they came.
         self._ahead: Any = WeakIdKeyDictionary()
         self._left: str | None = None
+        self.missed = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -169,6 +180,7 @@ class Carrying(TorchFunctionMode):
         self._next += 1
         convolution = convolution_of(args, kwargs) if chain is not None else None
         if chain is None or convolution is None or not chain.convolution.is_same(convolution):
+            self.missed |= chain is not None
             return func(*args, **kwargs)
         outputs = chain(args[0])
         if chain.links:

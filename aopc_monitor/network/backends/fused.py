@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.backends.base import Answers, asked
 from aopc_monitor.network.backends.chains import Carrying, Chain, Watching
+from aopc_monitor.network.backends.state import is_same
 from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.sharded import is_sharded
 
@@ -19,8 +22,8 @@ from aopc_monitor.network.sharded import is_sharded
 class Fused:
     """BatchNorm folded into convolutions, activations computed with them, weights laid out.
 
-    The network is called as it is; its calls of torch are seen on the way. Weights are folded for
-    each batch, from the network as it is then: nothing is kept, and nothing can be stale.
+    The network is called as it is; its calls of torch are seen on the way. What was made of its
+    weights is used as long as they are the same, by the values of them all.
     """
 
     needs: ClassVar[tuple[str, str] | None] = None
@@ -50,6 +53,34 @@ class Fused:
             raise RuntimeError(reason)
         if not suits_channels_last(model, inputs, False):  # asked again with other weights
             return Answers(partial(asked, model))
+        network = network_in(model)
+        kept = _KEPT.get(network)
+        if kept is None or not kept.fits(network, inputs):
+            _KEPT.pop(network, None)  # before there is another one
+            kept = _KEPT[network] = _Kept.of(model, inputs)
+        call = partial(_carried, network, kept.chains)
+        return Answers(partial(asked, model, call=call), 0, torch.channels_last)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What was made of a network, and by what it is known to be still the same.
+
+    Attributes:
+        chains: the calls that are carried out as one.
+        shape: (C, H, W) of the images.
+        tensors: weights and statistics in the chains, and copies of them.
+        hooks: of all modules, by keys that are never used twice.
+    """
+
+    chains: list[Chain | None]
+    shape: torch.Size
+    tensors: list[tuple[Tensor, Tensor]]
+    hooks: list[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Tensor) -> _Kept:
+        """Watch the network while it is asked for one image."""
         network, watching = network_in(model), Watching()
 
         def watched(*given: Any, **named: Any) -> Any:
@@ -60,8 +91,25 @@ class Fused:
         one = model.of(0, 1) if isinstance(model, AskedNetwork) else model
         with torch.no_grad():
             asked(one, image, call=watched)
-            call = partial(_carried, network, watching.found())
-        return Answers(partial(asked, model, call=call), 0, torch.channels_last)
+        chains = watching.found()
+        tensors = [t.detach() for chain in chains if chain is not None for t in chain.tensors]
+        copies = [(tensor, tensor.clone()) for tensor in tensors]
+        return cls(chains, inputs.shape[1:], copies, _hooks_of(network))
+
+    def fits(self, network: nn.Module, inputs: Tensor) -> bool:
+        """Whether images are of the same shape, and the network has not changed since."""
+        if inputs.shape[1:] != self.shape or _hooks_of(network) != self.hooks:
+            return False
+        return all(is_same([before], [now]) for now, before in self.tensors)
+
+
+# What was made of a network is dropped with it.
+_KEPT = WeakIdKeyDictionary()
+
+
+def _hooks_of(network: nn.Module) -> list[tuple[int, ...]]:
+    hooks = ((m._forward_hooks, m._forward_pre_hooks) for m in network.modules())
+    return [(*after, *before) for after, before in hooks]
 
 
 def reason_against(model: nn.Module, inputs: Tensor) -> str | None:
@@ -85,4 +133,6 @@ def _carried(network: nn.Module, chains: Sequence[Chain | None], *inputs: Any, *
     with torch.no_grad(), carrying:
         answer = network(*inputs, **named)
     carrying.check()
+    if carrying.missed:
+        _KEPT.pop(network, None)
     return answer

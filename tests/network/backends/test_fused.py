@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from aopc_monitor.network.backends import fused as backend
 from aopc_monitor.network.backends.chains import Chain, OtherPathError
 from aopc_monitor.network.backends.checked import _REFUSED, Checked
 from aopc_monitor.network.backends.fused import Fused
+from aopc_monitor.network.backends.fusible_calls import BatchNorm
 from aopc_monitor.network.isolation import untouched
 from tests.metrics.test_execution_argument import CALLS
 from tests.modules import small_network
@@ -269,6 +272,43 @@ def test_the_weights_are_those_of_the_batch() -> None:
     ):
         assert_as_eager(model.eval())
         change()
+
+
+def test_weights_are_folded_once_as_long_as_they_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folded, fold = [], BatchNorm.folded
+
+    def counted(norm: BatchNorm, weight: Tensor, bias: Tensor | None) -> Any:
+        folded.append(norm)
+        return fold(norm, weight, bias)
+
+    monkeypatch.setattr(BatchNorm, "folded", counted)
+    model: Any = network()
+    for _ in range(3):
+        assert_as_eager(model)
+    assert len(folded) == 1
+    changes: list[Callable[[], object]] = [
+        lambda: model[0].weight.data[0, 0, 0].mul_(2),
+        lambda: model[1].running_var[0].add_(1),
+        lambda: setattr(model[0], "weight", nn.Parameter(model[0].weight.detach().clone())),
+        lambda: model[1].register_forward_hook(lambda module, given, output: output * 2),
+    ]
+    for number, change in enumerate(changes, start=2):
+        change()
+        for _ in range(3):
+            assert_as_eager(model)
+        assert len(folded) == number
+
+
+def test_what_was_made_goes_with_the_network() -> None:
+    model = network()
+    assert_as_eager(model)
+    chain = next(chain for chain in backend._KEPT[model].chains if chain is not None)
+    gone = weakref.ref(model), weakref.ref(chain)
+    del model, chain
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
 
 
 def test_the_module_is_left_alone() -> None:
