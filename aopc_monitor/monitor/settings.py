@@ -103,7 +103,7 @@ class MonitorSettings:
         return Measurement(probe, protocol, self.heatmaps, self.seed, self.lerf)
 
 
-# Those that cost nothing to prepare: the weights are others at each look.
+# Those that cost little to prepare: the weights are others at each look.
 BACKENDS_WHILE_TRAINING = ("eager", "fused")
 
 

@@ -82,7 +82,7 @@ class AskedNetwork(nn.Module):
         call: Callable[..., Any] | None = None,
     ) -> Any:
         """What the network returns, for tokens of which none is left out."""
-        inputs = selected(self.inputs, len(images), rows)
+        inputs = selected(self.inputs, images.shape[0], rows)  # see `forward`
         if are_tokens(images):
             return answer_to_tokens(images, inputs, call or self.network)
         return called(call or self.network, images, inputs)

@@ -37,7 +37,7 @@ class Execution:
             scores, the clean one included, so that their difference is one of like with like.
             Heatmaps are not affected.
         backend: what carries these forwards out. "eager": torch. "fused": torch on a CPU, where a
-            convolution, the BatchNorm and the activation after it become one call; it costs nothing
+            convolution, the BatchNorm and the activation after it become one call; it costs little
             to prepare, so that it suits networks that change, too. "compile": `torch.compile`; the
             call is compiled, not the module, which stays as it is. "openvino": OpenVINO on a CPU,
             for networks that stay as they are: a copy is converted, once, which takes seconds, and

@@ -54,10 +54,8 @@ class Chain:
     def add(self, stage: int, link: Link | None) -> bool:
         """Let a call follow what came after so many others, if it may."""
         fits = stage == len(self.links) < self.most and link is not None
-        if fits and isinstance(link, BatchNorm):
-            fits = not self.links
-        elif fits and self.links:
-            fits = isinstance(self.links[-1], BatchNorm)
+        # BatchNorm first, then an activation.
+        fits = fits and isinstance(link, Activation if self.links else BatchNorm)
         if fits and link is not None:
             self.links.append(link)
         return fits
@@ -86,7 +84,7 @@ class Chain:
     @cached_property
     def _weights(self) -> tuple[Tensor, Tensor | None]:
         weight, bias = self.convolution.weight.detach(), self.convolution.bias
-        if self.links and isinstance(self.links[0], BatchNorm):
+        if isinstance(self.links[0], BatchNorm):
             weight, bias = self.links[0].folded(weight, bias)
         laid_out = torch.ops.mkldnn._reorder_convolution_weight(
             weight.contiguous(), *self.convolution.how, (USUAL_IMAGES, *self.shape)
@@ -139,10 +137,13 @@ class Watching(TorchFunctionMode):
         return None
 
     def found(self) -> list[Chain | None]:
-        """The chains by the number of the call of `torch.conv2d`, after the forward."""
+        """The chains by the number of the call of `torch.conv2d`, after the forward.
+
+        None stands for a call with no BatchNorm after it: nothing would be gained there.
+        """
         for chain, stage in list(self._seen.values()):  # somebody keeps these
             chain.cut(stage)
-        return self._chains
+        return [chain if chain is not None and chain.links else None for chain in self._chains]
 
 
 class Carrying(TorchFunctionMode):
@@ -183,8 +184,7 @@ class Carrying(TorchFunctionMode):
             self.missed |= chain is not None
             return func(*args, **kwargs)
         outputs = chain(args[0])
-        if chain.links:
-            self._ahead[outputs] = (chain, 0)
+        self._ahead[outputs] = (chain, 0)
         return outputs
 
     def _following(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What costs nothing to make first, and OpenVINO once the forwards to come are worth converting."""
+"""What costs little to make first, and OpenVINO once the forwards to come are worth converting."""
 
 from __future__ import annotations
 

@@ -180,8 +180,8 @@ def test_only_what_nobody_else_sees_is_fused(between: Any, bias: bool, affine: b
     if between is not _of_the_batch:  # which sees other images
         assert_as_eager(model)
     _, chain = chains_of(model)
-    assert chain is not None
-    assert [type(link).__name__ for link in chain.links] == FOLDED[between]
+    links = [] if chain is None else chain.links
+    assert [type(link).__name__ for link in links] == FOLDED[between]
 
 
 @pytest.mark.parametrize("between", [_twice, _same])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from aopc_monitor import AOPC, Execution, area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc import AOPCResult
+from aopc_monitor.network.asked import AskedNetwork
 from aopc_monitor.network.backends.checked import Checked
 from aopc_monitor.network.isolation import untouched
 from tests.metrics.test_execution_argument import CALLS
@@ -95,6 +96,47 @@ def test_values_are_the_same_and_the_module_is_left_alone() -> None:
     assert set(vars(model)) == attributes
     assert model.training
     assert logging.root.manager.disable == disabled
+
+
+class Conditional(nn.Module):
+    """Takes one of two ways by the number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) if x.shape[1] == 3 else self.network(x[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("make", "ways"), [(network, ["_surely_traced"]), (Conditional, ["_exported"])]
+)
+@pytest.mark.parametrize("read", [False, True])
+def test_what_tracing_would_fix_is_exported(
+    make: Callable[[], nn.Module], ways: list[str], read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def noted(name: str, way: Any) -> Any:
+        def call(*given: Any) -> Any:
+            decoder = way(*given)
+            taken.append(name)
+            return decoder
+
+        return call
+
+    for name in ("_surely_traced", "_exported"):
+        monkeypatch.setattr(backend, name, noted(name, getattr(backend, name)))
+    model: nn.Module = make().eval()
+    asked = AskedNetwork(model) if read else model
+    with untouched(model), torch.no_grad():
+        for count in (2, 7, 3):
+            inputs = images()[:count]
+            answers = Checked("openvino", asked).prepare(inputs)
+            torch.testing.assert_close(answers(inputs, None), model(inputs), rtol=0, atol=1e-5)
+            assert answers.answers is not None
+    assert taken == ways
 
 
 @pytest.mark.parametrize("name", CALLS)
