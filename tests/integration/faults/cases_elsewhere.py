@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.integration.faults import injection as broken
 from tests.integration.faults.cases_in_training import BROKEN_MODEL
@@ -102,7 +104,29 @@ def first(name: str, act: Act, message: str, where: Any = broken.in_heatmap) -> 
     return Fault(name, make, message=message, ends="EvaluationError", leaves="untrained")
 
 
+def asked(name: str, change: Callable[[Tensor], Tensor], message: str) -> Fault:
+    """A reference, and what becomes of its scores."""
+
+    def make(armed: bool) -> Injection:
+        return Injection(monitor={"reference": lambda x: change(scores(x)) if armed else scores(x)})
+
+    def scores(images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images.mean(dim=1, keepdim=True), 2).flatten(1)
+
+    ends, leaves = "ConfigurationError", "untrained"
+    return Fault(f"`reference=` {name}", make, message=message, ends=ends, leaves=leaves)
+
+
+def raised(scores: Tensor) -> Tensor:
+    raise KeyError("no such layer")
+
+
 MISTAKES = [
+    asked("raises", raised, "reference= raised KeyError"),
+    asked("gives NaN", lambda scores: scores * float("nan"), "rows hold NaN"),
+    asked("gives one number for each image", lambda scores: scores[:, 0], "wanted are scores"),
+    asked("answers for one image too few", lambda scores: scores[1:], "wanted are scores"),
+    asked("answers on another device", lambda scores: scores.to("meta"), "wanted are scores"),
     settings("`region_size` larger than the images", "does not fit images", region_size=17),
     settings("more `steps` than regions", "steps=17 is more than the 16 regions", steps=17),
     settings(
