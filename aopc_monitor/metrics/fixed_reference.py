@@ -28,15 +28,16 @@ MOST_NAMED = 8
 class FixedReference:
     """A ridge classifier on random image patches, fitted once on the labels as they are given.
 
-    Agreement of a network's predictions with it, corrected for chance, tells whether the network
+    Agreement of a network's predictions with it, corrected for chance, can tell whether the network
     still gets better where confidence cannot: the reference does not change, and what it learnt
     wrongly from wrong labels is not what the network memorises. It needs the labels of *training*
     images, wrong ones included, and none of the images that are watched.
 
     On CIFAR-10 (JPEG copy), fitted on 5,000 images by the defaults, its accuracy on 3,000 others
-    is 0.60; with 40% of the labels wrong 0.55. For photographs a frozen pretrained network with a
-    linear probe is the stronger choice: any callable from images to classes or scores may take its
-    place.
+    is 0.60, and 0.55 with 40% of the labels wrong; that takes 4 to 8 seconds of one core. Features
+    are those of Coates, Ng and Lee (2011), see `PatchFeatures`. For photographs a frozen pretrained
+    network with a linear probe is the stronger choice: any callable from images to classes or
+    scores may take its place.
 
     Attributes:
         features: of an image.
