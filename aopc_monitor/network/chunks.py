@@ -220,6 +220,8 @@ def _in_chunks_together(
             chunk_size.fix(count // 2)
             start, count, error = start - count, 0, None
             continue
+        if told.interrupted:  # which may speak against the next chunk
+            continue
         if start >= total:
             return
         count = following

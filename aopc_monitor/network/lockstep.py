@@ -24,12 +24,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.announcements import Announcements
 from aopc_monitor.network.exchanges import Exchange, Exchanges, OutOfStepError
+from aopc_monitor.network.held_signals import HeldSignals
 from aopc_monitor.network.sharded import compute_device, gathered_now, is_sharded
 from aopc_monitor.utilities.distributed import are_several
 
 Result = TypeVar("Result")
-# What each process tells before a chunk: 1 if it holds. The largest of all processes counts.
-_FAILED, _SHORT, _LEAVING, _UNKNOWN = range(4)
 
 
 class FailedElsewhereError(RuntimeError):
@@ -44,11 +43,13 @@ class Told:
         failed: whether any has failed.
         short: whether any ran out of memory.
         unknown: whether any does not know what comes next.
+        interrupted: whether signals were handled, which had come to all.
     """
 
     failed: bool
     short: bool
     unknown: bool
+    interrupted: bool
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Lockstep:
     Attributes:
         model: the network.
         device: where its processes exchange.
+        signals: that have come meanwhile, and wait.
         known: the exchanges of a chunk by its kind; learnt here, and kept for later looks.
         is_over: whether another process has left the look, after which nothing is exchanged.
         within: whether a chunk is on its way.
@@ -65,6 +67,7 @@ class Lockstep:
 
     model: nn.Module
     device: torch.device
+    signals: HeldSignals
     known: dict[str, list[Exchange]] = field(default_factory=dict)
     is_over: bool = False
     within: bool = False
@@ -90,18 +93,21 @@ class Lockstep:
             OutOfStepError: on all processes, if they are at different points.
         """
         where = crc32(what.encode())
-        flags = [error is not None, short, leaving, unknown]
+        # The largest of all processes counts.
+        flags = [error is not None, short, leaving, unknown, not self.signals.are_there]
         told = torch.tensor([*flags, where, -where], dtype=torch.int64, device=self.device)
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        failed, anyone_short, anyone_leaves, is_unknown, largest, smallest = told.tolist()
-        self.is_over = bool(anyone_leaves)
+        failed, short, leaving, unknown, undisturbed, largest, smallest = told.tolist()
+        self.is_over = bool(leaving)
+        if not undisturbed:  # on all of them, so that what handlers say to each other is heard
+            self.signals.release()
         if largest != -smallest and not failed:
             self.is_over = True
             raise OutOfStepError(
                 f"the processes ask the sharded model for different things, this one for {what}: "
                 "give as many images, heatmaps and settings of the same kind on each, and as often"
             )
-        return Told(bool(failed), bool(anyone_short), bool(is_unknown))
+        return Told(bool(failed), bool(short), bool(unknown), not undisturbed)
 
     def check(self, what: str, error: Exception | None = None, short: bool = False) -> Told:
         """Agree, and raise on all processes if any has failed: there the error itself."""
@@ -183,26 +189,28 @@ def in_step(model: nn.Module) -> Iterator[None]:
     """Within this context, several processes look at a sharded model in step.
 
     What fails on one of them is raised on all: there the error itself, elsewhere
-    `FailedElsewhereError`. Nothing is done for a model that each process has for itself, nor within
-    another such context.
+    `FailedElsewhereError`. Signals wait until they have come to all processes, or the context is
+    left. Nothing is done for a model that each process has for itself, nor within another such
+    context.
     """
     if _CURRENT or not are_several() or not is_sharded(model):
         yield
         return
-    step = Lockstep(model, compute_device(model), _KNOWN.setdefault(model, {}))
-    _CURRENT.append(step)
-    try:
-        yield
-    except Exception as error:
-        if not step.is_over:
-            step.agree(_THE_END, error, leaving=True)
-        raise
-    else:
-        told = None if step.is_over else step.agree(_THE_END, leaving=True)
-        if told is not None and told.failed:
-            raise FailedElsewhereError("it failed on another process")
-    finally:
-        _CURRENT.remove(step)
+    with HeldSignals() as signals:
+        step = Lockstep(model, compute_device(model), signals, _KNOWN.setdefault(model, {}))
+        _CURRENT.append(step)
+        try:
+            yield
+        except Exception as error:
+            if not step.is_over:
+                step.agree(_THE_END, error, leaving=True)
+            raise
+        else:
+            told = None if step.is_over else step.agree(_THE_END, leaving=True)
+            if told is not None and told.failed:
+                raise FailedElsewhereError("it failed on another process")
+        finally:
+            _CURRENT.remove(step)
 
 
 _THE_END = "nothing more"

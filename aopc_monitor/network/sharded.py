@@ -131,14 +131,15 @@ def at_rest(modules: Iterable[nn.Module]) -> None:
 def untouched_shards(modules: Iterable[nn.Module]) -> Iterator[None]:
     """What FSDP2 keeps beside the parameters is afterwards as it was, also after an exception.
 
-    Inside, a backward pass reduces no gradients: those that a training accumulates wait in the
-    same place, and would go along.
+    Inside, a backward pass reduces no gradients, and finds none: those that a training accumulates
+    wait in the same place, and would go along.
     """
     states = list(_states(modules))
     groups = [group for state in states for group in _groups(state)]
     reduces = [group.reduce_grads for group in groups]
     indices = [list(group._post_forward_indices) for group in groups]
     orders = [(order, list(order)) for order in _orders(states)]
+    gradients = [(parameter, _exchanged(parameter, (None, None))) for parameter in _inside(groups)]
     for group in groups:
         group.reduce_grads = False
         group._post_forward_indices.clear()
@@ -154,6 +155,23 @@ def untouched_shards(modules: Iterable[nn.Module]) -> Iterator[None]:
             group._post_forward_indices[:] = index
         for order, before in orders:
             order[:] = before
+        for parameter, kept in gradients:
+            _exchanged(parameter, kept)
+
+
+def _inside(groups: list[Any]) -> Iterator[Any]:
+    """What FSDP2 knows of each parameter."""
+    return chain.from_iterable(group.fsdp_params for group in groups)
+
+
+def _exchanged(parameter: Any, gradients: tuple[Tensor | None, Tensor | None]) -> Any:
+    """The unreduced gradients of a parameter, in whose place are others from here on."""
+    before = parameter.unsharded_accumulated_grad, None
+    parameter.unsharded_accumulated_grad = gradients[0]
+    if hasattr(parameter, "_unsharded_param"):  # once it was gathered
+        before = before[0], parameter._unsharded_param.grad
+        parameter._unsharded_param.grad = gradients[1]
+    return before
 
 
 def _reset(state: Any) -> None:

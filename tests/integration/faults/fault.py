@@ -29,6 +29,7 @@ class Fault:
         columns: on which processes it can happen.
         on_loggers: warnings of loggers on each process where it happens.
         has_usual_values: whether what is evaluated is what it is when nothing is broken.
+        sharded: whether the network is spread over two processes by FSDP2.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Fault:
     columns: tuple[str, ...] = COLUMNS
     on_loggers: int = 0
     has_usual_values: bool = True
+    sharded: bool = False

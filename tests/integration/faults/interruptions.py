@@ -7,7 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ class Interruption:
         calls_left: calls of the model and the heatmap that the rest of a chunk needs.
         columns: on which processes it can happen. Lightning's own handler of SIGTERM broadcasts, so
             that a signal to one process while another one waits for it hangs any training.
+        sharded: whether the network is spread over two processes by FSDP2.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Interruption:
     step: int = 2
     calls_left: int = 0
     columns: tuple[str, ...] = SAME_EVERYWHERE
+    sharded: bool = False
 
 
 def sigterm() -> None:
@@ -65,25 +67,30 @@ PARTS = {
 }
 SIGTERM_ENDINGS = ("SIGTERMException", "SystemExit")
 INTERRUPT_ENDINGS = ("SystemExit", "KeyboardInterrupt")
-INTERRUPTIONS = {
-    one.name: one
-    for one in [
-        *(
-            Interruption(
-                f"SIGTERM during {name}", sigterm, SIGTERM_ENDINGS, part, n, calls_left=left
-            )
-            for name, (part, n, left) in PARTS.items()
-        ),
-        # The first call of the heatmap is that of its check.
-        Interruption(
-            "SIGTERM in the first evaluation", sigterm, SIGTERM_ENDINGS, "heatmap", 2, step=0
-        ),
-        *(
-            Interruption(f"Ctrl-C during {name}", keyboard, INTERRUPT_ENDINGS, part, n)
-            for name, (part, n, _) in PARTS.items()
-        ),
-    ]
-}
+_WHOLE = [
+    *(
+        Interruption(f"SIGTERM during {name}", sigterm, SIGTERM_ENDINGS, part, n, calls_left=left)
+        for name, (part, n, left) in PARTS.items()
+    ),
+    # The first call of the heatmap is that of its check.
+    Interruption("SIGTERM in the first evaluation", sigterm, SIGTERM_ENDINGS, "heatmap", 2, step=0),
+    *(
+        Interruption(f"Ctrl-C during {name}", keyboard, INTERRUPT_ENDINGS, part, n)
+        for name, (part, n, _) in PARTS.items()
+    ),
+]
+_SHARDED = [
+    replace(
+        one,
+        name=f"{one.name}, under FSDP2",
+        # Processes hear together of what has come, before the next call but one.
+        calls_left=1,
+        columns=SAME_EVERYWHERE[1:],
+        sharded=True,
+    )
+    for one in _WHOLE
+]
+INTERRUPTIONS = {one.name: one for one in _WHOLE + _SHARDED}
 
 
 @dataclass
@@ -158,7 +165,7 @@ def interrupted(rank: int, name: str, column: str, folder: Path, count: int) -> 
 
     settings = {"heatmap": {"custom": heatmap(calls.of("heatmap"), armed=True)}, "chunk_size": 4}
     injection = Injection(disturb=calls.of("forward"), monitor=settings, alter=alter)
-    seen = run(injection, folder, count)
+    seen = run(injection, folder, count, sharded=one.sharded)
     assert calls.has_struck, "nothing was interrupted"
     return Interrupted(seen, before.state, after.state, calls.after)
 

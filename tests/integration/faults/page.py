@@ -53,6 +53,7 @@ TITLES = {
     "loggers": "Loggers",
     "outside training": "Breaks outside a training",
     "mistakes": "Is refused before the first step",
+    "under FSDP2": "Under FSDP2",
     "interruptions": "Interruptions and long runs",
 }
 TEXTS = {
@@ -61,6 +62,9 @@ TEXTS = {
     "`aopc/failures` among them.",
     "mistakes": "Nothing is lost yet, and settings that cannot work now never will. The error says "
     "what to change.",
+    "under FSDP2": "The same faults where FSDP2 spreads the network over both processes, under "
+    "`ModelParallelStrategy`:\neach holds a part of every parameter, and waits for the other in "
+    "every forward. What is compared is\nthe part of each process.",
     "interruptions": "Whoever ends a run does not wait for an evaluation: shown is how often the "
     "network or the heatmap was\ncalled afterwards. Both processes are signalled: Lightning "
     "broadcasts from within its handler of SIGTERM,\nso that a signal to one of them, or to both "

@@ -33,8 +33,8 @@ Found: TypeAlias = Result | Interrupted
 
 
 @cache
-def reference(entry: str, folder: Path, count: int, watched: bool) -> Seen:
-    return run(Injection(), folder, count, entry, watched)
+def reference(entry: str, folder: Path, count: int, watched: bool, sharded: bool) -> Seen:
+    return run(Injection(), folder, count, entry, watched, sharded)
 
 
 def run_case(rank: int, case: Case, folder: Path, count: int = processes.COUNT) -> Found:
@@ -42,8 +42,11 @@ def run_case(rank: int, case: Case, folder: Path, count: int = processes.COUNT) 
         return interruptions.interrupted(rank, case.fault, case.column, folder, count)
     fault = FAULTS[case.fault]
     injection = fault.make(rank in ARMED[case.column])
-    without, healthy = (reference(fault.entry, folder, count, w) for w in (False, True))
-    return Result(run(injection, folder, count, fault.entry), without, healthy)
+    without, healthy = (
+        reference(fault.entry, folder, count, watched, fault.sharded) for watched in (False, True)
+    )
+    seen = run(injection, folder, count, fault.entry, sharded=fault.sharded)
+    return Result(seen, without, healthy)
 
 
 def verdict(case: Case, found: Sequence[Found]) -> tuple[str, list[str]]:

@@ -13,11 +13,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
 from aopc_monitor import AOPCMonitor
+from aopc_monitor.network.sharded import local_part
 from tests.integration.faults.injection import Injection, heatmap
 from tests.modules import Classifier, loaders, trainer
 
@@ -41,6 +43,9 @@ class Victim(Classifier):
     def __init__(self, injection: Injection) -> None:
         super().__init__()
         self.injection = injection
+
+    def configure_model(self) -> None:
+        """Nothing, where Lightning asks for it: it is done already, see `sharded_by_fsdp2`."""
 
     def forward(self, images: Tensor) -> Tensor:
         outputs: Tensor = self.network(images)
@@ -109,7 +114,12 @@ class Seen:
 
 
 def run(
-    injection: Injection, folder: Path, count: int = 1, entry: str = "fit", watched: bool = True
+    injection: Injection,
+    folder: Path,
+    count: int = 1,
+    entry: str = "fit",
+    watched: bool = True,
+    sharded: bool = False,
 ) -> Seen:
     """A whole run from a fixed seed, on this process.
 
@@ -119,13 +129,16 @@ def run(
         count: how many processes take part.
         entry: "fit", "validate", "test" or "predict".
         watched: with the monitors or without.
+        sharded: whether FSDP2 spreads the network over the processes, or DDP keeps it whole.
     """
     pl.seed_everything(3, verbose=False)
     module, logger = (injection.victim or Victim)(injection), Recorder(injection)
+    if sharded:
+        sharded_by_fsdp2(module.network)
     watch = monitors(injection) if watched else []
-    made = trainer(folder, *watch, logger=logger, **_settings(count))
+    made = trainer(folder, *watch, logger=logger, **_settings(count, sharded))
     injection.alter(made)
-    seen = Seen(initial={name: value.clone() for name, value in module.state_dict().items()})
+    seen = Seen(initial=own_parts(module.state_dict()))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -156,19 +169,39 @@ def _start(made: pl.Trainer, module: Victim, entry: str) -> Any:
     return getattr(made, entry)(module, validation, **options)
 
 
-def _settings(count: int) -> dict[str, Any]:
+def _settings(count: int, sharded: bool) -> dict[str, Any]:
     settings: dict[str, Any] = {"max_epochs": EPOCHS, "limit_train_batches": STEPS_PER_EPOCH}
     if count > 1:
         # The processes are there already, and so is their process group.
-        strategy = DDPStrategy(cluster_environment=LightningEnvironment())
+        strategy: Any = DDPStrategy(cluster_environment=LightningEnvironment())
+        if sharded:
+            strategy = ModelParallelStrategy(data_parallel_size=count, tensor_parallel_size=1)
+            strategy.cluster_environment = LightningEnvironment()
         settings |= {"devices": count, "strategy": strategy}
     return settings
+
+
+def sharded_by_fsdp2(network: Any) -> None:
+    """Spread over all processes there are, layer by layer."""
+    for layer in network:
+        if any(True for _ in layer.parameters()):
+            fully_shard(layer)
+    fully_shard(network)
+
+
+def own_parts(state: Any) -> Any:
+    """A state with copies of what this process holds of its tensors."""
+    if isinstance(state, Tensor):
+        return local_part(state).detach().clone()
+    if isinstance(state, dict):
+        return {name: own_parts(value) for name, value in state.items()}
+    return [own_parts(value) for value in state] if isinstance(state, list) else state
 
 
 def trace(made: pl.Trainer, module: Victim, logger: Recorder) -> dict[str, Any]:
     return {
         **state_of(module),
-        "optimizers": [optimizer.state_dict() for optimizer in made.optimizers],
+        "optimizers": own_parts([optimizer.state_dict() for optimizer in made.optimizers]),
         # The epoch goes with the monitor's values, too.
         "logged": [own for own in map(of_user, logger.calls) if own.keys() - {"x", "epoch"}],
         "callback metrics": of_user(made.callback_metrics),
@@ -178,8 +211,8 @@ def trace(made: pl.Trainer, module: Victim, logger: Recorder) -> dict[str, Any]:
 def state_of(module: Victim) -> dict[str, Any]:
     """Of a module and of the global random generators."""
     return {
-        "weights and buffers": {k: v.clone() for k, v in module.state_dict().items()},
-        "gradients": [None if p.grad is None else p.grad.clone() for p in module.parameters()],
+        "weights and buffers": own_parts(module.state_dict()),
+        "gradients": own_parts([p.grad for p in module.parameters()]),
         "requires_grad": [p.requires_grad for p in module.parameters()],
         "modes": [submodule.training for submodule in module.modules()],
         "random torch": torch.get_rng_state(),

@@ -57,7 +57,15 @@ def made(case: str) -> nn.Sequential:
     return fully_sharded(change(whole(case)), **settings)
 
 
-def value_of(model: nn.Module, heatmap: str) -> float | str:
+def by_backward(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """A heatmap as many write one: it leaves gradients at the weights, too."""
+    x = x.detach().requires_grad_()
+    model(x).sum().backward()
+    assert x.grad is not None
+    return x.grad.abs().sum(dim=1)
+
+
+def value_of(model: nn.Module, heatmap: Any) -> float | str:
     metric = AOPC(heatmap, **PROTOCOL)
     try:
         metric.update(model, images(8))
@@ -76,6 +84,7 @@ def trained(case: str, looking: bool) -> list[Tensor]:
         F.cross_entropy(model(images(4, seed=number)), torch.arange(4) % CLASSES).backward()
         if looking:
             value_of(model, "lrp")
+            value_of(model, by_backward)
         if number != 0:
             optimizer.step()
             optimizer.zero_grad()
