@@ -88,6 +88,27 @@ def gathered_now(model: nn.Module) -> str:
     return f" ({' '.join(places)} in place)" if places else ""
 
 
+# Of the models that are looked at now.
+_GROUPS: list[Any] = []
+
+
+def are_in_blocks() -> bool:
+    """Whether a model is looked at whose parameters FSDP2 gathers block by block."""
+    return bool(_GROUPS)
+
+
+def bring_back(parameters: Iterable[Tensor | None]) -> None:
+    """Gather the whole parameters of blocks in the middle of a backward pass, as FSDP2 does itself.
+
+    It does when a signal comes to what a block returned, and a rule that takes two blocks for one
+    layer has the signal go another way. Nothing is done for parameters that are in place.
+    """
+    wanted = {id(parameter) for parameter in parameters if parameter is not None}
+    for group in _GROUPS:
+        if any(id(getattr(p, "_unsharded_param", None)) in wanted for p in group.fsdp_params):
+            group.pre_backward(False)
+
+
 class UnsupportedShardingError(RuntimeError):
     """The parameters of a model are spread over processes in a way that a look cannot take."""
 
@@ -145,9 +166,11 @@ def untouched_shards(modules: Iterable[nn.Module]) -> Iterator[None]:
         group._post_forward_indices.clear()
     for order, _ in orders:  # a backward pass gathers what was last in a forward before its own
         order.clear()
+    _GROUPS.extend(groups)
     try:
         yield
     finally:
+        del _GROUPS[len(_GROUPS) - len(groups) :]
         for state in states:
             _reset(state)
         for group, reduce, index in zip(groups, reduces, indices, strict=True):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ EXAMPLES = ROOT / "docs" / "examples"
 # What Python itself does not show a user.
 NOT_SHOWN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
 LINE = re.compile(r"step +(\d+)  accuracy (\d\.\d\d)  AOPC (-?\d\.\d{3})  random (-?\d\.\d{3})")
+
+TWO_PROCESSES = re.compile(r"step +(\d+)  AOPC (-?\d\.\d{3})  random (-?\d\.\d{3})")
 
 
 def main_of(name: str) -> Any:
@@ -30,7 +35,11 @@ def main_of(name: str) -> Any:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"fabric", "plain_torch"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "fabric",
+        "fabric_fsdp2",
+        "plain_torch",
+    }
 
 
 @pytest.mark.parametrize("name", ["plain_torch", "fabric"])
@@ -51,6 +60,20 @@ def test_run_as_a_script_it_prints_a_rise_above_chance(
     assert "Warning" not in printed.err
     shown = [w for w in recwarn if not issubclass(w.category, NOT_SHOWN)]
     assert [str(warning.message) for warning in shown] == []
+
+
+@pytest.mark.full
+def test_two_processes_print_a_rise_above_chance() -> None:
+    pytest.importorskip("lightning_fabric")
+    path = str(EXAMPLES / "fabric_fsdp2.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, check=True, env=environment
+    )
+    rows = [tuple(map(float, found)) for found in TWO_PROCESSES.findall(done.stdout)]
+    assert [row[0] for row in rows] == [20, 40, 60, 80, 100]
+    assert rows[-1][1] > max(rows[0][1], rows[-1][2]) + 0.2
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["plain_torch", "fabric"])

@@ -25,6 +25,7 @@ from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.rules.stabilizer import damping
+from aopc_monitor.network.sharded import are_in_blocks, bring_back
 
 Apply = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -248,17 +249,21 @@ def batch_norm(call: Call, before: LinearMap | None) -> LinearMap:
     if before is None or per_output is None:
         return _channelwise(call, values)
 
+    def bring() -> None:
+        named = normalization_arguments(call)
+        bring_back([before.weight, before.bias, named.get("weight"), named.get("bias")])
+
     def parameters() -> tuple[Tensor, Tensor]:
+        bring()
         scale, shift = _scale_and_shift(call, values)
         bias = shift if before.bias is None else before.bias * scale + shift
         return before.weight * per_output(scale), bias
 
-    return replace(
-        before,
-        parameters=parameters,
-        # The stabiliser of the layer before, if any, is left out: only the fused map counts.
-        output=call.with_first(before.output).run(),
-    )
+    # The stabiliser of the layer before, if any, is left out: only the fused map counts.
+    output = call.with_first(before.output).run()
+    if are_in_blocks() and output.requires_grad:  # the layer before may be in another one
+        output.register_hook(lambda signal: bring())
+    return replace(before, parameters=parameters, output=output)
 
 
 def _channelwise(call: Call, values: Tensor) -> LinearMap:

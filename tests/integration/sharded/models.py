@@ -72,6 +72,16 @@ def fully_sharded(model: nn.Sequential, **settings: Any) -> nn.Sequential:
     return model
 
 
+def sharded_layer_by_layer(model: nn.Sequential) -> nn.Sequential:
+    """The same, with a convolution and the BatchNorm that is fused with it in different blocks."""
+    stem: Any = model[0]
+    residual: Any = model[1]
+    for layer in (*stem, residual.first, residual.norm, residual.second):
+        if any(True for _ in layer.parameters()):
+            fully_shard(layer)
+    return fully_sharded(model)
+
+
 class Mlp(nn.Module):
     """The half of a transformer's block that tensor parallelism cuts."""
 

@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 from aopc_monitor import AOPC, estimate_aopc, heatmaps
 from aopc_monitor.network.isolation import fingerprint, untouched
-from tests.integration.sharded.models import CLASSES, fully_sharded, images, network
+from tests.integration.sharded.models import (
+    CLASSES,
+    fully_sharded,
+    images,
+    network,
+    sharded_layer_by_layer,
+)
 from tests.processes import run
 
 PROTOCOL: dict[str, Any] = {"region_size": 3, "steps": 4, "data_range": (0.0, 1.0)}
@@ -57,6 +63,8 @@ def trained(rank: int, looking: bool) -> list[Tensor]:
 def _work(rank: int, world_size: int) -> dict[str, Any]:
     model = fully_sharded(network())
     maps = {name: heatmap_of(name, model) for name in NAMES}
+    layers = sharded_layer_by_layer(network())
+    of_layers = {name: heatmap_of(name, layers) for name in NAMES}
     before = fingerprint(model)
     with torch.no_grad(), untouched(model):
         model(images(2))
@@ -65,6 +73,7 @@ def _work(rank: int, world_size: int) -> dict[str, Any]:
         next(iter(model.parameters()))._local_tensor.mul_(2)
     return {
         "maps": maps,
+        "maps of layers": of_layers,
         "metric": metric_of(fully_sharded(network()), rank, world_size),
         "estimate": estimate_aopc(
             fully_sharded(network()), shares(rank, world_size), **PROTOCOL
@@ -83,7 +92,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_heatmaps_are_those_of_one_process(ranks: list[dict[str, Any]], name: str) -> None:
     expected = heatmap_of(name, network())
     for found in ranks:
-        torch.testing.assert_close(found["maps"][name], expected, rtol=1e-5, atol=1e-7)
+        for maps in (found["maps"], found["maps of layers"]):
+            torch.testing.assert_close(maps[name], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_values_are_those_of_one_process(ranks: list[dict[str, Any]]) -> None:
