@@ -15,6 +15,7 @@ from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import Parts
 from aopc_monitor.network.outputs import OutputFunction, class_outputs
 from aopc_monitor.network.reading import Reading
+from aopc_monitor.network.sharded import is_sharded
 from aopc_monitor.network.snapshot import held_tensors
 
 HALF = (torch.float16, torch.bfloat16)
@@ -28,7 +29,8 @@ class Network:
         parts: what it is made of.
         output_fn: from what the model returns to (N, classes), if it is something else.
         widen: computes a model whose parameters are in half precision with copies of them in
-            float32, since signals of a backward pass underflow in float16.
+            float32, since signals of a backward pass underflow in float16. Not where parameters are
+            spread over processes, none of which has room for such copies.
 
     Attributes:
         model: the model, whose layers have the names that users know.
@@ -54,10 +56,11 @@ class Network:
         buffers = [b for module in parts.modules for b in module._buffers.values() if b is not None]
         dtypes = [tensor.dtype for tensor in (*parts.parameters, *buffers)]
         has_halves = any(dtype in HALF for dtype in dtypes)
-        self.dtype = torch.float32 if has_halves and widen else None
+        widen = widen and has_halves and not is_sharded(model)
+        self.dtype = torch.float32 if widen else None
         floats = (dtype for dtype in dtypes if dtype.is_floating_point)
         self._wide_dtype = None if has_halves else next(floats, None)
-        self._wide = _widened_state(model) if has_halves and widen else {}
+        self._wide = _widened_state(model) if widen else {}
         # What a forward finds in the modules; None once one may have put something else there.
         self._held = None if self._wide else parts.held
 
