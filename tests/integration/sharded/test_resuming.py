@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,21 @@ def fit(
     callbacks = [monitor, saving] if watched else [saving]
     made = trainer(world_size, folder, callbacks, max_epochs=epochs, enable_checkpointing=True)
     made.fit(module, *loaders(), ckpt_path=folder / "kept.ckpt" if resumed else None)
+    assert (folder / "kept.ckpt" / ".metadata").exists(), "the checkpoint is not a distributed one"
     return shards_of(module, made), history_of(monitor)
+
+
+def kept_as_a_text(folder: Path) -> tuple[list[Any], list[Any]]:
+    """A history before and after it was in a checkpoint of a user's own, beside the weights."""
+    monitor, other = (AOPCMonitor(every_n_steps=1, **MONITOR) for _ in range(2))
+    made, module = trainer(2, folder, [monitor]), Sharded()
+    made.fit(module, *loaders())
+    state = {"model": get_model_state_dict(module), "monitor": json.dumps(monitor.state_dict())}
+    dcp.save(state, checkpoint_id=folder / "own")
+    state["monitor"] = ""
+    dcp.load(state, checkpoint_id=folder / "own")
+    other.load_state_dict(json.loads(str(state["monitor"])))
+    return history_of(monitor), history_of(other)
 
 
 def plain_torch(folder: Path) -> tuple[float, float]:
@@ -60,7 +75,8 @@ def _resumed(rank: int, world_size: int, folder: Path) -> dict[Any, Any]:
         place = folder / str(watched)
         fit(world_size, place, 1, watched, resumed=False)
         found[watched] = fit(world_size, place, 2, watched, resumed=True)
-    return {**found, "plain": plain_torch(folder / "plain")}
+    texts = kept_as_a_text(folder / "texts")
+    return {**found, "plain": plain_torch(folder / "plain"), "texts": texts}
 
 
 def test_history_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
@@ -69,6 +85,9 @@ def test_history_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
         assert [record["step"] for record in history] == list(range(2 * STEPS + 1))
         assert all(torch.equal(plain[name], watched[name]) for name in plain)
         assert found["plain"][0] == found["plain"][1]
+        before, after = found["texts"]
+        assert before == after
+        assert len(after) == STEPS + 1
 
 
 class Failing(Sharded):
