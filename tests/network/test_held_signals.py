@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ def handler() -> Iterator[None]:
 def signalled_and_failing() -> None:
     with HeldSignals() as signals:
         assert not signals.are_there
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert signals.are_there
         assert HANDLED == []
         raise ValueError("only here")
@@ -41,7 +40,7 @@ def test_a_handler_acts_when_the_context_is_left_also_by_an_error() -> None:
 
 def test_what_is_released_acts_at_once_and_once() -> None:
     with HeldSignals() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         signals.release()
         assert [signal.SIGTERM] == HANDLED
         assert not signals.are_there
