@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import is_not
 from typing import Any, ClassVar
 
 import torch
@@ -70,12 +71,14 @@ class _Kept:
         chains: the calls that are carried out as one.
         shape: (C, H, W) of the images.
         tensors: weights and statistics in the chains, and copies of them.
+        members: parameters and buffers of the network, which others may take the place of.
         hooks: of all modules, by keys that are never used twice.
     """
 
     chains: list[Chain | None]
     shape: torch.Size
     tensors: list[tuple[Tensor, Tensor]]
+    members: list[Tensor]
     hooks: list[tuple[int, ...]]
 
     @classmethod
@@ -92,19 +95,27 @@ class _Kept:
         with torch.no_grad():
             asked(one, image, call=watched)
         chains = watching.found()
-        tensors = [t.detach() for chain in chains if chain is not None for t in chain.tensors]
-        copies = [(tensor, tensor.clone()) for tensor in tensors]
-        return cls(chains, inputs.shape[1:], copies, _hooks_of(network))
+        tensors = [tensor for chain in chains if chain is not None for tensor in chain.tensors]
+        # Not the tensors detached: these would keep the memory that `.data = ...` leaves.
+        copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        return cls(chains, inputs.shape[1:], copies, _members_of(network), _hooks_of(network))
 
     def fits(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether images are of the same shape, and the network has not changed since."""
         if inputs.shape[1:] != self.shape or _hooks_of(network) != self.hooks:
             return False
-        return all(is_same([before], [now]) for now, before in self.tensors)
+        members = _members_of(network)
+        if len(members) != len(self.members) or any(map(is_not, members, self.members)):
+            return False
+        return all(is_same([before], [now.detach()]) for now, before in self.tensors)
 
 
 # What was made of a network is dropped with it.
 _KEPT = WeakIdKeyDictionary()
+
+
+def _members_of(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 def _hooks_of(network: nn.Module) -> list[tuple[int, ...]]:

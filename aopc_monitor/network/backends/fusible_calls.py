@@ -95,6 +95,8 @@ Link: TypeAlias = "BatchNorm | Activation"
 
 def convolution_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Convolution | None:
     """The convolution in a call of `torch.conv2d` that oneDNN can carry out; None for others."""
+    if torch.is_autocast_enabled("cpu"):  # by the network itself
+        return None
     try:
         images, convolution = _conv2d(*args, **kwargs)
     except TypeError:  # of other arguments, or by padding="same"

@@ -292,6 +292,10 @@ def test_weights_are_folded_once_as_long_as_they_are_the_same(
         lambda: model[0].weight.data[0, 0, 0].mul_(2),
         lambda: model[1].running_var[0].add_(1),
         lambda: setattr(model[0], "weight", nn.Parameter(model[0].weight.detach().clone())),
+        lambda: setattr(model[0].weight, "data", model[0].weight.data * 1.001),
+        lambda: setattr(model[1].running_var, "data", model[1].running_var * 1.001),
+        lambda: setattr(model[1], "running_mean", model[1].running_mean + 1),
+        lambda: setattr(model[1], "bias", nn.Parameter(model[1].bias.detach() + 1)),
         lambda: model[1].register_forward_hook(lambda module, given, output: output * 2),
     ]
     for number, change in enumerate(changes, start=2):
@@ -367,6 +371,17 @@ def test_a_network_under_autocast_is_called_as_it_is() -> None:
         with pytest.warns(UserWarning, match="half precision here"):
             answers = Checked("fused", model).prepare(x)
         assert torch.equal(answers(x, None), model(x))
+
+
+def test_a_network_with_an_autocast_of_its_own_keeps_its_precision() -> None:
+    class InHalf(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(x)
+
+    model = InHalf(_usual)
+    assert torch.equal(area(model).curves, area(model, "eager").curves)
+    assert not any(backend._KEPT[model].chains)
 
 
 def test_one_that_counts_on_the_usual_layout_is_called_as_it_is() -> None:
