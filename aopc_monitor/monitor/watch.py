@@ -260,7 +260,9 @@ class TrainingWatch:
 
     def _found(self, trainer: Trainer, pl_module: LightningModule) -> Found:
         look = self._look
-        if not all(evaluation.has_lerf for evaluation in look.evaluations.values()):
+        # A run that resumed at its last look has its numbers, but no evaluation.
+        known = look.evaluations.values()
+        if not known or not all(evaluation.has_lerf for evaluation in known):
             look.evaluations = look.measured(trainer, pl_module, lerf=True)
         sources = look.preparation.sources
         return Found(sources, look.measurements, look.evaluations, self.history, look.chunks)

@@ -212,6 +212,17 @@ def test_a_resumed_run_goes_on_with_the_pictures(
     assert shown == [[0], [0, 6], [0, 6, 12]]
 
 
+def test_a_run_that_resumes_at_its_last_look_draws_it(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    first = fit(tmp_path, monitor(every_n_steps=4))
+    first.save_checkpoint(tmp_path / "end.ckpt")
+    watch = monitor(every_n_steps=4)
+    fit(tmp_path / "again", watch, ckpt_path=str(tmp_path / "end.ckpt"))
+    assert [record["step"] for record in watch.history] == [0, 4, 6, 8, 12]
+    assert not [w for w in recwarn if "figures" in str(w.message)]
+
+
 def test_a_dry_run_draws_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
