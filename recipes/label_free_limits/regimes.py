@@ -69,7 +69,7 @@ _NOISE = Regime(
     looks_late=True,
 )
 REGIMES = {
-    FIXED: Regime("clean training", max_epochs=10, num_images=6_000),
+    FIXED: Regime("clean training", max_epochs=8, num_images=5_000),
     "label_noise": _NOISE,
     "less_noise": replace(_NOISE, title="20% of the labels wrong", wrong_labels=0.2),
     "asymmetric_noise": replace(

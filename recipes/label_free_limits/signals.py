@@ -102,9 +102,21 @@ def signals(heatmaps: Sequence[str], with_normalized: bool = False) -> list[Sign
     for name in heatmaps:
         found += _of_heatmap(name)
         found += _normalized(name) if with_normalized else []
-    return [*found, Signal("random", "AOPC of a random order", _reads("aopc/random")), *_CONTROLS]
+    return [*found, *_RANDOM, *_CONTROLS]
 
 
+def _reads(key: str) -> Callable[[Seen], float]:
+    return lambda seen: seen.look.numbers[key]
+
+
+_RANDOM = [
+    Signal("random", "AOPC of a random order", _reads("aopc/random")),
+    Signal(
+        "random_survival",
+        "share of predictions that survive when random regions are perturbed",
+        _reads("aopc/random_survival"),
+    ),
+]
 _CONTROLS = [
     Signal(
         "step",
@@ -228,6 +240,10 @@ def _of_heatmap(name: str) -> list[Signal]:
         "_gain": f"AOPC of {name} minus that of a random order",
         "_srg": f"AOPC of {name} minus that of its least relevant regions first (MoRF - LeRF): "
         "symmetric relevance gain (Bluecher et al. 2024)",
+        "_survival": f"share of predictions that survive when the regions most relevant by {name} "
+        "are perturbed",
+        "_survival_lerf": f"the same with the regions least relevant by {name}",
+        "_survival_gap": f"{name}_survival_lerf - {name}_survival",
     }
     return [
         Signal(f"{name}{end}", text, _reads(f"aopc/{name}{end}")) for end, text in texts.items()
@@ -243,7 +259,3 @@ def _normalized(name: str) -> list[Signal]:
         Signal(f"{name}{end}_normalized", text, _reads(f"normalized/{name}{end}"))
         for end, text in texts.items()
     ]
-
-
-def _reads(key: str) -> Callable[[Seen], float]:
-    return lambda seen: seen.look.numbers[key]

@@ -16,7 +16,8 @@ from recipes.label_free_limits.signals import MAIN, REFERENCES, Seen, signals
 PROBE, TEST, CLASSES = 30, 40, 3
 NUMBERS = {
     "aopc/lrp": 0.3, "aopc/lrp_gain": 0.1, "aopc/lrp_srg": 0.16, "aopc/random": 0.2,
-    "normalized/lrp": 0.7, "normalized/lrp_srg": 0.5,
+    "aopc/lrp_survival": 0.4, "aopc/lrp_survival_lerf": 0.9, "aopc/lrp_survival_gap": 0.5,
+    "aopc/random_survival": 0.6, "normalized/lrp": 0.7, "normalized/lrp_srg": 0.5,
 }  # fmt: skip
 
 
@@ -67,7 +68,8 @@ def test_every_signal_by_hand(seen: Seen) -> None:
         "confidence_difference": float(probe.amax(1).mean() - known.amax(1).mean()),
         "negative_entropy": float((probe * probe.log()).sum(1).mean()),
         "lrp": 0.3, "lrp_gain": 0.1, "lrp_srg": 0.16, "random": 0.2,
-        "lrp_normalized": 0.7, "lrp_srg_normalized": 0.5,
+        "lrp_survival": 0.4, "lrp_survival_lerf": 0.9, "lrp_survival_gap": 0.5,
+        "random_survival": 0.6, "lrp_normalized": 0.7, "lrp_srg_normalized": 0.5,
         "step": 120.0,
         "probe_accuracy": float((predicted == seen.labels).double().mean()),
     }  # fmt: skip
