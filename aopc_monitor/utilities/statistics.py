@@ -65,6 +65,18 @@ def mean_and_sem(values: Tensor) -> tuple[Tensor, Tensor]:
     return values.mean(dim=0), values.std(dim=0) / len(values) ** 0.5
 
 
+def error_of_mean(values: Tensor) -> Tensor:
+    """Scalar standard error of the mean of values (N,); NaN for a single one, or none.
+
+    Example:
+        >>> error_of_mean(torch.tensor([1.0, 3.0])), error_of_mean(torch.tensor([1.0]))
+        (tensor(1.), tensor(nan))
+    """
+    if len(values) < 2:  # which torch would warn of
+        return values.new_full((), float("nan"))
+    return values.std() / len(values) ** 0.5
+
+
 def accumulator_dtype(device: torch.device) -> torch.dtype:
     """Type for sums and means on a device: float64, or float32 where float64 does not exist."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aopc_monitor.utilities.statistics import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype, error_of_mean
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AOPCResult:
     @property
     def sem(self) -> Tensor:
         """Scalar standard error of the mean over images; NaN for a single image."""
-        return self._of_explained.std() / len(self._of_explained) ** 0.5
+        return error_of_mean(self._of_explained)
 
     @property
     def left_out(self) -> int:

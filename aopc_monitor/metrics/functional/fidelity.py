@@ -19,6 +19,7 @@ from aopc_monitor.metrics.functional.removal_measures import removal_measures
 from aopc_monitor.perturbation.replacements import Constant, Replacement
 from aopc_monitor.perturbation.spans import Spans
 from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.configured import plain_value
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -45,10 +46,10 @@ class FidelityPlusMeasure:
         object.__setattr__(self, "shares", checked_shares(self.shares))
         check_positive("draws", self.draws)
         for name in ("alpha", "beta"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}: give a share above 0 and up to 1"
-                )
+            given = plain_value(getattr(self, name))
+            if not isinstance(given, (int, float)) or not 0 < given <= 1:
+                raise ValueError(f"{name}={given!r}: give a share above 0 and up to 1")
+            object.__setattr__(self, name, given)
 
     def spans(self, numbers: Tensor) -> Spans:
         """The explanation of each size."""

@@ -23,7 +23,7 @@ from aopc_monitor.perturbation.input_kinds import rank_maps_of
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.replacements import Replacement
 from aopc_monitor.perturbation.spans import Spans
-from aopc_monitor.utilities.statistics import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype, error_of_mean
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ class RemovalResult:
     @property
     def sem(self) -> Tensor:
         """Scalar standard error of the mean over images; NaN for a single image."""
-        values = self.per_image[~self.per_image.isnan()]
-        return values.std() / len(values) ** 0.5
+        return error_of_mean(self.per_image[~self.per_image.isnan()])
 
 
 def results_of_removals(

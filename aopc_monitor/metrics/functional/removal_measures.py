@@ -84,6 +84,8 @@ def removal_measures(
     """
     protocol = removal_protocol(checked_execution(execution), **choices)
     check_network(model)
+    if not measures:
+        raise ValueError("measures is empty: give at least one, such as DeletionMeasure()")
     batch = InputBatch.of(images, inputs)
     protocol = for_batch(protocol, measures[0], batch)
     protocol.warn_outside(batch.images)

@@ -27,7 +27,7 @@ from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.checks import NotFiniteError, check_network, check_target
 from aopc_monitor.utilities.randomness import generator_for
-from aopc_monitor.utilities.statistics import accumulator_dtype
+from aopc_monitor.utilities.statistics import accumulator_dtype, error_of_mean
 
 # Outputs that differ by less than a few steps of their own type say nothing of the input.
 ROUNDING_STEPS = 4
@@ -74,8 +74,7 @@ class SensitivityNResult:
     @property
     def sem(self) -> Tensor:
         """Scalar standard error of the mean over images; NaN for a single image."""
-        values = self.per_image[~self.per_image.isnan()]
-        return values.std() / len(values) ** 0.5
+        return error_of_mean(self.per_image[~self.per_image.isnan()])
 
 
 @telling_what_moved

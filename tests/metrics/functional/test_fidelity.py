@@ -110,7 +110,12 @@ def test_the_same_images_get_the_same_removals() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"alpha": 0.0}, "alpha=0.0"), ({"beta": 1.5}, "beta=1.5"), ({"draws": 0}, "draws")],
+    [
+        ({"alpha": 0.0}, "alpha=0.0"),
+        ({"beta": 1.5}, "beta=1.5"),
+        ({"draws": 0}, "draws"),
+        ({"alpha": "a"}, "alpha='a'"),
+    ],
 )
 def test_what_cannot_be_is_told(wrong: dict[str, Any], message: str) -> None:
     case = Case("tables")

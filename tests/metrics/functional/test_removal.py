@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -141,6 +142,18 @@ def test_images_that_meet_go_on_meeting_the_same_ones() -> None:
         mask = gone.repeat_interleave(4, 2).repeat_interleave(4, 3)
         scores = model(images * (1 - mask)).gather(1, target[:, None])[:, 0]
         torch.testing.assert_close(found.scores[:, k - 1].float(), scores, rtol=0, atol=1e-6)
+
+
+def test_a_single_image_has_no_standard_error_and_no_warning() -> None:
+    found = deletion(network(), IMAGES[:1], IMAGES[:1].mean(dim=1), region_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found.sem.isnan()
+
+
+def test_measures_are_at_least_one() -> None:
+    with pytest.raises(ValueError, match="measures is empty"):
+        removal_measures(network(), IMAGES, IMAGES.mean(dim=1), [], region_size=4)
 
 
 @pytest.mark.parametrize(
