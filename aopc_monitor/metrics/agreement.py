@@ -22,6 +22,7 @@ from aopc_monitor.network.chunks import ChunkSizesByNetwork
 from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.outputs import OutputFunction
+from aopc_monitor.network.random_states import generator_states, restore_generators
 from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.utilities.checks import check_network, check_positive
@@ -153,5 +154,10 @@ class Agreement(SumsOverImages):
     def _asked(self, images: Tensor | Mapping[str, Any]) -> Tensor:
         reference = self.reference
         shielded = untouched(reference) if isinstance(reference, nn.Module) else nullcontext()
-        with shielded, torch.no_grad():
-            return reference(images)
+        given = images.clone() if isinstance(images, Tensor) else images  # it may write into them
+        states = generator_states()
+        try:
+            with shielded, torch.no_grad():
+                return reference(given)
+        finally:
+            restore_generators(states)

@@ -112,7 +112,7 @@ class FixedReference:
         shape = tuple(images.shape[1:])
         images = averaged_down(images)
         _check_patch_size(patch_size, images)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             features = PatchFeatures.of(images, num_patches, patch_size, seed)
             classifier = ridge_classifier(features(images), labels, num_classes, ridge)
         return cls(features, *classifier, shape)
@@ -222,4 +222,8 @@ def _check_patch_size(patch_size: int, images: Tensor) -> None:
         raise ValueError(
             f"patch_size={patch_size} is larger than the images of {height} x {width} pixels (of "
             "which the longer side is 32 at most): give a smaller one"
+        )
+    if patch_size == images.shape[1] == 1:
+        raise ValueError(
+            "patch_size=1 of images with one channel: one number has no contrast, give a larger one"
         )

@@ -47,7 +47,9 @@ class PatchFeatures:
     def of(cls, images: Tensor, num_patches: int, patch_size: int, seed: int) -> PatchFeatures:
         """Take the patches from images (N, C, H, W), float32, no larger than `LARGEST_SIDE`."""
         std, mean = torch.std_mean(images, dim=(0, 2, 3))
-        std = std.clamp_min(torch.finfo(std.dtype).tiny)
+        # A channel of one value, such as an alpha channel, has the rounding of its mean for a std.
+        varies = images.amax(dim=(0, 2, 3)) > images.amin(dim=(0, 2, 3))
+        std = torch.where(varies, std.clamp_min(torch.finfo(std.dtype).tiny), 1)
         generator = torch.Generator().manual_seed(seed)
         patches = _drawn(images, max(PATCHES_FOR_WHITENING, num_patches), patch_size, generator)
         patches = ((patches - mean[:, None, None]) / std[:, None, None]).flatten(1)

@@ -130,6 +130,17 @@ def test_network_and_reference_are_left_as_they_were() -> None:
     assert made.reference is reference
 
 
+def test_a_reference_may_draw_and_write_unnoticed() -> None:
+    def careless(given: Tensor) -> Tensor:
+        return given.mul_(0).sum(dim=(2, 3))[:, :1] + torch.rand(len(given), CLASSES)
+
+    model, given = network(), images()
+    states = torch.get_rng_state()
+    metric(careless).update(model, given)
+    assert torch.equal(torch.get_rng_state(), states)
+    assert torch.equal(given, images())
+
+
 def test_a_network_of_one_number_has_two_classes() -> None:
     one = nn.Sequential(nn.Flatten(), nn.Linear(768, 1)).eval()
     made = Agreement(lambda x: (one(x)[:, 0] > 0).long(), num_classes=2, score="sigmoid")

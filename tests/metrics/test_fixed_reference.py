@@ -139,6 +139,20 @@ def test_scale_and_shift_of_the_images_change_nothing() -> None:
     torch.testing.assert_close(scaled(40 * images + 100), fitted()(images), rtol=1e-2, atol=1e-3)
 
 
+def test_a_channel_of_one_value_tells_nothing_and_spoils_nothing() -> None:
+    images, labels = stripes(120)
+    images = torch.cat([images, torch.full_like(images[:, :1], 0.7)], dim=1)
+    reference = fitted([(images, labels)])
+    assert reference(images).isfinite().all()
+    assert float((reference.predict(images) == labels).float().mean()) > 0.9
+
+
+def test_autocast_around_it_changes_nothing() -> None:
+    expected = fitted().fingerprint
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fitted().fingerprint == expected
+
+
 def test_images_are_judged_one_by_one() -> None:
     reference = fitted()
     images, _ = stripes(40)
@@ -223,6 +237,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ([(X / 0, Y)], {}, "NaN"),
     ([(X, Y)], {"patch_size": 13}, "patch_size=13 is larger than the images of 12 x 12"),
     ([(X, Y)], {"patch_size": 0}, "patch_size=0"),
+    ([(X[:, :1], Y)], {"patch_size": 1}, "patch_size=1 of images with one channel"),
     ([(X, Y)], {"num_patches": 1.5}, "num_patches=1.5"),
     ([(X, Y)], {"images_at_most": 0}, "images_at_most=0"),
     ([(X, Y)], {"ridge": 0}, "ridge=0 must be a number above 0"),
