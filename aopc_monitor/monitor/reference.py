@@ -23,7 +23,7 @@ from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.utilities.batches import told_of
 from aopc_monitor.utilities.checks import plain_tensor
 from aopc_monitor.utilities.configured import imported, is_path
-from aopc_monitor.utilities.error_text import said_by
+from aopc_monitor.utilities.error_text import said_by, shortened
 from aopc_monitor.utilities.setting_text import setting_text
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def compared(
     # Processes may round otherwise, and tables have to be of one size.
     found: ReferenceClasses = trainer.strategy.broadcast(own, src=0)
     if len(found.named) > 1:
-        note = f"compared with {setting_text(reference)}"
+        # In one line: a network's own text has a line for each layer.
+        is_network = isinstance(reference, nn.Module)
+        told = type(reference).__name__ if is_network else setting_text(reference)
+        note = f"compared with {shortened(told)}"
         return replace(probe, reference=found, notes=(*probe.notes, note))
     _say_no_value(trainer, probe, int(found.named[0]), agreement, name)
     return probe

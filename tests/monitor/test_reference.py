@@ -149,7 +149,9 @@ def test_it_may_answer_in_several_forms(tmp_path: Path, form: str) -> None:
     assert watch.history[-1]["aopc/agreement"] == usual.history[-1]["aopc/agreement"]
 
 
-def test_a_network_is_a_reference_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_network_is_a_reference_and_left_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(5)
     network = small_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -158,6 +160,7 @@ def test_a_network_is_a_reference_and_left_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(part.training for part in network.modules())
     assert all(p.requires_grad for p in network.parameters())
+    assert "compared with Sequential;" in capsys.readouterr().out
     last = expected(watch, module, network.eval())
     assert watch.history[-1]["aopc/agreement"] == pytest.approx(last["aopc/agreement"], abs=1e-9)
 
