@@ -147,4 +147,13 @@ REFERENCES = [
     _COMMON._replace(reference=DRAWING, precision="bf16-mixed", resumed="yes", averaging="ema"),
     _COMMON._replace(reference=PATCHES, processes="ddp", accumulation="2"),
 ]
+# The network is spread over processes, by Lightning's ModelParallelStrategy: how many in all, and
+# over how many of them each linear layer is cut.
+MESHES = {"fsdp2": (2, 1), "tensor_parallel": (2, 2), "fsdp2_tensor_parallel": (4, 2)}
+SHARDED = [
+    _COMMON._replace(processes="fsdp2", accumulation="2", clipping="0.1", resumed="yes"),
+    _COMMON._replace(processes="fsdp2", precision="bf16-mixed", reference=PATCHES, monitor="last"),
+    _COMMON._replace(processes="tensor_parallel", augmentation="torch", checkpointing="reentrant"),
+    _COMMON._replace(processes="fsdp2_tensor_parallel", checkpointing="non_reentrant"),
+]
 INDUCTOR = [_COMMON._replace(compile=f"{what} by inductor") for what in ("network", "module")]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from aopc_monitor import AOPCMonitor, FixedReference
 from tests import processes
-from tests.integration.no_trace.cases import PATCHES, Case
+from tests.integration.no_trace.cases import MESHES, PATCHES, Case
 from tests.integration.no_trace.training import Callbacks, Trace, train
 from tests.modules import Quadrants
 
@@ -83,7 +83,8 @@ def compare(case: Case, folder: Path) -> list[str]:
     if case.processes == "1":
         found = [both_traces(case, folder / "training", _monitor_for(case))]
     else:
-        found = processes.run(_on_one_process, 2, folder, case, folder / "training")
+        count, _ = MESHES.get(case.processes, (2, 1))
+        found = processes.run(_on_one_process, count, folder, case, folder / "training")
     return [line for rank, (a, b) in enumerate(found) for line in differences(a, b, f"[{rank}]")]
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from tests.integration.no_trace.cases import Case
+from tests.integration.no_trace.cases import MESHES, Case
+from tests.integration.no_trace.sharding import shard
 from tests.kinds import data_of, network_of
 from tests.modules import Quadrants
 from tests.texts import classifier, texts
@@ -115,6 +116,18 @@ class Classifier(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
+class ShardedClassifier(Classifier):
+    """Spreads its network over the processes; tensor parallelism needs two linear layers."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        layers = [nn.Linear(8 * 8 * 8, 16), nn.ReLU(), nn.Linear(16, CLASSES)]
+        self.network.head = nn.Sequential(nn.Flatten(), *layers)
+
+    def configure_model(self) -> None:
+        shard(self.network, self.device_mesh)
+
+
 class TextClassifier(Classifier):
     """Batches are mappings, as tokenizers give them."""
 
@@ -205,6 +218,8 @@ def compiled(module: nn.Module, case: Case) -> nn.Module:
 
 
 def lightning_module(case: Case) -> nn.Module:
+    if case.processes in MESHES:
+        return ShardedClassifier(case)
     kind = TextClassifier if case.kind.startswith("texts") else Classifier
     module = Gan(case) if case.optimization == "gan" else kind(case)
     return compiled(module, case) if case.compile.startswith("module") else module

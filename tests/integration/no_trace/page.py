@@ -16,6 +16,7 @@ from tests.integration.no_trace.cases import (
     INDUCTOR,
     KINDS,
     REFERENCES,
+    SHARDED,
     title,
 )
 from tests.integration.no_trace.constraints import CONSTRAINTS
@@ -102,9 +103,16 @@ CASES_TEXT = """\
 A case is listed with those values in which it differs from the first value of each factor above.
 Then come trainings on other kinds of input: series, volumes, videos, tables, and texts, by
 a convolutional network and by a small BERT, as mappings with masks and words. Their monitors make
-figures, too. The last ones compare predictions with a reference, fitted beside the training on
-random patches, or one that draws from all global random generators, and perturb the least relevant
-regions first, too.
+figures, too. Others compare predictions with a reference, fitted beside the training on random
+patches, or one that draws from all global random generators, and perturb the least relevant regions
+first, too.
+
+In the last ones Lightning's `ModelParallelStrategy` spreads the network over processes on the CPU:
+`fsdp2` over two, parameter by parameter, `tensor_parallel` the two linear layers of its head over
+two, and `fsdp2_tensor_parallel` over four by both. On every process its own shards of weights,
+gradients and the optimizer's states are compared, and all of each distributed checkpoint. Further
+trainings under FSDP2, tensor parallelism, DeepSpeed and Fabric are compared shard by shard by the
+tests in `tests/integration/sharded`.
 """
 
 
@@ -121,7 +129,7 @@ def row(result: str) -> Row:
 
 
 def titles() -> list[str]:
-    return [title(case) for case in [*CASES, *INDUCTOR, *KINDS, *REFERENCES]]
+    return [title(case) for case in [*CASES, *INDUCTOR, *KINDS, *REFERENCES, *SHARDED]]
 
 
 def rows_of(text: str) -> dict[str, Row]:

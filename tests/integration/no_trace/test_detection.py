@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor import AOPCMonitor
-from tests.integration.no_trace.cases import FACTORS, Case
+from tests.integration.no_trace.cases import FACTORS, SHARDED, Case, title
 from tests.integration.no_trace.comparison import SETTINGS, both_traces, differences
 from tests.integration.no_trace.training import train
+from tests.processes import run
 
 PLAIN = Case(*(values[0] for values in FACTORS.values()))._replace(normalization="batch_norm")
 
@@ -145,6 +147,30 @@ def test_states_of_other_callbacks_in_the_checkpoints_are_compared(tmp_path: Pat
 )
 def test_values_are_compared_bit_by_bit(one: object, other: object, are_same: bool) -> None:
     assert (not list(differences(one, other))) == are_same
+
+
+def changed_shard(trainer: Any, pl_module: Any) -> None:
+    if trainer.global_rank == 1:
+        with torch.no_grad():
+            pl_module.network.head[1].weight.to_local()[0, 0] += 1e-3
+
+
+def _meddled(rank: int, count: int, case: Case, folder: Path) -> tuple[list[str], Any]:
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
+    without, meddled = both_traces(case, folder, lambda: [Meddles(changed_shard)], count)
+    shapes = {name: value.shape for name, value in without["weights and buffers"].items()}
+    return list(differences(without, meddled)), shapes["network.head.1.weight"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", [SHARDED[0]._replace(resumed="no"), SHARDED[2]], ids=title)
+def test_a_shard_that_one_process_changed_is_found(case: Case, tmp_path: Path) -> None:
+    (first, shape), (second, same_shape) = run(_meddled, 2, tmp_path, case, tmp_path / "training")
+    assert shape == same_shape == (8, 512), "a half of the weights on each"
+    assert first == []
+    assert [line.split(":")[0] for line in second] == [
+        "['weights and buffers']['network.head.1.weight']"
+    ]
 
 
 def writes(model: Any, images: Tensor, target: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from tests.integration.no_trace.cases import (
     INDUCTOR,
     KINDS,
     REFERENCES,
+    SHARDED,
     Case,
     title,
 )
@@ -29,11 +30,10 @@ REPRESENTATIVE = next(case for case in CASES if case.processes == "ddp" and case
 
 def parameters() -> list[Any]:
     long = [case for case in CASES if case.processes != "1" and case != REPRESENTATIVE]
+    long += [*INDUCTOR, *SHARDED[1:]]
     return [
-        pytest.param(
-            case, id=f"case {number}", marks=[pytest.mark.long] * (case in long + INDUCTOR)
-        )
-        for number, case in enumerate([*CASES, *INDUCTOR, *KINDS, *REFERENCES], 1)
+        pytest.param(case, id=f"case {number}", marks=[pytest.mark.long] * (case in long))
+        for number, case in enumerate([*CASES, *INDUCTOR, *KINDS, *REFERENCES, *SHARDED], 1)
     ]
 
 

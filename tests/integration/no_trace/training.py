@@ -18,8 +18,9 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from tests.integration.no_trace.cases import Case
+from tests.integration.no_trace.cases import MESHES, Case
 from tests.integration.no_trace.networks import lightning_module, loaders
+from tests.integration.no_trace.sharding import content_of_folder, local_shards, strategy_of
 from tests.modules import trainer
 
 Callbacks: TypeAlias = Callable[[], list[pl.Callback]]
@@ -130,7 +131,7 @@ def train(case: Case, folder: Path, extra: Callbacks, processes: int) -> tuple[T
     if dist.is_initialized():
         dist.barrier()
     shutil.rmtree(folder, ignore_errors=True)
-    return trace, under_test
+    return local_shards(trace), under_test
 
 
 def _interrupted(fit: pl.Trainer, module: Any, data: Any, folder: Path) -> str:
@@ -179,6 +180,8 @@ def _settings(case: Case) -> dict[str, Any]:
 def _devices(case: Case) -> dict[str, Any]:
     if case.processes == "1":
         return {}
+    if case.processes in MESHES:
+        return {"devices": MESHES[case.processes][0], "strategy": strategy_of(case)}
     options = {
         "ddp": {},
         "ddp_static_graph": {"static_graph": True},
@@ -225,6 +228,8 @@ def _generators() -> Trace:
 
 
 def _content(path: Path) -> Any:
+    if path.is_dir():
+        return content_of_folder(path)
     try:
         return torch.load(path, weights_only=True)
     except UnpicklingError:  # what StochasticWeightAveraging of Lightning 2.5 writes
