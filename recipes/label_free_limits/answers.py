@@ -57,20 +57,21 @@ def answers_of(
     Returns:
         The same on every process, on the CPU.
     """
-    found: Tensor | None = None
     precision, strategy = trainer.precision_plugin, trainer.strategy
+
+    def ask(batch: Any) -> tuple[Tensor, Tensor]:
+        images, _ = strategy.batch_to_device(batch)
+        with pooled_features(network) as features:
+            logits = pl_module(precision.convert_input(images)).float()
+        return logits, features[-1]
+
     with untouched(pl_module), torch.no_grad(), precision.forward_context():
+        # A process without a batch of its own has to know how wide the answers are, too.
+        logits, features = ask(loader.collate_fn([loader.dataset[0]]))
+        classes = logits.shape[1]
+        found = logits.new_zeros(len(loader.dataset), classes + features.shape[1])  # type: ignore[arg-type]
         for rows, batch in own_batches(loader, trainer.global_rank, trainer.world_size):
-            images, _ = strategy.batch_to_device(batch)
-            with pooled_features(network) as features:
-                logits = pl_module(precision.convert_input(images)).float()
-            both = torch.cat([logits, features[-1]], dim=1)
-            if found is None:
-                found = both.new_zeros(len(loader.dataset), both.shape[1])  # type: ignore[arg-type]
-                classes = logits.shape[1]
-            found[rows] = both
-    if found is None:
-        raise ValueError("the loader has fewer batches than there are processes")
+            found[rows] = torch.cat(ask(batch), dim=1)
     # What other processes looked at is zero here, so that the sum is what all of them saw.
     found = strategy.reduce(found, reduce_op="sum").cpu()
     return Answers(found[:, :classes].clone(), found[:, classes:])
