@@ -53,6 +53,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!aopc_monitor\.).*"),
     # What the engine of heatmaps is made of, and hands to rules.
     ("py:class", r"aopc_monitor\.heatmaps\.(engine|rules)\..*"),
+    # What a reference is made of, which nobody makes but its `fit`.
+    ("py:class", r"aopc_monitor\.metrics\.patch_features\..*"),
 ]
 
 html_theme = "furo"

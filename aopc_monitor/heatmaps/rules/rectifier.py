@@ -25,7 +25,9 @@ def rectifier(call: Call, mode: BackwardRules) -> Any:
     """
     layer = mode.stabilized(call.first)
     is_plain = type(call.first) is Tensor  # neither nested nor spread over processes
-    if layer is None or mode.audit is not None or not is_plain:
+    # FSDP2 puts a hook on what leaves a block, which brings its weights: it must not be gone round.
+    is_hooked = bool(call.first._backward_hooks)
+    if layer is None or mode.audit is not None or not is_plain or is_hooked:
         return _by_itself(call, mode, None)
     if call.in_place:
         # The layer's backward pass reads what is written over z, unless z was used elsewhere.

@@ -110,8 +110,8 @@ def comprehensiveness(
     .. math:: \frac{1}{|B|} \sum_{b \in B} f(x) - f(x \setminus r_b)
 
     with :math:`r_b` the share b of the regions that is most relevant. **Higher is better.** The
-    mean over the shares is that of the benchmark's own code; the paper divides the same sum by
-    |B| + 1. It is AOPC at a few steps, which are shares of the image.
+    mean over the shares is that of the benchmark's own code; the paper divides the same sum by one
+    more than there are shares. It is AOPC at a few steps, which are shares of the image.
 
     Args:
         model: network that returns (N, classes); left as it was.
