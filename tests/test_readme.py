@@ -44,6 +44,7 @@ def names_for_blocks() -> dict[str, Any]:
         "std": [0.25] * 3,
         "model": small_network(),
         "loader": [(images, labels) for images, labels in loaders()[1]],
+        "train_loader": loaders()[0],
         "other_loader": [],
         "batch": torch.rand(8, 3, 16, 16),
         "images": torch.rand(8, 3, 16, 16),
