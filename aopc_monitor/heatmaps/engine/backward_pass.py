@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
 from aopc_monitor.network.sharded import is_sharded
 from aopc_monitor.utilities.checks import check_target
+
+MakeRules: TypeAlias = Callable[[Tensor], AbstractContextManager[BackwardRules | None]]
 
 
 class BackwardPass(NamedTuple):
@@ -37,7 +39,7 @@ def backward_pass(
     network: Network,
     images: Tensor,
     target: Tensor,
-    rules: Callable[[Tensor], AbstractContextManager[BackwardRules | None]] | None = None,
+    rules: MakeRules | None = None,
     start: Callable[[Tensor], Tensor] | None = None,
 ) -> BackwardPass:
     """One forward pass under rules, and the backward pass from the score of the target class.
@@ -53,12 +55,9 @@ def backward_pass(
         ValueError: for a target out of range, or if the outputs do not depend on the images.
     """
     images = images.detach().requires_grad_()
-    # The network gets a clone, so that its first operation may work in place.
-    entrance = images.clone()
-    context = nullcontext() if rules is None else rules(entrance)
-    with context as mode, nullcontext() if mode is None else vmap_as_loop():
-        outputs = network.outputs(entrance)
-    explained = outputs if mode is None else mode.start_of(outputs)
+    outputs, explained, mode = _forward(network, images, rules)
+    if mode is not None and mode.wrote_over_used:  # TorchScript does not tell what it is given
+        outputs, explained, mode = _forward(network, images, rules, spares_copies=False)
     target = target.to(outputs.device)
     check_target(target, *outputs.shape)
     scores = explained.gather(1, target[:, None])[:, 0]
@@ -81,6 +80,24 @@ def backward_pass(
         )
     signal, carried = (torch.zeros_like(images) if s is None else s for s in signals)
     return BackwardPass(outputs.detach(), scores.detach(), signal, carried)
+
+
+def _forward(
+    network: Network,
+    images: Tensor,
+    rules: MakeRules | None,
+    *,
+    spares_copies: bool = True,
+) -> tuple[Tensor, Tensor, BackwardRules | None]:
+    """Outputs, where the backward pass starts (see `start_of`), and what the rules found."""
+    # The network gets a clone, so that its first operation may work in place.
+    entrance = images.clone()
+    context = nullcontext() if rules is None else rules(entrance)
+    with context as mode, nullcontext() if mode is None else vmap_as_loop():
+        if mode is not None:
+            mode.spares_copies = spares_copies
+        outputs = network.outputs(entrance)
+    return outputs, outputs if mode is None else mode.start_of(outputs), mode
 
 
 def _gradients(

@@ -70,6 +70,7 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
         self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
         self._custom = CustomFunctions()
+        self._met_hidden = False
         self._opened: list[Operation] = []
         self._treatments: dict[Operation, Treatment] = {}
 
@@ -182,6 +183,11 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         finally:
             self._opened.remove(func)
 
+    @property
+    def wrote_over_used(self) -> bool:
+        """Whether ReLU wrote over outputs that an operation out of sight may have been given."""
+        return self._met_hidden and self.has_spared_copies
+
     def start_of(self, outputs: Tensor) -> Tensor:
         """Where the backward pass starts: the outputs, or the logits before a final softmax."""
         if self.is_signal(outputs):
@@ -200,6 +206,7 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
                 continue
             into_block = call_into_block(signal, self._seen.tensors())
             self._seen.add(signal)
+            self._met_hidden |= into_block is None
             if into_block is not None:
                 by_itself = self._treatment_of(into_block.operation)._replace(rule=None)
                 self._run(into_block, [into_block.first], by_itself)

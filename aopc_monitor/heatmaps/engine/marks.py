@@ -41,6 +41,10 @@ class Marks:
 
     A mark that describes a tensor's values counts for as long as nobody writes into it, which its
     version tells.
+
+    Attributes:
+        spares_copies: whether ReLU in place may write over outputs that no call was given.
+        has_spared_copies: whether it did.
     """
 
     def __init__(self) -> None:
@@ -52,6 +56,8 @@ class Marks:
         self._logits: TensorTable[tuple[Tensor, int]] = TensorTable()
         self._stabilized: TensorTable[Stabilized] = TensorTable()
         self._unused: TensorTable[bool] = TensorTable()
+        self.spares_copies = True
+        self.has_spared_copies = False
 
     def mark_gate(self, tensor: Tensor, rank: int) -> None:
         """Remember a factor that weighs signals: of two, the one of the higher rank is the gate."""
@@ -124,11 +130,18 @@ class Marks:
     def stabilized(self, tensor: Tensor) -> Stabilized | None:
         """What damps the signal at a tensor, or None for anything else."""
         layer = self._stabilized.get(tensor)
-        return layer if layer is not None and layer.version == tensor._version else None
+        # What is written through `.data` has a version of its own, but was copied before.
+        if layer is None or layer.kept.moved or layer.version != tensor._version:
+            return None
+        return layer
 
-    def is_unused(self, outputs: Tensor) -> bool:
-        """Whether no call was given what was marked as stabilised."""
-        return outputs in self._unused
+    def may_be_rectified(self, outputs: Tensor) -> bool:
+        """Whether ReLU may write over outputs without a copy: no call in sight was given them."""
+        return self.spares_copies and outputs in self._unused
+
+    def rectify(self, layer: Stabilized) -> None:
+        """Remember that ReLU writes over the outputs of a layer without a copy."""
+        layer.is_rectified = self.has_spared_copies = True
 
     def note_used(self, signals: Iterable[Tensor]) -> None:
         """Remember that a call was given these signals."""

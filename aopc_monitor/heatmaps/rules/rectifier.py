@@ -31,7 +31,7 @@ def rectifier(call: Call, mode: BackwardRules) -> Any:
         return _by_itself(call, mode, None)
     if call.in_place:
         # The layer's backward pass reads what is written over z, unless z was used elsewhere.
-        return _by_itself(call, mode, layer if mode.is_unused(call.first) else None)
+        return _by_itself(call, mode, layer if mode.may_be_rectified(call.first) else None)
     result = torch.relu(call.first.detach())
     kept = mode.keeper.keep(result)
     copy = share_memory(result, call.first)
@@ -46,7 +46,7 @@ def _by_itself(call: Call, mode: BackwardRules, layer: Stabilized | None) -> Any
     if call.in_place:
         mode.keeper.about_to_write(call.first, spared=None if layer is None else layer.kept)
     if layer is not None:
-        layer.is_rectified = True
+        mode.rectify(layer)
     return call.operation(*call.args, **call.kwargs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,110 @@ WAYS: dict[str, Way] = {
 }
 
 
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return z * 2
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:  # type: ignore[override]
+        return signal * 2
+
+
+class RectifiedInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        z.relu_()
+        z.mul_(2)
+        ctx.mark_dirty(z)
+        ctx.save_for_backward(z)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * signal * (ctx.saved_tensors[0] > 0)
+
+
+def traced_double() -> Way:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that TorchScript is deprecated
+        traced: Way = torch.jit.trace(lambda z: z * 2.0, torch.ones(1, 4, 2, 2))
+    return traced
+
+
+def after(other: Way) -> Way:
+    """What another operation made of z, beside its ReLU in place afterwards."""
+
+    def way(z: Tensor) -> Tensor:
+        made = other(z)
+        return z.relu_() + made
+
+    return way
+
+
+def held_by_an_object(z: Tensor) -> Tensor:
+    owner = nn.Module()
+    owner.out = z
+    return F.relu(owner.out, inplace=True) + owner.out
+
+
+def viewed_before(z: Tensor) -> Tensor:
+    view = z.view(len(z), -1)
+    z.relu_()
+    return z + view.view_as(z)
+
+
+def sliced_before(z: Tensor) -> Tensor:
+    part = z[:, :2]
+    z.relu_()
+    return torch.cat([part, z[:, 2:]], dim=1) + z
+
+
+def slice_rectified(z: Tensor) -> Tensor:
+    z[:, :2].relu_()
+    return z
+
+
+def returned_with_it(z: Tensor) -> Tensor:
+    rectified = torch.relu_(z)
+    return z + rectified
+
+
+def written_through_data(z: Tensor) -> Tensor:
+    z.data.add_(0.3)
+    return torch.relu(z)
+
+
+def written_through_data_in_place(z: Tensor) -> Tensor:
+    z.data.add_(0.3)
+    return z.relu_()
+
+
+def doubled_rectified(z: Tensor) -> Tensor:
+    return torch.relu(z) + torch.relu(z)
+
+
+# Ways with a ReLU in place, and what they compute without one.
+TWINS: dict[str, tuple[Way, Way]] = {
+    "TorchScript": (after(traced_double()), lambda z: torch.relu(z) + z * 2),
+    "autograd function": (after(Doubled.apply), lambda z: torch.relu(z) + z * 2),
+    "clone": (after(torch.clone), lambda z: torch.relu(z) + z),
+    "by name": (after(lambda z: torch.add(input=z, other=z)), lambda z: torch.relu(z) + z * 2),
+    "vmap": (after(torch.vmap(lambda z: z * 2)), lambda z: torch.relu(z) + z * 2),
+    "iterated": (after(lambda z: torch.stack(list(z))), lambda z: torch.relu(z) + z),
+    "attribute": (held_by_an_object, doubled_rectified),
+    "residual": (returned_with_it, doubled_rectified),
+    "view": (viewed_before, doubled_rectified),
+    "slice": (sliced_before, doubled_rectified),
+    "only a slice": (
+        slice_rectified,
+        lambda z: torch.cat([z[:, :2].relu(), z[:, 2:]], dim=1),
+    ),
+    "function in place": (RectifiedInPlace.apply, lambda z: torch.relu(z) * 2),
+    "data": (written_through_data_in_place, written_through_data),
+}
+
+
 class Block(nn.Module):
     def __init__(self, way: Way, norm: bool) -> None:
         super().__init__()
@@ -79,6 +184,28 @@ def test_relevance_is_that_of_both_by_themselves(way: str, norm: bool) -> None:
     # Where several take z, their signals are added up in another order.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * largest)
     assert largest > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*has no rule for")
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("name", TWINS)
+def test_in_place_the_forward_and_the_relevance_are_those_without(name: str, norm: bool) -> None:
+    """Also where z went before into an operation that nobody sees."""
+    torch.manual_seed(0)
+    network, images = Block(TWINS[name][0], norm).eval(), torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        plain = network(images)
+    seen: list[Tensor] = []
+    network.last.register_forward_hook(lambda *call: seen.append(call[2].detach().clone()))
+    found = LRPEpsilon()(network, images, torch.tensor([0, 3]))
+    assert seen
+    assert all(torch.equal(outputs, plain) for outputs in seen)
+    network.way = TWINS[name][1]
+    apart: Rules = {**lrp_rules(), "relu": by_itself}
+    for expected in (LRPEpsilon(), LRP(rules=apart)):
+        relevance = expected(network, images, torch.tensor([0, 3]))
+        largest = float(relevance.abs().max())
+        torch.testing.assert_close(found, relevance, rtol=0, atol=2e-6 * largest)
 
 
 def test_what_is_written_over_later_is_kept() -> None:
