@@ -179,7 +179,8 @@ def _asked(
 
     together = outputs(ASKED_IMAGES)
     return Traits(
-        together,
+        # These are kept, and a graph would hold the activations of the forward.
+        replace(together, outputs=together.outputs.detach()),
         _are_bounded(together.outputs, watch),
         _differs(outputs(2).outputs, together.outputs),
         spaces[0],

@@ -164,3 +164,7 @@ def test_asking_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_is_kept_of_a_network_holds_no_graph() -> None:
+    assert not traits(small_network().eval()).output.outputs.requires_grad
