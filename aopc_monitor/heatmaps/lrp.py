@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -42,7 +43,22 @@ class RelevancePropagation(BackwardHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Sum of relevance over channels: R = a g, and what was carried as R."""
-        return pooled(images * result.signal + result.carried, "sum")
+        relevance = pooled(images * result.signal + result.carried, "sum")
+        self._warn_beyond_range(relevance, result)
+        return relevance
+
+    def _warn_beyond_range(self, relevance: Tensor, result: BackwardPass) -> None:
+        finite = relevance.isfinite().flatten(1).all(dim=1)
+        # A network that itself gives NaN is another matter, of which others tell.
+        beyond = int((~finite & result.outputs.isfinite().all(dim=1)).sum())
+        if beyond:
+            warnings.warn(
+                f"{self} left the range of {relevance.dtype} in {beyond} of {len(relevance)} "
+                "inputs, whose relevance is NaN or infinite: where it grows at each of many steps, "
+                "as AttnLRP does in an LSTM, take a larger epsilon, 'lrp', or network and inputs "
+                "in float64",
+                stacklevel=2,
+            )
 
 
 @dataclass(frozen=True)

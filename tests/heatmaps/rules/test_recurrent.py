@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from aopc_monitor import heatmaps
+from aopc_monitor import area_over_perturbation_curve, heatmaps
 from aopc_monitor.heatmaps import AttnLRP, DeepLIFT, LRPEpsilon
 from tests.heatmaps.networks import assert_conserved, without_biases
 from tests.heatmaps.rules.slow_recurrent import slow_relevance
@@ -209,3 +209,37 @@ def test_rectifiers_of_a_recurrent_layer_are_rectifiers() -> None:
         assert not torch.allclose(ours, plain)
         expected = heatmaps.get(name)(Cells(unrolled, model.head), sequences(), target)
         torch.testing.assert_close(ours, expected)
+
+
+class LastStep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 2)
+        for parameter in self.layer.parameters():
+            parameter.data *= 8
+
+    def forward(self, series: Tensor) -> Tensor:
+        states, _ = self.layer(series.transpose(1, 2))
+        scores: Tensor = self.head(states[:, -1])
+        return scores
+
+
+def test_relevance_beyond_the_range_of_numbers_is_told_and_not_ranked() -> None:
+    """Where gates share, relevance may grow at each step: beyond 1e40 after 150 of them."""
+    torch.manual_seed(0)
+    network, series, target = LastStep().eval(), torch.randn(2, 1, 150), torch.tensor([0, 1])
+    with pytest.warns(UserWarning, match=r"left the range of torch.float32 in 2 of 2 inputs"):
+        heatmap = AttnLRP()(network, series, target)
+    assert (~heatmap.isfinite()).any(dim=1).all()
+    settings: dict[str, Any] = {"target": target, "data_range": (-3.0, 3.0), "steps": 2}
+    with (
+        pytest.warns(UserWarning, match="left the range"),
+        pytest.raises(ValueError, match="NaN or infinite values in 2 of 2"),
+    ):
+        area_over_perturbation_curve(network, series, AttnLRP(), region_size=50, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LRPEpsilon()(network, series, target).isfinite().all()
+        wide = AttnLRP()(network.double(), series.double(), target)
+    assert wide.isfinite().all()
+    assert (wide.abs().amax(dim=1) > torch.finfo(torch.float32).max).all()
