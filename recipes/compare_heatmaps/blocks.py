@@ -95,6 +95,9 @@ class Measurement(pl.LightningModule):
                 unfinished = paths[part].with_suffix(".unfinished")
                 torch.save(found, unfinished)
                 unfinished.replace(paths[part])
+        if self.trainer.received_sigterm:
+            # Lightning only notes the signal, and ends trainings by it, but no predictions.
+            raise SystemExit("stopped by SIGTERM; the same command goes on with the next block")
         return missing
 
     def on_predict_end(self) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ pytest.importorskip("matplotlib")
 from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data_range
 from aopc_monitor.utilities.randomness import generator_for
 from recipes.compare_heatmaps.__main__ import main, parse_arguments
+from recipes.compare_heatmaps.areas import Comparison
 from recipes.shared.data import datasets
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_study import normalised
@@ -103,6 +105,23 @@ def test_a_second_run_measures_nothing_and_reports_the_same(
     )
     main(arguments)
     assert {name: (results(tmp_path) / name).read_bytes() for name in FILES} == before
+
+
+def test_sigterm_ends_it_after_the_block(
+    few: ImageData, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*QUICK, "--weights", weights, "--output", str(tmp_path), "--region-size", "4"]
+    measure = Comparison.__call__
+
+    def and_is_asked_to_end(*given: Any) -> Any:
+        assert callable(signal.getsignal(signal.SIGTERM)), "Lightning has not taken the signal"
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*given)
+
+    monkeypatch.setattr(Comparison, "__call__", and_is_asked_to_end)
+    with pytest.raises(SystemExit, match=r"SIGTERM.*goes on with the next block"):
+        main(arguments)
+    assert len(blocks(tmp_path)) == 1
 
 
 def test_more_images_and_region_sizes_keep_what_was_measured(
