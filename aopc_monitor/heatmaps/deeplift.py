@@ -38,6 +38,7 @@ class DeepLIFT(NetworkHeatmap):
         ValueError: for a baseline that does not fit the images.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         >>> DeepLIFT()(model, torch.rand(2, 3, 8, 8)).shape

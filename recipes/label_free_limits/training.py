@@ -89,7 +89,7 @@ def kept_steps(steps_per_epoch: int, epochs: int) -> set[int]:
 
     Example:
         >>> sorted(kept_steps(40, 3))
-        [0, 20, 25, 32, 40, 51, 64, 80, 120]
+        [0, 20, 25, 32, 40, 50, 63, 80, 120]
     """
     last = steps_per_epoch * epochs
     early = [round(FIRST_STEP * 1.2599**k) for k in range(30)]

@@ -19,6 +19,7 @@ def is_query(operation: Operation) -> bool:
     """Whether an operation asks something about a tensor, such as its shape.
 
     Example:
+        >>> from torch import Tensor
         >>> is_query(Tensor.size), is_query(Tensor.shape.__get__), is_query(Tensor.sum)
         (True, True, False)
     """
@@ -82,6 +83,7 @@ def plain_name(operation: Operation) -> str:
 
     Example:
         >>> import torch
+        >>> from torch import Tensor
         >>> [plain_name(f) for f in (torch.relu_, Tensor.__iadd__, Tensor.__rdiv__)]
         ['relu', 'add', 'rdiv']
         >>> plain_name(torch.ops.aten.add_.Tensor)  # as exported networks call it
