@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.input_kinds import missing_last
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.protocol_choices import ProtocolChoices
@@ -114,12 +113,13 @@ def test_given_maps_are_told_apart_by_their_numbers() -> None:
 
 
 def test_texts_of_earlier_versions_compare() -> None:
-    """States that these have left add up with those of this one, where nothing else was chosen."""
+    """States that 0.1.0 has left add up with those of this one, where nothing else was chosen."""
     text = repr(PerturbationProtocol(4, 8, (0.0, 1.0)).comparable())
     assert text == (
         "PerturbationProtocol(region_size=4, steps=8, data_range=(0.0, 1.0), "
         "replacement='uniform', repeats=1, sampled_steps=None, score='probability', "
-        f"execution={Execution()}, output_fn=None)"
+        "execution=Execution(chunk_size=None, channels_last=None, autocast=None, compiled=False), "
+        "output_fn=None)"
     )
     own = PerturbationProtocol(None, 8, (0.0, 1.0), regions=[0, 1], step_is="share")  # type: ignore[arg-type]
     assert ", regions=GivenRegions((2,), " in repr(own)

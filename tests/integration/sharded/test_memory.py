@@ -23,6 +23,8 @@ from tests.processes import run
 pytestmark = pytest.mark.full
 # A block of the monitor's, and four steps of its images in one forward.
 BLOCK, CHUNK, SIZE = 16, 64, 48
+# When gathered weights are given back differs from run to run: a look needs the least of these.
+TRIES = 5
 HEATMAPS = ("random", "sensitivity_l2", "grad_cam", "lrp")
 
 
@@ -82,9 +84,12 @@ def peaks(make: Callable[[], nn.Sequential], size: int) -> dict[str, int]:
 
     def measured(call: Callable[[], object]) -> int:
         call()  # what is made once is made
-        model.zero_grad()
-        model.reshard()
-        return peak(call)
+        found = []
+        for _ in range(TRIES):
+            model.zero_grad()
+            model.reshard()
+            found.append(peak(call))
+        return min(found)
 
     found = {"validation": measured(validation), "training": measured(training)}
     for heatmap in HEATMAPS:
