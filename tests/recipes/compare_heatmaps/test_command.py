@@ -114,8 +114,10 @@ def test_sigterm_ends_it_after_the_block(
     measure = Comparison.__call__
 
     def and_is_asked_to_end(*given: Any) -> Any:
-        assert callable(signal.getsignal(signal.SIGTERM)), "Lightning has not taken the signal"
-        os.kill(os.getpid(), signal.SIGTERM)
+        # As Python calls it; after OpenVINO's tests a signal of the system would end the process.
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler), "Lightning has not taken the signal"
+        handler(signal.SIGTERM, None)
         return measure(*given)
 
     monkeypatch.setattr(Comparison, "__call__", and_is_asked_to_end)
