@@ -10,7 +10,7 @@
 #   fit ended after batch 2, by SIGTERMException
 #   predict ended after batch 5, the signal noted
 # What it means for users of this library: studies that measure blocks of images in `trainer.predict` look at
-# `trainer.received_sigterm` themselves (recipes/compare_heatmaps/blocks.py).
+# `trainer.received_sigterm` themselves (recipes/shared/heatmap_blocks.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

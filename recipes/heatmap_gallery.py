@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from aopc_monitor.figures import heatmap_gallery
 from aopc_monitor.heatmaps import Heatmap
-from recipes.compare_heatmaps.blocks import Blocks, measured
 from recipes.shared.arguments import command_line
 from recipes.shared.data.labelled_images import ImageData
+from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import (
     Study,
     add_study_arguments,

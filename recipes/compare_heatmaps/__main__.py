@@ -21,9 +21,9 @@ from aopc_monitor import Execution, normalized_data_range
 from aopc_monitor.perturbation import PerturbationProtocol, suggested_region_size
 from recipes.compare_heatmaps.active_dropout import with_active_dropout
 from recipes.compare_heatmaps.areas import Comparison, part_of
-from recipes.compare_heatmaps.blocks import Blocks, Measurement, measured
 from recipes.compare_heatmaps.report import Areas, Report, area_by_step
 from recipes.shared.arguments import command_line
+from recipes.shared.heatmap_blocks import Blocks, Measurement, measured
 from recipes.shared.heatmap_study import REFERENCE, Study, add_study_arguments
 
 # The paper's, section IV-A and the appendix.

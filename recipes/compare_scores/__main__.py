@@ -22,11 +22,11 @@ from pathlib import Path
 
 from aopc_monitor import heatmaps, normalized_data_range
 from aopc_monitor.perturbation import suggested_region_size
-from recipes.compare_heatmaps.blocks import Blocks, measured
 from recipes.compare_scores.agreement import Measured
 from recipes.compare_scores.report import Other, Report
 from recipes.compare_scores.scores import CONTROL, PART, Amounts, Scores
 from recipes.shared.arguments import command_line
+from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import Study, add_study_arguments
 
 HEATMAPS = (

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.metrics import file_size, shannon_entropy
-from recipes.compare_heatmaps.blocks import Blocks, measured
 from recipes.heatmap_complexity.report import MEASURES, Report, mean_areas, shared_names
 from recipes.shared.arguments import command_line
+from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import (
     REFERENCE,
     Study,

@@ -21,7 +21,6 @@ import pytorch_lightning as pl
 from torch import nn
 
 from aopc_monitor.metrics import subset_sizes
-from recipes.compare_heatmaps.blocks import Blocks, measured
 from recipes.sensitivity_n.correlation import METHODS, Correlations
 from recipes.sensitivity_n.found import Found
 from recipes.sensitivity_n.inputs import Inputs, inputs_of
@@ -29,6 +28,7 @@ from recipes.sensitivity_n.networks import NETWORKS, TEXT_NETWORKS
 from recipes.sensitivity_n.report import Report
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
 from recipes.shared.data.labelled_tensors import TensorData
+from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import digest, predicted_classes, spread_over_classes
 from recipes.shared.training.classifier import TensorClassifier
 from recipes.shared.training.fitting import fitted

@@ -17,7 +17,6 @@ from aopc_monitor import area_over_perturbation_curve, heatmaps, normalized_data
 from aopc_monitor.utilities.randomness import generator_for
 from recipes.compare_heatmaps.__main__ import main, parse_arguments
 from recipes.compare_heatmaps.areas import Comparison
-from recipes.shared.data import datasets
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_study import normalised
 from recipes.shared.training.networks import build
@@ -27,23 +26,6 @@ QUICK = ["--network", "small_cnn", "--num-images", "7", "--block-size", "3", "--
          "--region-size", "5", "19", "4", "--accelerator", "cpu", "--devices", "1",
          "--heatmaps", "lrp", "lrp_epsilon_100", "sensitivity_l2"]  # fmt: skip
 FILES = {"points.csv", "areas.csv", "fig4.png", "fig8.png", "report.md"}
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
-    data = datasets.digits(train_size=64, test_size=40)
-    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: data)
-    return data
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> str:
-    torch.manual_seed(0)
-    network = build("small_cnn", 10, 32)
-    for parameter in network.parameters():
-        parameter.data *= 2  # so that predictions are worth losing
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    return str(tmp_path / "weights.pt")
 
 
 def results(output: Path) -> Path:

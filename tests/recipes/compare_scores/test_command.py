@@ -17,7 +17,6 @@ from aopc_monitor.utilities.randomness import generator_for
 from recipes.compare_scores.__main__ import main, parse_arguments
 from recipes.compare_scores.report import Other
 from recipes.compare_scores.scores import CONTROL, SCORES
-from recipes.shared.data import datasets
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_study import normalised
 from recipes.shared.training.networks import build
@@ -26,23 +25,6 @@ QUICK = ["--network", "small_cnn", "--num-images", "5", "--block-size", "3", "--
          "--sampled-steps", "8", "--parts", "3", "--draws", "2", "--subsets", "4",
          "--accelerator", "cpu", "--devices", "1", "--backend", "eager",
          "--heatmaps", "lrp", "gradient_x_input", "sensitivity_l2"]  # fmt: skip
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
-    data = datasets.digits(train_size=64, test_size=40)
-    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: data)
-    return data
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> str:
-    torch.manual_seed(0)
-    network = build("small_cnn", 10, 32)
-    for parameter in network.parameters():
-        parameter.data *= 2  # so that predictions are worth losing
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    return str(tmp_path / "weights.pt")
 
 
 def folder(output: Path) -> Path:

@@ -13,20 +13,12 @@ from aopc_monitor import heatmaps
 from aopc_monitor.metrics.functional.complexity import file_size, shannon_entropy
 from recipes.heatmap_complexity.__main__ import Complexity, main, parse_arguments
 from recipes.heatmap_complexity.report import MEASURES, Report, mean_areas
-from recipes.shared.data import datasets
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_study import normalised
 from recipes.shared.reporting.markdown import write_csv
 from recipes.shared.training.networks import build
 
 NAMES = ["lrp", "lrp_epsilon_100", "deconvolution_l2", "sensitivity_l2"]
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
-    data = datasets.digits(train_size=64, test_size=40)
-    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: data)
-    return data
 
 
 def arguments_of(output: Path, *more: str) -> list[str]:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from aopc_monitor import heatmaps
-from recipes.shared.data import datasets
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_study import (
     FAMILIES,
@@ -26,13 +25,6 @@ from recipes.shared.heatmap_study import (
 
 def tiny(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> ImageData:
-    data = datasets.digits(train_size=64, test_size=40)
-    monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: data)
-    return data
 
 
 def options_of(*arguments: str) -> argparse.Namespace:
