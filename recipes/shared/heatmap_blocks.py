@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch
@@ -92,7 +94,8 @@ class Measurement(pl.LightningModule):
         missing = [part for part, path in paths.items() if not path.exists()]
         if missing:
             for part, found in self.measure(self.network, batch, missing).items():
-                unfinished = paths[part].with_suffix(".unfinished")
+                # A name of its own, since the same command may run twice at a time.
+                unfinished = paths[part].with_suffix(f".{uuid4().hex}.unfinished")
                 torch.save(found, unfinished)
                 unfinished.replace(paths[part])
         if self.trainer.received_sigterm:
@@ -113,11 +116,25 @@ class Measurement(pl.LightningModule):
         }
 
     def collected(self, part: str) -> dict[str, Tensor]:
-        """What all processes found, blocks joined: tensors (N, ...) by name."""
+        """What all processes found, blocks joined: tensors (N, ...) by name.
+
+        Raises:
+            ValueError: if a file cannot be read.
+        """
         blocks = (self.blocks[number] for number in range(len(self.blocks)))
-        files = [self.paths(images)[part] for images in blocks]
-        found = [torch.load(file, weights_only=True) for file in files]
+        found = [_read(self.paths(images)[part]) for images in blocks]
         return {name: torch.cat([of_block[name] for of_block in found]) for name in found[0]}
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        found: dict[str, Tensor] = torch.load(file, weights_only=True)
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise ValueError(
+            f"block {str(file)!r} is damaged: delete it, and the same command measures its images "
+            "again"
+        ) from error
+    return found
 
 
 def measured(
