@@ -33,12 +33,23 @@ def add_data_arguments(parser: argparse.ArgumentParser, is_trained: bool = True)
 
 
 def chosen_data(options: argparse.Namespace) -> ImageData:
-    """The images that the arguments name."""
-    if options.image_folder:
-        is_trained = not getattr(options, "pretrained", False)
-        size = options.image_size
-        return load("image_folder", options.image_folder, image_size=size, is_trained=is_trained)
-    return load(options.dataset, seed=options.seed, image_size=options.image_size)
+    """The images that the arguments name.
+
+    Raises:
+        SystemExit: with one sentence, for a folder or a file that cannot be read, and where the
+            extra of the photographs is not installed.
+    """
+    try:
+        if not options.image_folder:
+            return load(options.dataset, seed=options.seed, image_size=options.image_size)
+        return load(
+            "image_folder",
+            options.image_folder,
+            image_size=options.image_size,
+            is_trained=not getattr(options, "pretrained", False),
+        )
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None:
