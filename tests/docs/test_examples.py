@@ -36,6 +36,7 @@ def main_of(name: str) -> Any:
 
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "empty_background",
         "fabric",
         "fabric_fsdp2",
         "plain_torch",
@@ -60,6 +61,20 @@ def test_run_as_a_script_it_prints_a_rise_above_chance(
     assert "Warning" not in printed.err
     shown = [w for w in recwarn if not issubclass(w.category, NOT_SHOWN)]
     assert [str(warning.message) for warning in shown] == []
+
+
+def test_on_an_empty_background_lrp_is_below_chance_under_noise_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("sklearn")
+    main_of("empty_background")(epochs=5)
+    accuracy, *rows = capsys.readouterr().out.splitlines()
+    assert float(accuracy.removeprefix("accuracy ")) > 0.5
+    areas = {
+        name: float(area) for name, area in (row.split(" ± ")[0].rsplit(" ", 1) for row in rows)
+    }
+    assert areas["uniform noise: lrp"] < areas["uniform noise: random"] - 0.02
+    assert areas["black: lrp"] > areas["black: random"] + 0.1
 
 
 @pytest.mark.full
