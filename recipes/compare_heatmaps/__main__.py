@@ -161,7 +161,8 @@ def report_of(
     title = f"{study.title}, {options.network}"
     images = study.images_of(found["predicted"])
     side = study.data.image_size
-    return Report(title, areas, options.reference, images, settings, command, side)
+    notes = list(study.notes.values())
+    return Report(title, areas, options.reference, images, settings, command, side, notes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,8 +16,8 @@ from aopc_monitor.metrics import mean_and_sem
 from aopc_monitor.perturbation import Strata
 from recipes.compare_heatmaps.areas import CONTROL
 from recipes.compare_heatmaps.claims import CHANCE, claims_table
+from recipes.compare_heatmaps.family_order import FamilyOrder
 from recipes.shared.heatmap_figures import lines_over_steps
-from recipes.shared.heatmap_study import FAMILIES, family
 from recipes.shared.reporting.markdown import markdown_table, write_csv, z_text
 
 # Section IV-A: 100 regions of 9 x 9 pixels.
@@ -87,26 +86,14 @@ class Areas:
             lines[name] = Line(mean.tolist(), sem.tolist())
         return lines
 
-    def family_means(self) -> dict[str, Tensor]:
-        """(N,) at the last step, averaged over the heatmaps of each of the paper's families."""
-        members: dict[str, list[Tensor]] = {}
-        for name, areas in self.last.items():
-            if (one := family(name)) is not None:
-                members.setdefault(one, []).append(areas)
-        return {one: torch.stack(areas).mean(dim=0) for one, areas in members.items()}
-
     def order_found(self) -> str:
         """One sentence: is the order of the families that of the paper?"""
-        means = self.family_means()
-        found = sorted(means, key=lambda one: -float(means[one].mean()))
-        expected = [one for one in FAMILIES if one in means]
-        steps = [MeanAndError.of(means[better] - means[worse]) for better, worse in pairwise(found)]
-        zs = ", ".join(z_text(step) or "none" for step in steps)
-        verdict = "the paper's" if found == expected else f"not the paper's {' > '.join(expected)}"
+        order = FamilyOrder.of(self.last)
+        verdict = "the paper's" if order.is_the_papers else f"not the paper's {order.of_the_paper}"
         return (
             f"Regions of {self.region_size} x {self.region_size}, {self.steps} steps: the order of "
-            f"the families, each the mean of its heatmaps, is {verdict}: found was "
-            f"{' > '.join(found)}, with z = {zs} between neighbours."
+            f"the families, each the mean of its heatmaps, is {verdict}: found was {order.found}, "
+            f"with z = {order.zs} between neighbours."
         )
 
     def ranking_table(self) -> str:
@@ -145,6 +132,7 @@ class Report:
         settings: name and value of each, for people.
         command: that makes the study again.
         image_size: height and width of the images in pixels.
+        notes: what is to be known of each heatmap on this network.
     """
 
     title: str
@@ -154,6 +142,7 @@ class Report:
     settings: Mapping[str, object]
     command: str
     image_size: int
+    notes: Sequence[str] = ()
 
     def write(self, folder: Path) -> None:
         """Write points.csv, areas.csv, fig4.png, fig8.png and report.md."""
@@ -175,23 +164,42 @@ class Report:
         ).savefig(folder / "fig8.png")
         (folder / "report.md").write_text(self.text(), encoding="utf-8")
 
-    def _orders_as_in_the_paper(self) -> list[str]:
-        """The orders found where no more of the image is perturbed than in the paper."""
-        found = []
-        for areas in self.areas:
-            steps = round(SHARE_OF_THE_PAPER * (self.image_size / areas.region_size) ** 2)
-            # Otherwise it would be said twice, or of nothing.
-            if 1 <= steps <= areas.steps / 2:
-                found.append(f"- {areas.up_to(steps).order_found()}")
-        if not found:
+    def families(self) -> list[str]:
+        """The order of the families under each region size, also after the paper's share."""
+        orders = [FamilyOrder.of(areas.last) for areas in self._by_size()]
+        if len(orders[0].means) < 2:
             return []
-        share = f"{SHARE_OF_THE_PAPER:.1%}"
-        return [f"After the paper's share of the image, {share}, is perturbed:", "\n".join(found)]
+        earlier = [self._after_the_papers_share(areas) for areas in self._by_size()]
+        header = ["regions", "at the last step", "z between neighbours"]
+        if any(earlier):
+            header += [f"after {SHARE_OF_THE_PAPER:.1%} of the image", "z between neighbours"]
+        rows = []
+        for areas, last, early in zip(self._by_size(), orders, earlier, strict=True):
+            size = f"{areas.region_size} x {areas.region_size}, {areas.steps} steps"
+            row = [size, last.text, last.zs, *([early.text, early.zs] if early else ["", ""])]
+            rows.append(row[: len(header)])
+        told = (
+            "Each family is the mean of its heatmaps, image by image; the paper finds "
+            f"{orders[0].of_the_paper}."
+        )
+        if any(earlier):
+            told += (
+                f" {SHARE_OF_THE_PAPER:.1%} is the paper's share of perturbed pixels; it is left "
+                "out where it is more than half of the steps, or less than one."
+            )
+        return ["## The order of the families", told, markdown_table(header, rows)]
+
+    def _after_the_papers_share(self, areas: Areas) -> FamilyOrder | None:
+        steps = round(SHARE_OF_THE_PAPER * (self.image_size / areas.region_size) ** 2)
+        if not 1 <= steps <= areas.steps / 2:
+            return None
+        return FamilyOrder.of(areas.up_to(steps).last)
 
     def _by_size(self) -> list[Areas]:
         return sorted(self.areas, key=lambda areas: areas.region_size)
 
-    def _claims(self) -> list[str]:
+    def claims(self) -> list[str]:
+        """Which claims of the paper hold, where there are heatmaps that they are about."""
         table = claims_table({areas.region_size: areas.last for areas in self._by_size()})
         if table is None:
             return []
@@ -239,15 +247,18 @@ class Report:
             "are paired, image by image, under the same noise; z is a mean difference in units of "
             "its standard error over images, and below about 2 it tells nothing. `lrp` is "
             "LRP-epsilon with epsilon 0.01.",
-            "\n".join(f"- {areas.order_found()}" for areas in self.areas),
-            *self._orders_as_in_the_paper(),
+            *self.families(),
             f"![AOPC relative to the random order](fig4.png)\n\n"
             f"![AOPC relative to {self.reference}](fig8.png)",
         ]
-        parts += self._claims()
+        parts += self.claims()
         for areas in self.areas:
             parts += [f"## {_size(areas)}, {areas.steps} steps", areas.ranking_table()]
             parts += ["z of each row minus each column:", areas.pair_table()]
+        if self.notes:
+            told = "What `heatmaps.check` says of each heatmap on a few of these images:"
+            parts += ["## The heatmaps on this network", told]
+            parts.append("\n".join(f"- {note}" for note in self.notes))
         settings = markdown_table(["setting", "value"], list(self.settings.items()))
         parts += ["## Settings", settings, f"```bash\n{self.command}\n```"]
         return "\n\n".join(parts) + "\n"

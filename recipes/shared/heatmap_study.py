@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from aopc_monitor import MeanAndError, heatmaps, normalized_data_range
@@ -25,6 +26,7 @@ from recipes.shared.arguments import (
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.photographs import with_known_classes
+from recipes.shared.heatmap_check import checked
 from recipes.shared.training.fitting import trained_network
 from recipes.shared.training.pretrained import categories_of
 
@@ -38,6 +40,7 @@ OF_THE_PAPER = (
     "deconvolution_l2", "deconvolution_linf", "sensitivity_l2", "sensitivity_linf",
 )  # fmt: skip
 REFERENCE = "sensitivity_l2"
+CHECKED_IMAGES = 2
 # From best to worst, as the paper found them.
 FAMILIES = ("lrp", "deconvolution", "sensitivity", "random")
 
@@ -78,6 +81,7 @@ class Study:
         rows: which test images are studied.
         heatmaps: by name.
         folder: where the results go.
+        notes: what is to be known of each heatmap on this network, by name.
     """
 
     data: ImageData
@@ -85,6 +89,7 @@ class Study:
     rows: Tensor
     heatmaps: dict[str, Heatmap]
     folder: Path
+    notes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: argparse.Namespace, name: str) -> Study:
@@ -95,7 +100,8 @@ class Study:
             name: of the recipe; its results go to a folder of that name.
 
         Raises:
-            ValueError: if fewer than one image is asked for, or the network does not fit.
+            ValueError: if fewer than one image is asked for, or the network does not fit, or no
+                heatmap applies to it, or not the one that others are compared with.
         """
         if options.num_images < 1:
             raise ValueError(f"--num-images must be at least 1; got {options.num_images}")
@@ -112,7 +118,8 @@ class Study:
         found = chosen_heatmaps(options.heatmaps, normalized_data_range(data.mean, data.std))
         folder = data_folder(options.output / name, data)
         network = _network(data, options, folder)
-        return cls(data, network, rows, found, folder / _folder_name(options))
+        found, notes = _applicable(network, normalised(data, rows[:CHECKED_IMAGES]), found, options)
+        return cls(data, network, rows, found, folder / _folder_name(options), notes)
 
     @property
     def title(self) -> str:
@@ -146,6 +153,22 @@ class Study:
             "accuracy on these images": accuracy,
             "seed": options.seed,
         }
+
+
+def _applicable(
+    network: nn.Module, images: Tensor, makers: dict[str, Heatmap], options: argparse.Namespace
+) -> tuple[dict[str, Heatmap], dict[str, str]]:
+    """The heatmaps that apply to the network, and a note on each; doubts are told at once."""
+    found = checked(network, images, makers)
+    for name in found.doubtful:
+        rank_zero_only(print)(found.notes[name])
+    reference = getattr(options, "reference", None)
+    if reference in makers and reference not in found.applicable:
+        raise ValueError(
+            f"--reference {reference} does not apply to {options.network}: choose another one of "
+            f"{', '.join(found.applicable)}"
+        )
+    return found.applicable, found.notes
 
 
 def _folder_name(options: argparse.Namespace) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 pytest.importorskip("matplotlib")
 
@@ -162,6 +163,31 @@ def test_active_dropout_changes_the_values_and_is_the_same_again(
     first, second = (rows_of(tmp_path / name, "-dropout") for name in ("first", "second"))
     assert first == second
     assert first != rows_of(tmp_path / "off")
+
+
+def linear(num_classes: int) -> nn.Module:
+    """A network without convolution and rectifier."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_classes))
+
+
+def test_a_heatmap_that_does_not_apply_is_left_out_and_told(
+    few: ImageData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "linear.pt"
+    torch.manual_seed(0)
+    torch.save(linear(10).state_dict(), weights)
+    of_linear = ["--network", f"{__name__}:linear", "--weights", str(weights)]
+    arguments = [*QUICK, *of_linear, "--output", str(tmp_path), "--region-size", "4"]
+    names = ["grad_cam", "deconvolution_l2", "sensitivity_l2"]
+    report = main([*arguments, "--heatmaps", *names])
+    assert report is not None
+    assert report.areas[0].last.keys() == {"deconvolution_l2", "sensitivity_l2", "random"}
+    told = capsys.readouterr().out
+    assert "grad_cam: left out, layer is not given, and no convolution" in told
+    assert "deconvolution_l2: WARNING: no ReLU or other rectifier was met" in told
+    assert "- grad_cam: left out, layer is not given" in report.text()
+    with pytest.raises(ValueError, match=r"--reference grad_cam does not apply to .*:linear"):
+        main([*arguments, "--heatmaps", *names, "--reference", "grad_cam"])
 
 
 @pytest.mark.parametrize(

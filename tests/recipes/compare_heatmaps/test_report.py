@@ -87,12 +87,6 @@ def test_the_order_of_the_paper_is_recognised() -> None:
     assert "is not the paper's lrp > deconvolution > random: found was deconvolution > lrp" in other
 
 
-def test_families_are_averaged_image_by_image() -> None:
-    areas = areas_of(lrp=0.5, lrp_epsilon_1=0.4, random=0.1)
-    expected = (areas.last["lrp"] + areas.last["lrp_epsilon_1"]) / 2
-    torch.testing.assert_close(areas.family_means()["lrp"], expected)
-
-
 def test_points_are_paired_differences(tmp_path: Path) -> None:
     areas = areas_of(lrp=0.5, sensitivity_l2=0.2, random=0.1)
     images: list[dict[str, object]] = [
@@ -116,16 +110,54 @@ def test_points_are_paired_differences(tmp_path: Path) -> None:
     assert "| every LRP tried is better than sensitivity" in text
 
 
+def families_of(report: Report) -> list[list[str]]:
+    """The cells of the table of families, its header first."""
+    table = report.families()[2].splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table if "---" not in line
+    ]
+
+
+def report_of(*areas: Areas, image_size: int = 7) -> Report:
+    return Report("digits", areas, "lrp", [], {}, "", image_size)
+
+
+def test_the_order_of_the_families_is_a_row_for_each_region_size() -> None:
+    areas = areas_of(lrp=0.5, lrp_epsilon_1=0.4, random=0.1)
+    other = Areas(2, areas_of(lrp=0.1, random=0.2).by_step)
+    header, first, second = families_of(report_of(areas, other))
+    assert header == ["regions", "at the last step", "z between neighbours"]
+    z = ttest_rel(other.last["random"], other.last["lrp"]).statistic
+    assert first == ["2 x 2, 3 steps", "random > lrp", f"{z:.1f}"]
+    means = (areas.last["lrp"] + areas.last["lrp_epsilon_1"]) / 2
+    z = ttest_rel(means, areas.last["random"]).statistic
+    assert second == ["4 x 4, 3 steps", "lrp > random (the paper's)", f"{z:.1f}"]
+    assert "the paper finds lrp > random" in report_of(areas).text()
+
+
 def test_the_order_is_also_told_for_the_share_of_the_paper() -> None:
     by_step = {
         "lrp": torch.tensor([0.0, 0.1, 0.2, 0.5]).expand(3, -1),
         "random": torch.tensor([0.1, 0.2, 0.1, 0.1]).expand(3, -1),
     }
-    # 0.157 * (7 / 2) ** 2 is 1.9 regions: 2 of 4 steps.
-    text = Report("digits", [Areas(2, by_step)], "lrp", [], {}, "", 7).text()
-    assert (
-        "2 x 2, 4 steps: the order of the families, each the mean of its heatmaps, is the" in text
+    few_steps = {name: areas[:, :2] for name, areas in by_step.items()}
+    # 0.157 * (7 / 2) ** 2 is 1.9 regions: 2 of 4 steps; of regions of 3 pixels it is 1 of 2.
+    header, of_2, of_3, of_6 = families_of(
+        report_of(Areas(2, by_step), Areas(3, few_steps), Areas(6, few_steps))
     )
-    later = text[text.index("After the paper's share of the image, 15.7%") :]
-    assert "2 x 2, 2 steps" in later
-    assert "found was random > lrp" in later
+    assert header[3] == "after 15.7% of the image"
+    assert of_2[1:] == ["lrp > random (the paper's)", "none", "random > lrp", "none"]
+    assert of_3[3] == "random > lrp"
+    assert of_6[3:] == ["", ""]
+
+
+def test_one_family_has_no_order() -> None:
+    assert report_of(areas_of(grad_cam=0.5, random=0.1)).families() == []
+
+
+def test_what_is_to_be_known_of_a_heatmap_is_in_the_report() -> None:
+    areas = areas_of(lrp=0.5, random=0.1)
+    notes = ["lrp: fine", "grad_cam: left out, it has no places"]
+    text = Report("digits", [areas], "lrp", [], {}, "", 7, notes).text()
+    assert "- lrp: fine\n- grad_cam: left out, it has no places" in text
+    assert "The heatmaps on this network" not in report_of(areas).text()
