@@ -55,6 +55,10 @@ QUOTES = {
         "{corrupted.confidence.rank} / {corrupted_otherwise.confidence.rank} |",
         "(linear in the pixels) lost {clean.ref_linear_kappa.lost:3} in clean trainings",
     ),
+    "docs/monitor.md": (
+        "it predicted {clean.accuracy.reference} of 1,000 test images rightly, and "
+        "{noise.accuracy.reference} where 40% of the labels",
+    ),
     LIMITS: (
         "accuracy peaked at {noise.accuracy.peak} and fell to {noise.accuracy.end}. AOPC",
         "after the peak: {noise.lrp.after} both)",
