@@ -1,12 +1,12 @@
 """Fig. 7 of Samek et al. 2017 on time series: does AOPC follow the accuracy of a training?
 
 python -m recipes.series_progress                                  # nothing is downloaded
-python -m recipes.series_progress --dataset italy_power_demand
+python -m recipes.series_progress --dataset gun_point italy_power_demand basic_motions
 python -m recipes.series_progress --networks lstm --seeds 0 1 2
 
 A network of convolutions and an LSTM are trained on real series that ship in the wheel of aeon.
 Started again, it reads the trainings that are finished and goes on with the one that was
-interrupted.
+interrupted. Several sets are studied one after the other, and compared in a table at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from aopc_monitor import AOPCMonitor, heatmaps
 from recipes.series_progress.gallery import gallery
-from recipes.series_progress.report import write
+from recipes.series_progress.report import LEGEND, overview, write
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.series import SERIES_SETS, load_series
@@ -44,7 +44,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Train networks on time series and watch AOPC follow their accuracy.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--dataset", choices=tuple(SERIES_SETS), default="gun_point")
+    parser.add_argument(
+        "--dataset", nargs="+", choices=tuple(SERIES_SETS), default=["gun_point"], metavar="NAME",
+        help=f"one or several of {', '.join(SERIES_SETS)}",
+    )  # fmt: skip
     parser.add_argument(
         "--networks", nargs="+", choices=tuple(SERIES_NETWORKS), default=list(SERIES_NETWORKS)
     )
@@ -76,15 +79,26 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> Study:
-    """Train, watch, report."""
+def main(arguments: Sequence[str] | None = None) -> list[Study]:
+    """Train, watch, report: one study for each set."""
     options = parse_arguments(arguments)
+    command = command_line("recipes.series_progress", arguments)
+    studies = []
+    for name in options.dataset:
+        studies.append(_studied(argparse.Namespace(**{**vars(options), "dataset": name}), command))
+    if len(studies) > 1:
+        _compare(studies, options.output / "series_progress", command)
+    return studies
+
+
+def _studied(options: argparse.Namespace, command: str) -> Study:
+    """All trainings on one set."""
     data = load_series(options.dataset)
     parent = data_folder(options.output / "series_progress", data)
     folder = parent.with_name(f"{parent.name}-{options.replacement}")
     trainings = finished_trainings(options, folder, partial(_train, options, data))
     study = Study(data.name, options.heatmaps, [Run(*training) for training in trainings])
-    _write(study, data, folder, command_line("recipes.series_progress", arguments))
+    _write(study, data, folder, command)
     return study
 
 
@@ -145,6 +159,14 @@ def _write(study: Study, data: TensorData, folder: Path, command: str) -> None:
     print(f"figure   {folder / 'figure.png'}")
     print(f"points   {folder / 'points.csv'}")
     print(f"report   {folder / 'report.md'}")
+
+
+@rank_zero_only
+def _compare(studies: Sequence[Study], folder: Path, command: str) -> None:
+    table = overview(studies)
+    text = f"# All series at the end of training\n\n{table}\n\n{LEGEND}\n\nMade by `{command}`.\n"
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    print(f"\n{table}\n\nreport   {folder / 'report.md'}")
 
 
 if __name__ == "__main__":

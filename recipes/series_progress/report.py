@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.shared.data.labelled_tensors import TensorData
-from recipes.training_progress.report import Study
+from recipes.shared.reporting.markdown import markdown_table
+from recipes.shared.reporting.spread import spread
+from recipes.shared.training.beside import ACCURACY
+from recipes.training_progress.report import Study, row_of
 
 LEGEND = """\
 Each signal is correlated with the accuracy on all test series over the evaluations of a run; with
@@ -40,3 +44,25 @@ def write(study: Study, data: TensorData, folder: Path, command: str) -> None:
             f"![Test series with their relevance for the predicted class]({place}/gallery.png)",
         ]
     study.write(folder, command, "\n\n".join(parts))
+
+
+def overview(studies: Sequence[Study]) -> str:
+    """A table of all sets and networks, in Markdown.
+
+    Args:
+        studies: one for each set, of the same heatmaps.
+    """
+    names = studies[0].heatmaps
+    rows = []
+    for study in studies:
+        for network, runs in study.of_network().items():
+            row = [study.title, network, spread([run.points[-1][ACCURACY] for run in runs])]
+            for name in names:
+                pearson, _, _, _ = row_of(runs, f"aopc/{name}")
+                _, _, gain, z = row_of(runs, f"aopc/{name}_gain")
+                row += [pearson, gain, z]
+            rows.append(row)
+    header = ["data", "network", "accuracy"]
+    for name in names:
+        header += [f"AOPC of {name}: Pearson", f"gain of {name}", "z"]
+    return markdown_table(header, rows)

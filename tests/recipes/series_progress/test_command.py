@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_it_writes_a_report_with_figures_and_galleries(
     run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = run("--networks", "conv1d", "lstm")
+    (study,) = run("--networks", "conv1d", "lstm")
     assert [r.network for r in study.runs] == ["conv1d", "lstm"]
     assert study.runs[0].column("step") == [0, 3, 6]
     folder = tmp_path / "series_progress" / "waves-linear"
@@ -62,12 +63,32 @@ def test_it_writes_a_report_with_figures_and_galleries(
     assert "correlation with test accuracy over 3 evaluations" in capsys.readouterr().out
 
 
+def test_several_sets_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"gun_point": "Waves", "basic_motions": "Other waves"}
+    monkeypatch.setattr(
+        "recipes.series_progress.__main__.load_series",
+        lambda name: replace(waves(), name=names[name]),
+    )
+    arguments = [*QUICK, "--networks", "conv1d", "lstm", "--output", str(tmp_path)]
+    studies = main([*arguments, "--dataset", *names])
+    assert [study.title for study in studies] == list(names.values())
+    report = (tmp_path / "series_progress" / "report.md").read_text()
+    rows = [line for line in report.splitlines() if line.startswith(("| Waves", "| Other"))]
+    assert [row.split("|")[2].strip() for row in rows] == ["conv1d", "lstm"] * 2
+    last = studies[1].runs[1].points[-1]
+    assert f"{last['aopc/lrp_gain']:.3f} ± {last['aopc/lrp_gain_sem']:.3f}" in rows[3]
+    assert f"| {last['accuracy/test']:.3f}" in rows[3].replace("|    ", "| ")
+    assert rows[3] in capsys.readouterr().out
+
+
 def test_finished_trainings_are_read(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run("--networks", "conv1d")
+    (first,) = run("--networks", "conv1d")
     monkeypatch.setattr(pl.Trainer, "fit", None)
-    assert run("--networks", "conv1d").runs == first.runs
+    assert run("--networks", "conv1d")[0].runs == first.runs
     with pytest.raises(ValueError, match="num_series was 8, now 4"):
         run("--networks", "conv1d", "--num-series", "4")
 
@@ -76,7 +97,7 @@ def test_an_interrupted_training_goes_on(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = ("--networks", "lstm", "--max-epochs", "10")
-    whole = run(*many, "--output", str(tmp_path / "whole")).runs[0]
+    whole = run(*many, "--output", str(tmp_path / "whole"))[0].runs[0]
 
     def unplugged(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -85,7 +106,7 @@ def test_an_interrupted_training_goes_on(
         patch.setattr(LabelFreeRivals, "on_train_end", unplugged)
         with pytest.raises(SystemExit):
             run(*many)
-    (resumed,) = run(*many).runs
+    (resumed,) = run(*many)[0].runs
     assert resumed.column("step") == whole.column("step")
     assert resumed.column("aopc/lrp") == whole.column("aopc/lrp")
 
