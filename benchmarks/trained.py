@@ -8,9 +8,17 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from recipes.shared.data.labelled_images import ImageData
-from recipes.shared.training.fitting import EpochSeeds, loaders, new_classifier, new_trainer
+from recipes.shared.heatmap_study import predicted_classes
+from recipes.shared.training.fitting import (
+    TEST_BATCH_SIZE,
+    EpochSeeds,
+    loaders,
+    new_classifier,
+    new_trainer,
+)
 
 
 class KeepEveryEpoch(pl.Callback):
@@ -43,8 +51,9 @@ def trained(
         data: the images.
         options: `network`, and what `add_trainer_arguments` added.
         epochs: how many.
-        folder: where the weights are kept.
+        folder: where the weights are kept, in a folder of their own for each training.
     """
+    folder = folder / f"{options.network}_{epochs}_epochs_seed_{options.seed}"
     files = [weights_file(folder, epoch) for epoch in range(1, epochs + 1)]
     if not all(file.exists() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,3 +68,10 @@ def trained(
         network.load_state_dict(torch.load(file, weights_only=True))
         networks.append(network.eval())
     return networks
+
+
+def accuracy_of(network: nn.Module, data: ImageData) -> float:
+    """Share of the test images that are predicted rightly."""
+    batches = DataLoader(data.test, batch_size=TEST_BATCH_SIZE)
+    right = [(predicted_classes(network, images) == labels).float() for images, labels in batches]
+    return float(torch.cat(right).mean())
