@@ -60,13 +60,26 @@ def machine(*packages: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     python = platform.python_version()
-    return f"{_processor()}, {torch.get_num_threads()} threads{device}; Python {python}, {versions}"
+    processor = f"{_processor()} ({_units()}), {torch.get_num_threads()} threads{device}"
+    return f"{processor}; Python {python}, {versions}"
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _units() -> str:
+    """The vector units that torch uses, and whether they know bfloat16."""
+    flags = _cpuinfo("flags").split()
+    halves = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *(halves or ["no bfloat16"])])
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first processor, or nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
+    return found[0] if found else ""
