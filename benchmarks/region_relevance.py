@@ -81,8 +81,8 @@ def table(network: nn.Module, images: Tensor, data: ImageData, cut: Any) -> str:
         ]
         gains = [cell for one in found for cell in (one.gain, z_text(one.gain))]
         rows.append([name, *(one.aopc for one in found), *gains])
-    gains = [text for of in RELEVANCES for text in (f"{of} minus random", "z")]
-    return markdown_table(["heatmap", *(f"AOPC, {of}" for of in RELEVANCES), *gains], rows)
+    columns = [text for of in RELEVANCES for text in (f"{of} minus random", "z")]
+    return markdown_table(["heatmap", *(f"AOPC, {of}" for of in RELEVANCES), *columns], rows)
 
 
 def superpixels(images: Tensor, data: ImageData) -> Tensor:

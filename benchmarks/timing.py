@@ -71,8 +71,8 @@ def _processor() -> str:
 def _units() -> str:
     """The vector units that torch uses, and whether they know bfloat16."""
     flags = _cpuinfo("flags").split()
-    halves = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    return ", ".join([torch.backends.cpu.get_cpu_capability(), *(halves or ["no bfloat16"])])
+    halves = ", ".join(flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags)
+    return f"{torch.backends.cpu.get_cpu_capability()}, {halves or 'no bfloat16'}"
 
 
 def _cpuinfo(key: str) -> str:
