@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
-from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.heatmap_study import digest, normalised
+from recipes.shared.kept_files import save_whole
 from recipes.shared.training.fitting import new_trainer
 
 
@@ -94,10 +94,7 @@ class Measurement(pl.LightningModule):
         missing = [part for part, path in paths.items() if not path.exists()]
         if missing:
             for part, found in self.measure(self.network, batch, missing).items():
-                # A name of its own, since the same command may run twice at a time.
-                unfinished = paths[part].with_suffix(f".{uuid4().hex}.unfinished")
-                torch.save(found, unfinished)
-                unfinished.replace(paths[part])
+                save_whole(found, paths[part])
         if self.trainer.received_sigterm:
             # Lightning only notes the signal, and ends trainings by it, but no predictions.
             raise SystemExit("stopped by SIGTERM; the same command goes on with the next block")

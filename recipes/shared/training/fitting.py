@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.labelled_texts import TextData
+from recipes.shared.kept_files import save_whole
 from recipes.shared.training.classifier import Classifier, ImageClassifier
 from recipes.shared.training.pretrained import pretrained
 
@@ -138,5 +139,5 @@ def fitted(
         print({key: round(float(value), 3) for key, value in trainer.callback_metrics.items()})
         if weights is not None:
             weights.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(model.network.state_dict(), weights)
+            save_whole(model.network.state_dict(), weights)
     return model.network.cpu().eval()

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recipes.shared import heatmap_blocks
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_blocks import Blocks, Measurement, measured
 
@@ -75,7 +74,7 @@ def test_the_same_command_may_run_twice_at_a_time(
         if waiting:
             waiting.pop().predict_step(blocks(few)[0], 0)
 
-    monkeypatch.setattr(heatmap_blocks.torch, "save", save_while_the_other_measures)
+    monkeypatch.setattr(torch, "save", save_while_the_other_measures)
     one.predict_step(blocks(few)[0], 0)
     assert {path.suffix for path in tmp_path.iterdir()} == {".pt"}
     assert len(list(tmp_path.iterdir())) == 2
