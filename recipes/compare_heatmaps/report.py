@@ -171,29 +171,30 @@ class Report:
             return []
         earlier = [self._after_the_papers_share(areas) for areas in self._by_size()]
         header = ["regions", "at the last step", "z between neighbours"]
-        if any(earlier):
+        if any(map(any, earlier)):
             header += [f"after {SHARE_OF_THE_PAPER:.1%} of the image", "z between neighbours"]
         rows = []
         for areas, last, early in zip(self._by_size(), orders, earlier, strict=True):
             size = f"{areas.region_size} x {areas.region_size}, {areas.steps} steps"
-            row = [size, last.text, last.zs, *([early.text, early.zs] if early else ["", ""])]
-            rows.append(row[: len(header)])
+            rows.append([size, last.text, last.zs, *early][: len(header)])
         told = (
             "Each family is the mean of its heatmaps, image by image; the paper finds "
             f"{orders[0].of_the_paper}."
         )
-        if any(earlier):
+        if any(map(any, earlier)):
             told += (
                 f" {SHARE_OF_THE_PAPER:.1%} is the paper's share of perturbed pixels; it is left "
                 "out where it is more than half of the steps, or less than one."
             )
         return ["## The order of the families", told, markdown_table(header, rows)]
 
-    def _after_the_papers_share(self, areas: Areas) -> FamilyOrder | None:
+    def _after_the_papers_share(self, areas: Areas) -> tuple[str, str]:
+        """The order and its z; empty where that would be said twice, or of nothing."""
         steps = round(SHARE_OF_THE_PAPER * (self.image_size / areas.region_size) ** 2)
         if not 1 <= steps <= areas.steps / 2:
-            return None
-        return FamilyOrder.of(areas.up_to(steps).last)
+            return "", ""
+        order = FamilyOrder.of(areas.up_to(steps).last)
+        return f"{steps} of {areas.steps} steps: {order.text}", order.zs
 
     def _by_size(self) -> list[Areas]:
         return sorted(self.areas, key=lambda areas: areas.region_size)

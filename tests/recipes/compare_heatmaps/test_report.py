@@ -146,8 +146,8 @@ def test_the_order_is_also_told_for_the_share_of_the_paper() -> None:
         report_of(Areas(2, by_step), Areas(3, few_steps), Areas(6, few_steps))
     )
     assert header[3] == "after 15.7% of the image"
-    assert of_2[1:] == ["lrp > random (the paper's)", "none", "random > lrp", "none"]
-    assert of_3[3] == "random > lrp"
+    assert of_2[1:] == ["lrp > random (the paper's)", "none", "2 of 4 steps: random > lrp", "none"]
+    assert of_3[3] == "1 of 2 steps: random > lrp"
     assert of_6[3:] == ["", ""]
 
 
