@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+import aopc_monitor
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.heatmap_study import digest, normalised
@@ -59,8 +60,9 @@ class Blocks(Dataset[Tensor]):
 class Measurement(pl.LightningModule):
     """Measures blocks in a trainer's `predict`, each process its share, and keeps what is found.
 
-    A file is named after all that its content depends on: settings, images, network. So a study
-    that is started again goes on where it was, and other settings never find the wrong file.
+    A file is named after all that its content depends on: settings, images, network, and version of
+    the library. So a study that is started again goes on where it was, and other settings never
+    find the wrong file.
 
     Args:
         network: the network.
@@ -106,7 +108,7 @@ class Measurement(pl.LightningModule):
 
     def paths(self, images: Tensor) -> dict[str, Path]:
         """The file of each part of a block."""
-        common = digest(images, self.network_digest)
+        common = digest(images, self.network_digest, aopc_monitor.__version__)
         return {
             part: self.folder / f"{part}_{digest(settings, common)}.pt"
             for part, settings in self.measure.parts.items()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import aopc_monitor
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.heatmap_blocks import Blocks, Measurement, measured
 
@@ -91,7 +92,9 @@ def test_a_damaged_block_is_named(few: ImageData, tmp_path: Path) -> None:
             whole.collected("sums")
 
 
-def test_another_network_or_other_images_have_other_files(few: ImageData, tmp_path: Path) -> None:
+def test_another_network_images_or_version_have_other_files(
+    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     same, again, other = network(), network(), network()
     other[1].bias.data[0] += 1e-6
     images = blocks(few)[0]
@@ -103,3 +106,8 @@ def test_another_network_or_other_images_have_other_files(few: ImageData, tmp_pa
     images = images.clone()
     images[0, 0, 0, 0] += 1e-6
     assert Measurement(same, Sums(), blocks(few), tmp_path).paths(images)["sums"] != names[0]
+    # A later version may have mended a heatmap.
+    monkeypatch.setattr(aopc_monitor, "__version__", "0.0.0")
+    assert (
+        Measurement(same, Sums(), blocks(few), tmp_path).paths(blocks(few)[0])["sums"] != names[0]
+    )
