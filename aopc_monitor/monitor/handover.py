@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
 class Handover:
     """A file between the processes of a training and the one that this object was made in.
 
-    Its name is chosen where the object is made, and goes with each copy of it.
+    Its name is chosen where the object is made, and goes with it into other processes. The file goes
+    when the object does, also where nobody asked what was found.
     """
 
     def __init__(self) -> None:
         self._home = os.getpid()
         self._path = Path(tempfile.gettempdir()) / f"aopc_monitor_{uuid4().hex}.pt"
+        weakref.finalize(self, _remove, self._path, self._home)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handover:
+        # A copy beside this one has a file of its own, which does not go with this one's.
+        return Handover()
 
     def leave(self, trainer: Trainer, state: Mapping[str, Any]) -> None:
         """Leave texts, numbers and tensors for the process that began, where this is another."""
@@ -45,6 +52,12 @@ class Handover:
         state: dict[str, Any] = torch.load(self._path, weights_only=True)
         self._path.unlink()
         return state
+
+
+def _remove(path: Path, home: int) -> None:
+    """Remove the file, unless this is a copy of the process that it is for."""
+    if os.getpid() == home:
+        path.unlink(missing_ok=True)
 
 
 def _launches_copies(trainer: Trainer) -> bool:

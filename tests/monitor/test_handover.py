@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,10 +53,14 @@ def test_the_process_that_began_has_the_history_afterwards(tmp_path: Path) -> No
     assert forked.state_dict()["history"] == forked.history
 
 
-def left_by_another_process(handover: Handover, launcher: Any, is_global_zero: bool) -> Any:
+def leave_from_another_process(handover: Handover, launcher: Any, is_global_zero: bool) -> None:
     handover._home = -1  # as it is in a copy
     handover.leave(begun_by(launcher, is_global_zero), {"value": 3})
     handover._home = os.getpid()
+
+
+def left_by_another_process(handover: Handover, launcher: Any, is_global_zero: bool) -> Any:
+    leave_from_another_process(handover, launcher, is_global_zero)
     return handover.found()
 
 
@@ -77,3 +82,22 @@ def test_the_process_itself_leaves_nothing() -> None:
     handover = Handover()
     handover.leave(begun_by(_MultiProcessingLauncher()), {"value": 3})
     assert not handover._path.exists()
+
+
+def test_what_nobody_asks_for_goes_with_its_object() -> None:
+    handover = Handover()
+    leave_from_another_process(handover, _MultiProcessingLauncher(), True)
+    path = handover._path
+    assert path.exists()
+    del handover
+    gc.collect()
+    assert not path.exists()
+
+
+def test_a_copy_beside_it_keeps_its_own_file() -> None:
+    handover = Handover()
+    beside = copy.deepcopy(handover)
+    leave_from_another_process(beside, _MultiProcessingLauncher(), True)
+    del handover
+    gc.collect()
+    assert beside.found() == {"value": 3}
