@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Handover:
     """A file between the processes of a training and the one that this object was made in.
 
-    Its name is chosen where the object is made, and goes with it into other processes. The file goes
-    when the object does, also where nobody asked what was found.
+    Its name is chosen where the object is made, and goes with it into other processes. The file
+    goes when the object does, also where nobody asked what was found.
     """
 
     def __init__(self) -> None:
