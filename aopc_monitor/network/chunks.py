@@ -17,8 +17,9 @@ from aopc_monitor.network.memory import NotEnoughMemoryError, is_out_of_memory, 
 from aopc_monitor.utilities.distributed import are_several
 
 MOST_AT_FIRST = 64
-# Backward passes keep what their forward passes computed.
-MOST_BACKWARD = 32
+# Backward passes keep what their forward passes computed. Of small images more go at once: what
+# a heatmap does beside the arithmetic is felt there.
+MOST_BACKWARD, NUMBERS_BACKWARD = 32, 2**18
 # On a CPU, where what a network computes is fastest from the cache: numbers in the images.
 MOST_NUMBERS_ON_CPU = 16 * 3 * 224 * 224
 # On a CPU larger chunks are not looked for: nothing warns before memory is full.
@@ -41,8 +42,22 @@ def suggested_chunk_size(images: Tensor) -> int:
     """
     if images.device.type != "cpu":
         return MOST_AT_FIRST
-    fitting = max(1, MOST_NUMBERS_ON_CPU // _numbers_of_one(images))
-    return int(min(MOST_AT_FIRST, 2 ** (fitting.bit_length() - 1)))
+    return min(MOST_AT_FIRST, _power_of_two(MOST_NUMBERS_ON_CPU // _numbers_of_one(images)))
+
+
+def backward_chunk_size(images: Tensor) -> int:
+    """Images (N, C, H, W) of one backward pass.
+
+    Example:
+        >>> [backward_chunk_size(torch.empty(1, 3, side, side)) for side in (32, 64, 224)]
+        [64, 32, 32]
+    """
+    return max(MOST_BACKWARD, _power_of_two(NUMBERS_BACKWARD // _numbers_of_one(images)))
+
+
+def _power_of_two(most: int) -> int:
+    """The greatest that is not above `most`; at least 1."""
+    return int(2 ** (max(1, most).bit_length() - 1))
 
 
 def _numbers_of_one(images: Tensor) -> int:
@@ -90,7 +105,7 @@ class ChunkSizes:
         """
         first = suggested_chunk_size(images) if chunk_size is None else chunk_size
         search = ChunkSearch(first) if searching and chunk_size is None else None
-        return cls(ChunkSize(first, search), ChunkSize(min(first, MOST_BACKWARD)))
+        return cls(ChunkSize(first, search), ChunkSize(min(first, backward_chunk_size(images))))
 
 
 class ChunkSizesByNetwork:

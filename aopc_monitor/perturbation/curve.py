@@ -22,6 +22,9 @@ from aopc_monitor.perturbation.spans import Spans
 from aopc_monitor.utilities.checks import NotFiniteError
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
+# Numbers in replacements that are kept for the next order: a megabyte.
+MOST_KEPT = 2**18
+
 
 def curves_of_orders(
     score: Callable[[Tensor, Tensor], Tensor],
@@ -169,10 +172,11 @@ def perturbed_scores(
 
     def work(start: int, end: int) -> None:
         chunk = room.of(end - start)
+        # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
+        kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
         for order, rank_map in enumerate(rank_maps):
             done, of_image = 0, []
-            # Drawn again for each order: to keep them would take the memory of another chunk.
-            for block in draws.blocks(start, end):
+            for block in kept or draws.blocks(start, end):
                 perturb(block, rank_map, chunk[done : done + len(block.image)])
                 done += len(block.image)
                 of_image.append(block.image)

@@ -54,7 +54,7 @@ class Replacement(Protocol):
             low: (C, 1, 1) lower end of the data range, on the images' device.
             high: (C, 1, 1) upper end.
             generator: where a random replacement takes its numbers from. For another order of the
-                same images it is called again, with the generator in the same state.
+                same images it may be called again, with the generator in the same state.
 
         Returns:
             (M, C, H, W), of which the perturbed regions are used.

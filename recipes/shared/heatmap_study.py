@@ -133,13 +133,18 @@ class Study:
 
     def images_of(self, predicted: Tensor) -> list[dict[str, object]]:
         """What identifies each image: its row, label and predicted class (N,)."""
-        # Number -1 is that of no class.
-        classes = [*self.data.classes, "unknown"]
         columns = (self.rows.tolist(), self.labels.tolist(), predicted.tolist())
         return [
-            {"image": row, "label": classes[label], "predicted": classes[guess]}
+            {"image": row, "label": self._name_of(label), "predicted": self._name_of(guess)}
             for row, label, guess in zip(*columns, strict=True)
         ]
+
+    def _name_of(self, number: int) -> str:
+        if number < 0:
+            return "unknown"
+        # A network may have more outputs than the images have classes.
+        known = number < len(self.data.classes)
+        return self.data.classes[number] if known else f"class {number}"
 
     def settings(self, options: argparse.Namespace, predicted: Tensor) -> dict[str, object]:
         """What a report says of the images (N,) and the network."""

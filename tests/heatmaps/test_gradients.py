@@ -82,6 +82,8 @@ def test_smoothgrad_is_the_mean_gradient_under_its_own_noise() -> None:
             return outputs
 
     model = Watched()
+    Sensitivity()(model, IMAGES, TARGET)  # asks which layout the network takes
+    seen.clear()
     ours = SmoothGrad(samples=8, noise=0.25)(model, IMAGES, TARGET)
     assert len(seen) == 8
     spread = torch.stack([x - IMAGES for x in seen]).std(dim=(0, 2, 3, 4))

@@ -97,3 +97,9 @@ def test_a_network_of_ones_own_is_trained_once(
 def test_no_images_are_named() -> None:
     with pytest.raises(ValueError, match="--num-images must be at least 1; got 0"):
         Study.of(options_of("--num-images", "0"), "study")
+
+
+def test_classes_that_the_images_do_not_have_are_numbers(few: ImageData) -> None:
+    study = Study(few, nn.Identity(), torch.tensor([0, 1, 2]), {}, Path())
+    names = [image["predicted"] for image in study.images_of(torch.tensor([-1, 3, 712]))]
+    assert names == ["unknown", few.classes[3], "class 712"]
