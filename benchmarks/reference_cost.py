@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=("small_cnn", "resnet18"))
     parser.add_argument("--turns", type=int, default=15)
     arguments = parser.parse_args()
-    print(f"{machine()}, {torch.get_num_threads()} threads")
+    print(machine())
     torch.manual_seed(0)
     images, labels = torch.rand(FITTED_ON, 3, SIDE, SIDE), torch.arange(FITTED_ON) % CLASSES
     batches = list(zip(images.split(128), labels.split(128), strict=True))
