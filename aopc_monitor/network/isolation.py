@@ -185,7 +185,7 @@ def _check_versions(model: nn.Module, parameters: list[_Parameter]) -> None:
 def _version(tensor: Tensor) -> int | None:
     """In-place changes so far; None for tensors made in inference mode, which do not count them."""
     local = local_part(tensor)
-    if tensor.is_inference() or local.is_inference():
+    if tensor.is_inference() or (local is not tensor and local.is_inference()):
         return None
     return tensor._version if local is tensor else tensor._version + local._version
 

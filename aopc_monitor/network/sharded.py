@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Nearly all tensors are of these types, of which none is a `DTensor`.
+_PLAIN = (Tensor, nn.Parameter)
+
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether no process has all parameters of a model, so that its forwards take all processes.
@@ -35,7 +38,7 @@ def local_part(tensor: Tensor) -> Tensor:
         >>> local_part(parameter) is parameter
         True
     """
-    if not _is_dtensor(tensor):
+    if type(tensor) in _PLAIN or not _is_dtensor(tensor):
         return tensor
     local: Tensor = tensor._local_tensor  # type: ignore[attr-defined]
     return local

@@ -50,15 +50,16 @@ class Snapshot:
         thousand members, two of them inside each other, and random generators, also in objects.
         """
         snapshot = cls()
+        plain, containers, empty = _PLAIN_TYPES, _CONTAINER_TYPES, snapshot.empty
         for module in modules:
             attributes = vars(module)
             snapshot.containers.append((attributes, dict(attributes)))
             for name, value in attributes.items():
                 kind = type(value)
-                if kind in _PLAIN_TYPES:
+                if kind in plain:
                     continue
-                if kind in _CONTAINER_TYPES and not value:
-                    snapshot.empty.append(value)
+                if kind in containers and not value:
+                    empty.append(value)
                 elif name in _OF_ANY_MODULE:  # hooks, submodules, parameters
                     snapshot._add_members(value)
                 elif name not in BACK_REFERENCES:
@@ -83,7 +84,9 @@ class Snapshot:
         """
         problems: list[str] = []
         for container, before in self.containers:
-            _attempt(problems, _restore_members, container, before)
+            # Containers of torch and of Python do not fail where they are only looked at.
+            if type(container) not in _CONTAINER_TYPES or not _has_members(container, before or ()):
+                _attempt(problems, _restore_members, container, before)
         for container in filter(None, self.empty):
             _attempt(problems, container.clear)
         for restorer in self.generators:
@@ -155,8 +158,8 @@ def _attempt(problems: list[str], restore: Callable[..., object], *values: Any) 
 
 
 def _restore_members(container: Any, before: Any) -> None:
-    """Give a container the members it had; by identity, since members may not compare."""
-    if (not container and not before) or _has_members(container, before or ()):
+    """Give a container the members it had."""
+    if _has_members(container, before or ()):
         return
     container.clear()
     if before and isinstance(container, list):
@@ -166,14 +169,19 @@ def _restore_members(container: Any, before: Any) -> None:
 
 
 def _has_members(container: Any, members: Any) -> bool:
-    """Whether a container has these very members, in their order if it has one."""
+    """Whether a container has these very members, in their order if it has one.
+
+    By identity, since members may not compare.
+    """
     if len(container) != len(members):
         return False
     if isinstance(container, set):
         return set(map(id, container)) == set(map(id, members))
+    if not all(map(is_, container, members)):
+        return False
     if not isinstance(container, dict) or not members:
-        return all(map(is_, container, members))
-    return all(map(is_, container, members)) and all(map(is_, container.values(), members.values()))
+        return True
+    return all(map(is_, container.values(), members.values()))
 
 
 def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
