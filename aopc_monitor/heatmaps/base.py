@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -186,9 +186,9 @@ class BackwardHeatmap(NetworkHeatmap):
         """The backward pass, pooled."""
         return self.pool(images, backward_pass(network, images, target, self.backward_rules))
 
-    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules | None]:
-        """Context for the forward pass of `images` that changes what its backward pass will be."""
-        return nullcontext()
+    def backward_rules(self, images: Tensor) -> BackwardRules | None:
+        """What changes the backward pass of `images`; None where it is the plain gradient."""
+        return None
 
     @abstractmethod
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -158,9 +158,8 @@ def _traced(
     audit = Audit()
     modes: list[BackwardRules] = []
 
-    def rules(entrance: Tensor) -> AbstractContextManager[BackwardRules | None]:
-        context = heatmap.backward_rules(entrance)
-        mode = context if isinstance(context, BackwardRules) else _counting(entrance)
+    def rules(entrance: Tensor) -> BackwardRules:
+        mode = heatmap.backward_rules(entrance) or _counting(entrance)
         mode.audit = audit
         modes.append(mode)
         return mode

@@ -6,7 +6,6 @@ one; everything else is passed by its own gradient.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +108,7 @@ class Deconvolution(NormHeatmap):
         torch.Size([2, 8, 8])
     """
 
-    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+    def backward_rules(self, images: Tensor) -> BackwardRules:
         """Deconvolution's rules."""
         return BackwardRules("deconvolution", DECONVOLUTION, None, images)
 
@@ -132,6 +131,6 @@ class GuidedBackpropagation(NormHeatmap):
         torch.Size([2, 8, 8])
     """
 
-    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+    def backward_rules(self, images: Tensor) -> BackwardRules:
         """Rules of guided backpropagation."""
         return BackwardRules("guided backpropagation", GUIDED, None, images)

@@ -54,8 +54,8 @@ class DeepLIFT(NetworkHeatmap):
         table = deeplift_rules(memory)
         entrance = reference.clone().requires_grad_().clone()
         rules_of_reference = BackwardRules("the reference of DeepLIFT", table, EXACT, entrance)
-        with rules_of_reference, vmap_as_loop():
-            network.outputs(entrance)
+        with vmap_as_loop():
+            network.outputs(entrance, rules_of_reference)
         memory.is_complete = True
 
         def rules(entrance: Tensor) -> BackwardRules:

@@ -7,7 +7,6 @@ import inspect
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from aopc_monitor.heatmaps.pooling import pooled
 from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule, epsilon_rule
 from aopc_monitor.heatmaps.rules.linear_operation import LinearOperation, linear
 from aopc_monitor.heatmaps.rules.table import Rules, lrp_rules
+from aopc_monitor.utilities.checks import are_finite
 
 
 class RelevancePropagation(BackwardHeatmap):
@@ -37,7 +37,7 @@ class RelevancePropagation(BackwardHeatmap):
         """Whether what its rules keep is counted, so that anything else that is missing is lost."""
         return True
 
-    def backward_rules(self, images: Tensor) -> AbstractContextManager[BackwardRules]:
+    def backward_rules(self, images: Tensor) -> BackwardRules:
         """The engine with this table."""
         return BackwardRules(str(self), self.table(images), GRADIENT_IS_LRP, images)
 
@@ -48,6 +48,8 @@ class RelevancePropagation(BackwardHeatmap):
         return relevance
 
     def _warn_beyond_range(self, relevance: Tensor, result: BackwardPass) -> None:
+        if are_finite(relevance):
+            return
         finite = relevance.isfinite().flatten(1).all(dim=1)
         # A network that itself gives NaN is another matter, of which others tell.
         beyond = int((~finite & result.outputs.isfinite().all(dim=1)).sum())

@@ -299,3 +299,17 @@ def test_a_copy_between_convolution_and_batch_norm_does_not_matter() -> None:
     torch.testing.assert_close(
         LRPEpsilon(0.5)(copied, x, target), LRPEpsilon(0.5)(plain, x, target)
     )
+
+
+def test_a_bias_alone_may_be_made_of_the_images() -> None:
+    """What `addmm` multiplies is then a constant, and all relevance goes on to the bias."""
+    constant = torch.rand(2, 3) @ torch.rand(3, 12)
+    by_addmm = Apply(lambda x: torch.addmm(x, constant[:, :3], torch.ones(3, 12)))
+    by_sum = Apply(lambda x: x + constant[:, :3] @ torch.ones(3, 12))
+    images, target = torch.rand(2, 3, 2, 2), torch.tensor([0, 1])
+    found, expected = (
+        LRPEpsilon()(nn.Sequential(nn.Flatten(), last, nn.Flatten()), images, target)
+        for last in (by_addmm, by_sum)
+    )
+    assert torch.equal(found, expected)
+    assert found.any()

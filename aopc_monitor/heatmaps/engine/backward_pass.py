@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from aopc_monitor.heatmaps.engine.vmapped import vmap_as_loop
 from aopc_monitor.network.sharded import is_sharded
 from aopc_monitor.utilities.checks import check_target
 
-MakeRules: TypeAlias = Callable[[Tensor], AbstractContextManager[BackwardRules | None]]
+MakeRules: TypeAlias = Callable[[Tensor], BackwardRules | None]
 
 
 class BackwardPass(NamedTuple):
@@ -48,7 +48,7 @@ def backward_pass(
         network: whose outputs are explained.
         images: (N, C, H, W).
         target: (N,) classes.
-        rules: makes the context for the forward pass from the tensor that goes in.
+        rules: makes the rules of the forward pass from the tensor that goes in.
         start: from the (N,) scores to the signal that each starts with; 1 if not given.
 
     Raises:
@@ -92,11 +92,11 @@ def _forward(
     """Outputs, where the backward pass starts (see `start_of`), and what the rules found."""
     # The network gets a clone, so that its first operation may work in place.
     entrance = images.clone()
-    context = nullcontext() if rules is None else rules(entrance)
-    with context as mode, nullcontext() if mode is None else vmap_as_loop():
-        if mode is not None:
-            mode.spares_copies = spares_copies
-        outputs = network.outputs(entrance)
+    mode = None if rules is None else rules(entrance)
+    if mode is not None:
+        mode.spares_copies = spares_copies
+    with nullcontext() if mode is None else vmap_as_loop():
+        outputs = network.outputs(entrance, mode)
     return outputs, outputs if mode is None else mode.start_of(outputs), mode
 
 

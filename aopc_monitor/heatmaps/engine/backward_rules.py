@@ -53,6 +53,7 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         images: where the signal begins.
 
     Attributes:
+        first_layer: the rule of operations that work on the images themselves, if there is one.
         keeper: keeps values that backward passes need.
         carriers: the way of relevance itself, near the images.
     """
@@ -67,7 +68,8 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         self.rules = rules
         self.exact = exact
         self.keeper = Keeper()
-        bounds = getattr(rules.get(FIRST_LAYER), "settings", {})
+        self.first_layer = rules.get(FIRST_LAYER)
+        bounds = getattr(self.first_layer, "settings", {})
         self.carriers = Carriers(images, bounds.get("low"), bounds.get("high"))
         self._custom = CustomFunctions()
         self._met_hidden = False
@@ -82,11 +84,17 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one torch call by its rule, or as it is."""
-        kwargs = kwargs or {}
+        return self.answer(func, args, kwargs or {})
+
+    def answer(self, func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What one torch call returns, by its rule, or as it is."""
         treatment = self._treatments.get(func) or self._treatment_of(func)
         if treatment.is_query:
             return func(*args, **kwargs)
-        call, signals = self._with_known_origin(Call(func, args, kwargs))
+        call = Call(func, args, kwargs)
+        signals = self.signals_among(call.tensors)
+        if self._custom.are_met or not self._seen.has_all(signals):
+            call, signals = self._with_known_origin(call, signals)
         if not signals or brings_weights_back(call):
             self._about_to_write(call)
             result = func(*call.args, **call.kwargs)
@@ -102,22 +110,19 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         self._treatments[func] = found = treatment_of(func, self.rules, self.exact)
         return found
 
-    def _with_known_origin(self, call: Call) -> tuple[Call, list[Tensor]]:
+    def _with_known_origin(self, call: Call, signals: list[Tensor]) -> tuple[Call, list[Tensor]]:
         """The call, and the signals among its arguments, once it is known where they come from."""
-        signals = self.signals_among(call.tensors)
-        if self._custom.are_met or not self._seen.has_all(signals):
-            self._check_origin(signals)
-            call = call.with_tensors(self._custom.stand_in)
-            signals = self.signals_among(call.tensors)
-        if not torch.is_grad_enabled():
-            self._custom.note_inputs(signals)
-        return call, signals
+        self._check_origin(signals)
+        call = call.with_tensors(self._custom.stand_in)
+        return call, self.signals_among(call.tensors)
 
     def _about_to_write(self, call: Call) -> None:
         if call.in_place and isinstance(call.first, Tensor):
             self.keeper.about_to_write(call.first)
 
     def _run(self, call: Call, signals: list[Tensor], treatment: Treatment) -> Any:
+        if not torch.is_grad_enabled():
+            self._custom.note_inputs(signals)
         if call.name.endswith("_as"):  # the second tensor only lends its shape
             signals = signals[:1]
         # The call may write over its arguments, so what depends on them is asked before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
-from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
+from aopc_monitor.heatmaps.engine.operation_names import Operation, facts_of, plain_name
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
 DETACHING = {"detach": ".detach()", "data": ".data"}
@@ -206,6 +207,13 @@ def cuts_off(operation: Operation) -> bool:
     name = plain_name(operation)
     leaves = getattr(operation, "__name__", "") in LEAVING_TORCH
     return leaves or name in DETACHING or name in COPYING or name in ("add", "sub")
+
+
+def adds_signals(operation: Operation, args: Sequence[Any]) -> bool:
+    """Whether a call is a sum x + y of which no part is a constant tensor, as q of q + x is."""
+    if facts_of(operation).name != "add" or len(args) != 2:
+        return False
+    return all(not isinstance(value, Tensor) or value.requires_grad for value in args)
 
 
 def straight_through(signal: Tensor, value: Tensor) -> Tensor:

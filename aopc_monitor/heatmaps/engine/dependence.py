@@ -14,27 +14,6 @@ from aopc_monitor.heatmaps.engine.explained_network import Network
 from aopc_monitor.heatmaps.engine.operation_names import Operation, plain_name
 from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 
-
-def reaches(tensor: Tensor, start: Any) -> bool:
-    """Whether a tensor's graph goes back to the node `start`, the `grad_fn` of another one.
-
-    Example:
-        >>> x, w = (torch.ones(2, requires_grad=True).clone() for _ in range(2))
-        >>> reaches((x * w).sum(), x.grad_fn), reaches(w.sum(), x.grad_fn)
-        (True, False)
-    """
-    nodes: list[Any] = [tensor.grad_fn]
-    seen: set[Any] = set()
-    while nodes:
-        node = nodes.pop()
-        if node is start:
-            return True
-        if node is not None and node not in seen:
-            seen.add(node)
-            nodes.extend(following for following, _ in node.next_functions)
-    return False
-
-
 WAY_OUT = (
     "freeze layers by requires_grad_(False) instead of cutting their activations off, or use the "
     'heatmap "occlusion", which needs no gradient'

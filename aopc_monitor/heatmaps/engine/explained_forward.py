@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from types import FunctionType
 from typing import Any
@@ -15,10 +15,11 @@ from torch.nn.modules import module as _module
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
-from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, cuts_off
+from aopc_monitor.heatmaps.engine.cut_offs import CutOffs, adds_signals, cuts_off
 from aopc_monitor.heatmaps.engine.layouts import is_batch_norm, needs_order, order_signal
-from aopc_monitor.heatmaps.engine.operation_names import Operation, is_query, plain_name
+from aopc_monitor.heatmaps.engine.operation_names import Operation, facts_of, is_query, plain_name
 from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back
 
 
@@ -34,16 +35,20 @@ class ExplainedForward(TorchFunctionMode):
 
     Args:
         held: what the network holds in buffers and attributes, into which no gradient is written.
+        rules: what each call is answered by, if its backward pass is to be another one.
         undo: undoes what cuts off (see `CutOffs`), to see whether it matters.
 
     Attributes:
         cut_offs: what was cut off.
     """
 
-    def __init__(self, held: Iterable[Tensor], *, undo: bool = False) -> None:
+    def __init__(
+        self, held: Iterable[Tensor], rules: BackwardRules | None = None, *, undo: bool = False
+    ) -> None:
         super().__init__()
         self.cut_offs = CutOffs(undo=undo)
         self._held = set(map(id, held))
+        self._rules = rules
         self._gradients_wanted = True
 
     def __torch_function__(
@@ -62,11 +67,13 @@ class ExplainedForward(TorchFunctionMode):
             with torch.inference_mode(False), torch.enable_grad():
                 return self._run(Call(func, args, kwargs), obeying=True)
         if is_query(func) and args and type(args[0]) is Tensor:
-            with torch._C.DisableTorchFunction():
-                return func(*args, **kwargs)
-        # Nearly every other call of nearly every network ends here.
-        if self._gradients_wanted and not self.cut_offs.has_begun and _is_ordinary(func):
             return func(*args, **kwargs)
+        # Nearly every other call of nearly every network ends here.
+        is_undisturbed = self._gradients_wanted and not self.cut_offs.has_begun
+        if is_undisturbed and (_is_ordinary(func) or _is_ordinary_call(func, args)):
+            if self._rules is None:
+                return func(*args, **kwargs)
+            return self._rules.answer(func, args, kwargs)
         return self._run(Call(func, args, kwargs), obeying=not self._gradients_wanted)
 
     def _run(self, call: Call, *, obeying: bool) -> Any:
@@ -78,11 +85,15 @@ class ExplainedForward(TorchFunctionMode):
             condition, if_true, if_false, operands = call.args
             with self:
                 return (if_true if condition else if_false)(*operands)
+        with self._rules or nullcontext():
+            return self._followed(call, obeying=obeying)
+
+    def _followed(self, call: Call, *, obeying: bool) -> Any:
         if (obeying or self.cut_offs.undo) and call.in_place and self._is_held(call.args[:1]):
             # A tensor that was made in inference mode can be written to in that mode alone.
             with torch.inference_mode(call.first.is_inference()), torch.no_grad():
                 return call.operation(*call.args, **call.kwargs)
-        if is_batch_norm(call.name) and needs_order(call):
+        if is_batch_norm(call.name) and needs_order(call.first):
             ordered = self.cut_offs.follow(Call(Tensor.contiguous, (call.first,), {}))
             result = self.cut_offs.follow(call.with_first(ordered))
             order_signal(result)
@@ -104,6 +115,13 @@ def _is_ordinary(operation: Operation) -> bool:
     name = plain_name(operation)
     special = name in (*_HOOKS, "requires_grad", "cond") or is_batch_norm(name)
     return not special and not cuts_off(operation)
+
+
+def _is_ordinary_call(operation: Operation, args: tuple[Any, ...]) -> bool:
+    """Whether that holds for a call of an operation about which sometimes something has to be."""
+    if len(args) > 1 and is_batch_norm(facts_of(operation).name):
+        return not needs_order(args[0])
+    return adds_signals(operation, args)
 
 
 @contextmanager

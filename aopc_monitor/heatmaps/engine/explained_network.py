@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.explained_forward import ExplainedForward
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import Parts
@@ -64,17 +65,20 @@ class Network:
         # What a forward finds in the modules; None once one may have put something else there.
         self._held = None if self._wide else parts.held
 
-    def outputs(self, images: Tensor, *, undo_cuts: bool = False) -> Tensor:
+    def outputs(
+        self, images: Tensor, rules: BackwardRules | None = None, *, undo_cuts: bool = False
+    ) -> Tensor:
         """(N, classes) outputs, on the graph of the images unless gradients are off.
 
         Args:
             images: (N, C, H, W).
+            rules: what the calls of the forward pass get another backward pass by.
             undo_cuts: undo what cuts off (see `CutOffs`), to see whether it matters.
         """
         if not torch.is_grad_enabled():
             return self._outputs(images)
         held = held_tensors(self._parts.modules) if self._held is None else self._held
-        with ExplainedForward(held, undo=undo_cuts) as forward:
+        with ExplainedForward(held, rules, undo=undo_cuts) as forward:
             outputs = self._outputs(images)
         self.cut_offs = forward.cut_offs.causes_for(outputs)
         return outputs

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aopc_monitor.heatmaps.engine.calls import Call, tensors_in
+from aopc_monitor.heatmaps.engine.calls import tensors_in
 
 _BATCH_NORMALIZATIONS = frozenset({
     "batch_norm", "native_batch_norm", "native_batch_norm_legit", "cudnn_batch_norm",
@@ -20,7 +20,7 @@ def is_batch_norm(name: str) -> bool:
     return name.split(".")[0] in _BATCH_NORMALIZATIONS
 
 
-def needs_order(call: Call) -> bool:
+def needs_order(images: Any) -> bool:
     """Whether a batch normalisation has to get its tensors in their order.
 
     On the CPU, torch 2.13 and 2.14 tell layouts apart by the strides of all dimensions, that of a
@@ -29,7 +29,6 @@ def needs_order(call: Call) -> bool:
     batch normalisation in eval mode reads them in the wrong order.
     """
     with torch._C.DisableTorchFunction():  # attributes are torch calls as well
-        images = call.first
         return isinstance(images, Tensor) and images.shape[0] == 1 and images.requires_grad
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from aopc_monitor.heatmaps.engine.tensor_table import TensorTable
 BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK = 1, 2, 3
 
 
-@dataclass(eq=False)
+# Slots make these as quick to make as a tuple: every linear operation makes one of each.
+@dataclass(eq=False, slots=True)
 class Stabilized:
     """Outputs z of a linear operation whose signal is damped by |z| / (|z| + epsilon).
 
@@ -25,15 +26,32 @@ class Stabilized:
         source: z on the graph, before it is damped.
         kept: its values.
         epsilon: the stabiliser.
-        version: of the outputs, when they were made.
         is_rectified: whether max(0, z) was written over the values, and nothing else reads them.
     """
 
     source: Tensor
     kept: Kept
     epsilon: float
-    version: int = 0
     is_rectified: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class LayerMark:
+    """What is remembered of the outputs of a linear operation.
+
+    Attributes:
+        read: tells what the operation computes.
+        entry: the entry of the table that it followed.
+        version: of the outputs, when they were made.
+        stabilized: what damps the signal at them by a stabiliser that is a number, if anything.
+        is_unused: whether no call in sight was given them.
+    """
+
+    read: Callable[[], Any]
+    entry: Any
+    version: int
+    stabilized: Stabilized | None = None
+    is_unused: bool = True
 
 
 class Marks:
@@ -52,10 +70,8 @@ class Marks:
         self._attention: TensorTable[bool] = TensorTable()
         self._exponents: TensorTable[tuple[Tensor, int]] = TensorTable()
         self._gates_plus_one: TensorTable[int] = TensorTable()
-        self._layers: TensorTable[tuple[Any, Any, int]] = TensorTable()
+        self._layers: TensorTable[LayerMark] = TensorTable()
         self._logits: TensorTable[tuple[Tensor, int]] = TensorTable()
-        self._stabilized: TensorTable[Stabilized] = TensorTable()
-        self._unused: TensorTable[bool] = TensorTable()
         self.spares_copies = True
         self.has_spared_copies = False
 
@@ -91,7 +107,7 @@ class Marks:
 
     def rank_of_result(self, call: Call, signals: list[Tensor]) -> int:
         """The rank of what a call makes of these signals alone: what is made of gates is one."""
-        if call.name not in _HAND_GATES_ON:
+        if not (self._gates or self._gates_plus_one) or call.name not in _HAND_GATES_ON:
             return 0
         if call.name == "div":  # divided by whatever it may be, a gate stays one
             return self.gate_rank(call.first)
@@ -112,32 +128,32 @@ class Marks:
         logits, version = self._logits.get(tensor) or (None, None)
         return logits if version == tensor._version else None
 
-    def remember_layer(self, outputs: Tensor, linear_map: Any, entry: Any) -> None:
+    def remember_layer(
+        self,
+        outputs: Tensor,
+        read: Callable[[], Any],
+        entry: Any,
+        stabilized: Stabilized | None = None,
+    ) -> None:
         """Remember which linear operation made a tensor, and the entry that it followed."""
-        self._layers[outputs] = (linear_map, entry, outputs._version)
+        self._layers[outputs] = LayerMark(read, entry, outputs._version, stabilized)
 
-    def layer_of(self, tensor: Tensor) -> tuple[Any, Any] | None:
+    def layer_of(self, tensor: Tensor) -> LayerMark | None:
         """The linear operation that made a tensor and its entry, or None for anything else."""
-        linear_map, entry, version = self._layers.get(tensor) or (None, None, None)
-        return (linear_map, entry) if version == tensor._version else None
-
-    def mark_stabilized(self, outputs: Tensor, layer: Stabilized) -> None:
-        """Remember that the signal at the outputs of a layer is damped."""
-        layer.version = outputs._version
-        self._stabilized[outputs] = layer
-        self._unused[outputs] = True
+        mark = self._layers.get(tensor)
+        return mark if mark is not None and mark.version == tensor._version else None
 
     def stabilized(self, tensor: Tensor) -> Stabilized | None:
         """What damps the signal at a tensor, or None for anything else."""
-        layer = self._stabilized.get(tensor)
+        mark = self.layer_of(tensor)
+        layer = None if mark is None else mark.stabilized
         # What is written through `.data` has a version of its own, but was copied before.
-        if layer is None or layer.kept.moved or layer.version != tensor._version:
-            return None
-        return layer
+        return None if layer is None or layer.kept.moved else layer
 
     def may_be_rectified(self, outputs: Tensor) -> bool:
         """Whether ReLU may write over outputs without a copy: no call in sight was given them."""
-        return self.spares_copies and outputs in self._unused
+        mark = self._layers.get(outputs)
+        return self.spares_copies and mark is not None and mark.is_unused
 
     def rectify(self, layer: Stabilized) -> None:
         """Remember that ReLU writes over the outputs of a layer without a copy."""
@@ -145,9 +161,10 @@ class Marks:
 
     def note_used(self, signals: Iterable[Tensor]) -> None:
         """Remember that a call was given these signals."""
-        if len(self._unused):
-            for signal in signals:
-                self._unused.discard(signal)
+        for signal in signals if self._layers else ():
+            mark = self._layers.get(signal)
+            if mark is not None:
+                mark.is_unused = False
 
     def hand_on(self, call: Call, signal: Tensor, results: list[Tensor], rank: int) -> None:
         """Give what a call made of a signal the marks that it keeps."""
@@ -158,15 +175,13 @@ class Marks:
                     self._attention[result] = True
         elif call.in_place:
             self.mark_signal(call.first)
-        if call.in_place:
-            return
-        if call.name not in _SAME_VALUES:
+        if call.in_place or call.name not in _SAME_VALUES:
             return
         layer = self.layer_of(signal) if call.name in COPIES else None
         logits = self.logits_of(signal)
         for copy in results:
-            if layer is not None:
-                self.remember_layer(copy, *layer)
+            if layer is not None and copy is not signal:
+                self.remember_layer(copy, layer.read, layer.entry)
             if logits is not None:
                 self.mark_logits(copy, logits)
 

@@ -18,6 +18,8 @@ class Kept:
         moved: whether it is a copy by now, because the network wrote over the original.
     """
 
+    __slots__ = ("__weakref__", "moved", "value")
+
     def __init__(self, tensor: Tensor) -> None:
         self.value = tensor.detach()
         self.moved = False

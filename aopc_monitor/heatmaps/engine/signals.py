@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.calls import tensors_in
-from aopc_monitor.heatmaps.engine.dependence import reaches
 from aopc_monitor.heatmaps.engine.tensor_table import TensorSet, TensorTable
 
 
@@ -57,7 +56,7 @@ class Signals:
 
     def note_written(self, tensor: Tensor) -> None:
         """What was a constant may have become a signal, when a call wrote into it."""
-        for written in (tensor, tensor._base):
+        for written in (tensor, tensor._base) if self._has_constants else ():
             if written is not None:
                 self._constants.discard(written)
 
@@ -72,3 +71,24 @@ class Signals:
     def comes_from_elsewhere(self, signal: Tensor) -> bool:
         """Whether the graph of what looks like a signal does not lead to the images."""
         return not reaches(signal, self._start)
+
+
+def reaches(tensor: Tensor, start: Any) -> bool:
+    """Whether a tensor's graph goes back to the node `start`, the `grad_fn` of another one.
+
+    Example:
+        >>> import torch
+        >>> x, w = (torch.ones(2, requires_grad=True).clone() for _ in range(2))
+        >>> reaches((x * w).sum(), x.grad_fn), reaches(w.sum(), x.grad_fn)
+        (True, False)
+    """
+    nodes: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set()
+    while nodes:
+        node = nodes.pop()
+        if node is start:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(following for following, _ in node.next_functions)
+    return False

@@ -15,7 +15,8 @@ Four things are called linear here, each a step on the way from a call to its ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -160,13 +161,13 @@ def of_outputs(linear_map: LinearMap, vector: Tensor) -> Tensor:
     return vector.view(-1, *[1] * positions)
 
 
-def convolution(call: Call) -> LinearMap:
-    """`conv1d`, `conv2d`, `conv3d`."""
+def convolution(call: Call, output: Tensor | None = None) -> LinearMap:
+    """`conv1d`, `conv2d`, `conv3d`; like other readers, given what the call returned if it ran."""
     weight = call.argument(1, "weight")
-    return _weighted(call, lambda scale: scale.view(-1, *[1] * (weight.ndim - 1)))
+    return _weighted(call, output, lambda scale: scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
-def deformable_convolution(call: Call) -> LinearMap:
+def deformable_convolution(call: Call, output: Tensor | None = None) -> LinearMap:
     """`torchvision.ops.deform_conv2d`: offsets and masks are constants, as gates are."""
     activations, weight, offset, mask, bias, *settings = call.args
     held = offset.detach(), mask.detach()
@@ -176,17 +177,16 @@ def deformable_convolution(call: Call) -> LinearMap:
         result: Tensor = call.operation(a, w, *held, shift, *settings)
         return result
 
-    output = apply(activations, weight, bias)
     return LinearMap(
         activations,
         lambda: (weight, bias),
-        output,
+        apply(activations, weight, bias) if output is None else output,
         apply,
         lambda scale: scale.view(-1, 1, 1, 1),
     )
 
 
-def transposed_convolution(call: Call) -> LinearMap:
+def transposed_convolution(call: Call, output: Tensor | None = None) -> LinearMap:
     """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
     weight, groups = call.argument(1, "weight"), call.argument(6, "groups", 1)
 
@@ -195,27 +195,30 @@ def transposed_convolution(call: Call) -> LinearMap:
         rows = scale.view(groups, 1, -1).expand(-1, len(weight) // groups, -1)
         return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
 
-    return _weighted(call, per_output)
+    return _weighted(call, output, per_output)
 
 
-def fully_connected(call: Call) -> LinearMap:
+def fully_connected(call: Call, output: Tensor | None = None) -> LinearMap:
     """`linear`."""
-    return _weighted(call, lambda scale: scale.view(-1, 1), channels_last=True)
+    return _weighted(call, output, lambda scale: scale.view(-1, 1), channels_last=True)
 
 
 def _weighted(
-    call: Call, per_output: Callable[[Tensor], Tensor], *, channels_last: bool = False
+    call: Call,
+    output: Tensor | None,
+    per_output: Callable[[Tensor], Tensor],
+    *,
+    channels_last: bool = False,
 ) -> LinearMap:
-    activations, weight, bias = (
-        call.argument(position, name) for position, name in enumerate(("input", "weight", "bias"))
-    )
-    others = {k: v for k, v in call.kwargs.items() if k not in ("input", "weight", "bias")}
+    names = ("input", "weight", "bias")
+    activations, weight, bias = (call.argument(i, name) for i, name in enumerate(names))
 
     def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        others = {k: v for k, v in call.kwargs.items() if k not in names}
         result: Tensor = call.operation(a, w, b, *call.args[3:], **others)
         return result
 
-    output = call.run()
+    output = call.run() if output is None else output
     # Batch normalisation of more dimensions works along another axis than the features.
     scaled = None if channels_last and output.ndim != 2 else per_output
     return LinearMap(
@@ -223,7 +226,7 @@ def _weighted(
     )
 
 
-def matrix_product_plus(call: Call) -> LinearMap:
+def matrix_product_plus(call: Call, output: Tensor | None = None) -> LinearMap:
     """`addmm`: bias + activations @ weight."""
     bias, activations, weight = (
         call.argument(position, name) for position, name in enumerate(("input", "mat1", "mat2"))
@@ -232,7 +235,7 @@ def matrix_product_plus(call: Call) -> LinearMap:
     return LinearMap(
         activations,
         lambda: (weight * alpha, bias * beta),
-        call.run(),
+        call.run() if output is None else output,
         _matrix_product,
         channels_last=True,
     )
@@ -244,26 +247,33 @@ def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 def batch_norm(call: Call, before: LinearMap | None) -> LinearMap:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
-    values = call.first
-    per_output = None if before is None else before.per_output
-    if before is None or per_output is None:
-        return _channelwise(call, values)
-
-    def bring() -> None:
-        named = normalization_arguments(call)
-        bring_back([before.weight, before.bias, named.get("weight"), named.get("bias")])
-
-    def parameters() -> tuple[Tensor, Tensor]:
-        bring()
-        scale, shift = _scale_and_shift(call, values)
-        bias = shift if before.bias is None else before.bias * scale + shift
-        return before.weight * per_output(scale), bias
-
+    if before is None or before.per_output is None:
+        return _channelwise(call, call.first)
     # The stabiliser of the layer before, if any, is left out: only the fused map counts.
     output = call.with_first(before.output).run()
     if are_in_blocks() and output.requires_grad:  # the layer before may be in another one
-        output.register_hook(lambda signal: bring())
-    return replace(before, parameters=parameters, output=output)
+        output.register_hook(lambda signal: _bring(call, before))
+    return LinearMap(
+        before.input,
+        partial(_fused_parameters, call, before),
+        output,
+        before.apply,
+        before.per_output,
+        channels_last=before.channels_last,
+    )
+
+
+def _bring(call: Call, before: LinearMap) -> None:
+    named = normalization_arguments(call)
+    bring_back([before.weight, before.bias, named.get("weight"), named.get("bias")])
+
+
+def _fused_parameters(call: Call, before: LinearMap) -> tuple[Tensor, Tensor]:
+    assert before.per_output is not None
+    _bring(call, before)
+    scale, shift = _scale_and_shift(call, call.first)
+    bias = shift if before.bias is None else before.bias * scale + shift
+    return before.weight * before.per_output(scale), bias
 
 
 def _channelwise(call: Call, values: Tensor) -> LinearMap:

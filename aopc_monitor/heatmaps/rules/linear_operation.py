@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +15,6 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.carried_relevance import Carrier
 from aopc_monitor.heatmaps.engine.marks import Stabilized
-from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
-from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.engine.substitution import scaled, substitute
 from aopc_monitor.heatmaps.rules.linear_formulas import epsilon_rule, label_of
 from aopc_monitor.heatmaps.rules.linear_layer import (
@@ -83,6 +83,17 @@ class LinearOperation:
                 f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
                 f"these are {', '.join(LINEAR)}"
             )
+        signals = mode.signals_among(call.tensors)
+        # The first argument of addmm is its bias.
+        if len(signals) == 1 and signals[0] is call.first and call.name != "addmm":
+            # What else there is to know of it is read when somebody asks, which few do.
+            output = call.run()
+            read = partial(_READERS[call.name], call, output)
+            return self.redistribute(call.first, output, read, mode)
+        return self._with_other_signals(call, mode)
+
+    def _with_other_signals(self, call: Call, mode: BackwardRules) -> Tensor:
+        """An operation whose weights, bias or places may be made of the images."""
         if call.name == "deform_conv2d" and not mode.is_signal(call.first):
             return without_rule(
                 "deform_conv2d of constants, at places made of the images", call, mode
@@ -92,7 +103,7 @@ class LinearOperation:
             return _dynamic(linear_map, mode)
         if mode.is_signal(linear_map.bias):
             return self._with_signal_as_bias(linear_map, mode)
-        return self.redistribute(linear_map, mode)
+        return self.redistribute_map(linear_map, mode)
 
     def _with_signal_as_bias(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
         """A bias made of the images is a summand like any other."""
@@ -101,17 +112,32 @@ class LinearOperation:
             return linear_map.output
         alone = linear_map.apply(linear_map.input, linear_map.weight, None)
         unbiased = replace(linear_map, parameters=lambda: (linear_map.weight, None), output=alone)
-        product = self.redistribute(unbiased, mode)
+        product = self.redistribute_map(unbiased, mode)
         return product + of_outputs(linear_map, linear_map.bias)
 
-    def redistribute(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
-        """The layer's outputs, whose relevance goes to its inputs by the rule."""
-        first = mode.rules.get(FIRST_LAYER) if mode.carriers.of(linear_map.input) else None
-        if isinstance(first, LinearOperation):
+    def redistribute_map(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
+        """As `redistribute`, of what is known already."""
+        return self.redistribute(linear_map.input, linear_map.output, lambda: linear_map, mode)
+
+    def redistribute(
+        self, inputs: Tensor, output: Tensor, read: Callable[[], LinearMap], mode: BackwardRules
+    ) -> Tensor:
+        """The layer's outputs, whose relevance goes to its inputs by the rule.
+
+        Args:
+            inputs: the activations.
+            output: what the operation made of them.
+            read: tells what the operation computes.
+            mode: the engine.
+        """
+        entry, first = self, mode.first_layer
+        if isinstance(first, LinearOperation) and mode.carriers.of(inputs) is not None:
             mode.note_first_layer(first.label)
-        entry = first if isinstance(first, LinearOperation) else self
-        result = _redistribute(linear_map, mode, entry)
-        mode.remember_layer(result, linear_map, self)
+            entry = first
+        if entry.rule is epsilon_rule:
+            return _damped(output, read, mode, self, **entry.settings)
+        result = _redistribute(read(), mode, entry)
+        mode.remember_layer(result, read, self)
         return result
 
 
@@ -125,10 +151,7 @@ _READERS = {
 
 
 def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOperation) -> Tensor:
-    outputs = mode.keeper.keep(linear_map.output)
-    if entry.rule is epsilon_rule:
-        return _damped(linear_map, outputs, mode, **entry.settings)
-    inputs = mode.keeper.keep(linear_map.input)
+    outputs, inputs = mode.keeper.keep(linear_map.output), mode.keeper.keep(linear_map.input)
     known = LinearLayer(linear_map, inputs, outputs, mode.audit)
     carrier, settings = mode.carriers.of(linear_map.input), entry.settings
     if carrier is not None and carrier.low is not None and "low" in settings:
@@ -153,9 +176,10 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
 
 
 def _damped(
-    linear_map: LinearMap,
-    outputs: Kept,
+    output: Tensor,
+    read: Callable[[], LinearMap],
     mode: BackwardRules,
+    entry: LinearOperation,
     epsilon: float = 0.01,
     relative: bool = False,
 ) -> Tensor:
@@ -165,23 +189,22 @@ def _damped(
     signal that is damped once.
     """
     audit = mode.audit
-    layer = Stabilized(linear_map.output, outputs, float(epsilon))
+    layer = Stabilized(output, mode.keeper.keep(output), float(epsilon))
 
     def backward(signal: Tensor) -> Tensor:
-        z = outputs.value
+        z = layer.kept.value
         if layer.is_rectified:
             return damp_rectified(signal, z, layer.epsilon)
         damped = damp(signal, z, relative_to_scale(epsilon, z) if relative else float(epsilon))
         if audit is not None:
             audit.keep(signal.conj() * z, damped.conj() * z)
-            bias = linear_map.bias
-            if bias is not None:
-                audit.absorb((damped * of_outputs(linear_map, bias.detach())).sum())
+            linear_map = read()
+            if linear_map.bias is not None:
+                audit.absorb((damped * of_outputs(linear_map, linear_map.bias.detach())).sum())
         return damped
 
-    result = substitute(linear_map.output, linear_map.output, backward, copy=False)
-    if not relative:
-        mode.mark_stabilized(result, layer)
+    result = substitute(output, output, backward, copy=False)
+    mode.remember_layer(result, read, entry, None if relative else layer)
     return result
 
 
@@ -201,10 +224,11 @@ def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
     carrier = mode.carriers.of(call.first)
     if carrier is not None and not mode.first_layer_was_met:
         return _normalized_images(call, carrier, mode)
-    before, rule = mode.layer_of(call.first) or (None, entry)
-    if before is not None and before.per_output is None:
-        before, rule = None, entry
-    return rule.redistribute(batch_norm(call, before), mode)
+    mark = mode.layer_of(call.first)
+    before: LinearMap | None = None if mark is None else mark.read()
+    if mark is None or before is None or before.per_output is None:
+        return entry.redistribute_map(batch_norm(call, None), mode)
+    return mark.entry.redistribute_map(batch_norm(call, before), mode)
 
 
 def _normalized_images(call: Call, carrier: Carrier, mode: BackwardRules) -> Tensor:
@@ -227,4 +251,5 @@ def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
         return result
 
     signal, weight = factors.values[place], factors.values[1 - place]
-    return entry.redistribute(LinearMap(signal, lambda: (weight, None), call.run(), apply), mode)
+    product = LinearMap(signal, lambda: (weight, None), call.run(), apply)
+    return entry.redistribute_map(product, mode)

@@ -106,13 +106,13 @@ def normalization(epsilon: float = 0.0) -> Rule:
         by_running = call.name == "instance_norm" and named.get("use_input_stats") is False
         centred = call.name != "rms_norm" and not by_running
         output, factor = _normalized(call, named, grouped, by_running=by_running)
-        if named.get("weight") is not None:
-            factor = factor * grouped.per_feature(named["weight"].detach())
+        weight, constant = (
+            None if vector is None else grouped.per_feature(vector.detach())
+            for vector in (named.get("weight"), named.get("bias"))
+        )
         kept = mode.keeper.keep(output)
-        bias = named.get("bias")
-        constant = None if bias is None else grouped.per_feature(bias.detach())
         if by_running:  # the mean is one as well
-            constant = output - call.first.detach() * factor
+            constant = output - call.first.detach() * factor * (1 if weight is None else weight)
 
         def backward(signal: Tensor) -> Tensor:
             damped = damp(signal, kept.value, epsilon) if epsilon else signal
@@ -120,8 +120,8 @@ def normalization(epsilon: float = 0.0) -> Rule:
                 mode.audit.keep(signal * kept.value, damped * kept.value)
                 if constant is not None:
                     mode.note_absorbed(damped * constant)
-            scaled = damped * factor
-            return grouped.centred(scaled) if centred else scaled
+            weighted = damped if weight is None else damped * weight
+            return (grouped.centred(weighted) if centred else weighted) * factor
 
         return substitute(call.first, output, backward, copy=False)
 

@@ -30,8 +30,8 @@ from aopc_monitor.heatmaps import (
     linear,
     lrp_rules,
 )
+from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.rules.linear_formulas import flat_rule, w_square_rule, z_box_rule
-from aopc_monitor.heatmaps.rules.linear_operation import FIRST_LAYER
 from tests.heatmaps.networks import Apply, assert_conserved, between_convolutions, without_biases
 
 RANGE = (-5.0, 5.0)

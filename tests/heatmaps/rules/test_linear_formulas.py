@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from aopc_monitor.heatmaps import LRP, linear
 from aopc_monitor.heatmaps.engine.audit import Audit
 from aopc_monitor.heatmaps.engine.calls import Call
+from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.rules import linear_formulas as rules
 from aopc_monitor.heatmaps.rules.linear_layer import (
@@ -25,7 +26,7 @@ from aopc_monitor.heatmaps.rules.linear_layer import (
     fully_connected,
     transposed_convolution,
 )
-from aopc_monitor.heatmaps.rules.linear_operation import FIRST_LAYER, LINEAR
+from aopc_monitor.heatmaps.rules.linear_operation import LINEAR
 from tests.heatmaps.rules import slow_rules as slow
 from tests.heatmaps.rules.slow_rules import Dense, SlowRule, dense
 
