@@ -30,7 +30,10 @@ def suits_channels_last(model: nn.Module, images: Tensor, is_half: bool) -> bool
     """
     if _has_channels_last(images):
         return True
-    return _may_pay(model, images, is_half) and _takes_channels_last(model, images)
+    if images.ndim != 4 or (images.device.type != "cpu" and not is_half):
+        return False  # where it pays little
+    parameters = list(model.parameters())  # it takes a while to find them
+    return _convolve(parameters) and _takes_channels_last(model, parameters, images)
 
 
 def _has_channels_last(images: Tensor) -> bool:
@@ -38,20 +41,18 @@ def _has_channels_last(images: Tensor) -> bool:
     return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
 
 
-def _may_pay(model: nn.Module, images: Tensor, is_half: bool) -> bool:
+def _convolve(parameters: list[nn.Parameter]) -> bool:
     """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
-    if images.ndim != 4 or (images.device.type != "cpu" and not is_half):
-        return False
-    return any(not is_lazy(p) and p.ndim == 4 for p in model.parameters())
+    return any(not is_lazy(p) and p.ndim == 4 for p in parameters)
 
 
-def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
+def _takes_channels_last(model: nn.Module, parameters: list[nn.Parameter], images: Tensor) -> bool:
     """Whether the network takes the layout, and its outputs do not depend on it.
 
     A network that counts on the usual layout, by `view` for instance, raises. With other weights it
     is asked again: at the start of a training outputs may say little.
     """
-    weights = sum(0 if p.is_inference() else p._version for p in model.parameters())
+    weights = sum(0 if p.is_inference() else p._version for p in parameters)
     known_weights, known = _LAYOUTS.get(network_in(model), (None, {}))
     if known_weights != weights:
         known = {}
