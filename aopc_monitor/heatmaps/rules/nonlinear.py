@@ -121,7 +121,7 @@ def normalization(epsilon: float = 0.0) -> Rule:
                 if constant is not None:
                     mode.note_absorbed(damped * constant)
             weighted = damped if weight is None else damped * weight
-            return (grouped.centred(weighted) if centred else weighted) * factor
+            return grouped.centred(weighted).mul_(factor) if centred else weighted * factor
 
         return substitute(call.first, output, backward, copy=False)
 
