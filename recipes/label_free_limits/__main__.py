@@ -36,6 +36,7 @@ from recipes.shared.arguments import (
     data_folder,
 )
 from recipes.shared.data.corruptions import SEVERITIES
+from recipes.shared.freed_memory import keep_freed_memory
 from recipes.shared.training.networks import SMALL
 
 FEWEST_EVALUATIONS = 6
@@ -149,4 +150,5 @@ def is_process_zero() -> bool:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()
