@@ -71,11 +71,10 @@ def _answers_alike(model: nn.Module, image: Tensor) -> bool:
     if isinstance(model, AskedNetwork):
         model = model.of(0, 1)
     laid_out = few.to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        with untouched(model):  # each time from the same random numbers
-            usual = _outputs(model, few.clone())
-        with untouched(model):
-            other = _outputs(model, laid_out.clone())
+    with untouched(model), torch.no_grad():  # each time from the same random numbers
+        usual = _outputs(model, few.clone())
+    with untouched(model), torch.no_grad():
+        other = _outputs(model, laid_out.clone())
     # The tolerance is a share of how far images move the outputs: constant ones would tell nothing.
     said = (usual[0] - usual[1]).abs().max()
     tolerance = max(LAYOUT_TOLERANCE, 8 * torch.finfo(usual.dtype).eps)
