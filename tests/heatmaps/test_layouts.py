@@ -55,3 +55,20 @@ def test_a_network_that_counts_on_the_usual_layout_gets_it(
 
     LRPEpsilon()(convolutions(look), torch.rand(4, 3, 8, 8), torch.arange(4))
     assert not layouts[-1]
+
+
+def test_a_convolution_of_many_weights_is_not_laid_out_for_few_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layouts: list[bool] = []
+
+    def look(x: Tensor) -> Tensor:
+        layouts.append(has_channels_last(x))
+        return x
+
+    model, images = convolutions(look), torch.rand(8, 3, 8, 8)
+    monkeypatch.setattr("aopc_monitor.network.layout.MOST_WEIGHTS", 6 * 8 * 9 // 4)
+    LRPEpsilon()(model, images[:2], torch.arange(2))
+    assert not layouts[-1]
+    LRPEpsilon()(model, images, torch.arange(8) % 5)
+    assert layouts[-1]
