@@ -15,8 +15,8 @@ from aopc_monitor.network.outputs import class_outputs
 # What another order of summation may change in float32, amply.
 LAYOUT_TOLERANCE = 1e-3
 # Each pass brings the weights into the layout. Of a convolution with more of them than this for
-# each image (a fully connected layer written as one), that takes longer than the layout saves.
-MOST_WEIGHTS = 2**23
+# each number in the images, that takes longer than the layout saves.
+MOST_WEIGHTS = 64
 # What was found out about networks, as long as they exist; these are facts, not settings.
 _LAYOUTS = WeakIdKeyDictionary()
 
@@ -36,7 +36,7 @@ def suits_channels_last(model: nn.Module, images: Tensor, is_half: bool) -> bool
     if images.ndim != 4 or (images.device.type != "cpu" and not is_half):
         return False  # where it pays little
     parameters = list(model.parameters())  # it takes a while to find them
-    may_pay = _may_pay(parameters, len(images))
+    may_pay = _may_pay(parameters, images.numel())
     return may_pay and _takes_channels_last(model, parameters, images)
 
 
@@ -45,10 +45,10 @@ def _has_channels_last(images: Tensor) -> bool:
     return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
 
 
-def _may_pay(parameters: list[nn.Parameter], num_images: int) -> bool:
+def _may_pay(parameters: list[nn.Parameter], numbers: int) -> bool:
     """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
     sizes = [p.numel() for p in parameters if not is_lazy(p) and p.ndim == 4]
-    return bool(sizes) and max(sizes) <= MOST_WEIGHTS * num_images
+    return bool(sizes) and max(sizes) <= MOST_WEIGHTS * numbers
 
 
 def _takes_channels_last(model: nn.Module, parameters: list[nn.Parameter], images: Tensor) -> bool:

@@ -67,7 +67,7 @@ def test_a_convolution_of_many_weights_is_not_laid_out_for_few_images(
         return x
 
     model, images = convolutions(look), torch.rand(8, 3, 8, 8)
-    monkeypatch.setattr("aopc_monitor.network.layout.MOST_WEIGHTS", 6 * 8 * 9 // 4)
+    monkeypatch.setattr("aopc_monitor.network.layout.MOST_WEIGHTS", 6 * 8 * 9 / (4 * 3 * 64))
     LRPEpsilon()(model, images[:2], torch.arange(2))
     assert not layouts[-1]
     LRPEpsilon()(model, images, torch.arange(8) % 5)
