@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ AT_ONCE, FASTER = "fused", "openvino"
 SECONDS, SECONDS_PER_LAYER = 0.5, 0.03
 # What it saves of the time of fused forwards: 0.02 for resnet18, a third for mobilenet_v2.
 SAVED = 0.1
+# Chunks of a converted network that are timed before it is kept; the quickest of each counts.
+TURNS = 3
 _LOGGER = logging.getLogger("aopc_monitor")
 
 
@@ -31,15 +34,27 @@ class Spent:
         weights: changes of its parameters that torch had counted.
         inputs: how many inputs it was given.
         seconds: what they took.
+        quickest: seconds of an input, in the quickest chunk.
         has_changed: whether its weights have changed in between: it is in training.
         has_paid: whether something faster was made for it.
+        later: seconds of an input in the first chunks of what was made.
+        is_slower: whether that turned out to be slower, and is not used any more.
     """
 
     weights: int = 0
     inputs: int = 0
     seconds: float = 0.0
+    quickest: float = math.inf
     has_changed: bool = False
     has_paid: bool = False
+    later: list[float] = field(default_factory=list)
+    is_slower: bool = False
+
+    def add(self, inputs: int, seconds: float) -> None:
+        """Note a chunk."""
+        self.seconds += seconds
+        self.inputs += inputs
+        self.quickest = min(self.quickest, seconds / inputs)
 
 
 @dataclass(eq=False)
@@ -47,7 +62,9 @@ class Planned:
     """A network that is not converted until that pays.
 
     It pays when a tenth of the time of the forwards to come is more than the conversion takes. To
-    come are those of the batch, and otherwise as many as there were.
+    come are those of the batch, and otherwise as many as there were. Where the network then turns
+    out to be slower than it was, as on processors that torch makes good use of, it is called as
+    before.
 
     Attributes:
         first: the network until then.
@@ -68,19 +85,25 @@ class Planned:
 
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
-        if self.faster is not None:
-            return self.faster(inputs, rows)
-        is_compared = self.first.answers is not None and self.first.is_first
         spent = _spent_on(network_in(self.first.model))
+        if self.faster is not None and len(spent.later) >= TURNS:
+            return self.faster(inputs, rows)
+        answers = self.faster or self.first
+        is_compared = answers.answers is not None and answers.is_first
         began = time.perf_counter()
-        outputs = self.first(inputs, rows)
+        outputs = answers(inputs, rows)
         seconds = time.perf_counter() - began
         self.to_come -= len(inputs)
-        if not is_compared:  # which takes more than the answer alone
-            spent.seconds += seconds
-            spent.inputs += len(inputs)
-            if not (spent.has_changed or spent.has_paid) and self._pays(spent):
-                self.be_faster(spent)
+        if is_compared:  # which takes more than the answer alone
+            return outputs
+        if self.faster is not None:
+            spent.later.append(seconds / len(inputs))
+            if len(spent.later) == TURNS and min(spent.later) > spent.quickest:
+                self._go_back(spent)
+            return outputs
+        spent.add(len(inputs), seconds)
+        if not (spent.has_changed or spent.has_paid) and self._pays(spent):
+            self.be_faster(spent)
         return outputs
 
     def be_faster(self, spent: Spent) -> None:
@@ -88,6 +111,15 @@ class Planned:
         spent.has_paid = True
         faster = Checked(FASTER, self.first.model).prepare(self.inputs)
         self.faster = faster if faster.answers is not None else None
+
+    def _go_back(self, spent: Spent) -> None:
+        """Leave the forwards from here on to what answered before."""
+        spent.is_slower, self.faster = True, None
+        self.first.prepare(self.inputs)
+        _LOGGER.info(
+            "OpenVINO takes %.2g ms for a forward, and torch took %.2g: torch carries them out",
+            min(spent.later) * 1e3, spent.quickest * 1e3,
+        )  # fmt: skip
 
     def _pays(self, spent: Spent) -> bool:
         layers = sum(1 for module in self.first.model.modules() if not any(module.children()))
@@ -133,7 +165,7 @@ def planned(
     if has_more or not is_for_it or not is_installed(FASTER):
         return first.prepare(inputs)
     answers, spent = Planned(first, to_come, inputs), _spent_on(network_in(model))
-    if spent.has_paid and not spent.has_changed:
+    if spent.has_paid and not (spent.has_changed or spent.is_slower):
         answers.be_faster(spent)
     if answers.faster is None:
         first.prepare(inputs)

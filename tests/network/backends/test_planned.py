@@ -216,3 +216,41 @@ def test_they_are_fused_without_openvino(
     assert at_once.inputs == 9 * 8
     metric().update(network().double(), images().double())
     assert at_once.inputs == 9 * 8
+
+
+def test_one_that_turns_out_to_be_slower_is_left_again(
+    price: dict[str, float],
+    at_once: Counting,
+    faster: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    price["chunk"] = 20.0  # of eight images: worth converting for at once
+    answers_of = faster.answers_of
+
+    def slow(model: nn.Module, inputs: Tensor) -> Answers:
+        price["chunk"] = 21.0
+        return answers_of(model, inputs)
+
+    monkeypatch.setattr(faster, "answers_of", slow)
+    caplog.set_level(logging.INFO, "aopc_monitor")
+    model, one = network(), metric()
+    one.update(model, images())
+    compared, timed = 1, planned.TURNS
+    assert faster.inputs == (compared + timed) * 8
+    assert "torch carries them out" in caplog.messages[-1]
+    before = faster.inputs
+    one.update(model, images())
+    assert (faster.made, faster.inputs) == (1, before)
+    assert metric_of(model, "auto") == pytest.approx(metric_of(model, "eager"), abs=1e-6)
+
+
+def test_one_that_is_as_fast_is_kept(
+    price: dict[str, float], at_once: Counting, faster: Counting
+) -> None:
+    price["chunk"] = 20.0
+    model, one = network(), metric()
+    one.update(model, images())
+    before = faster.inputs
+    one.update(model, images())
+    assert faster.inputs == before + 9 * 8
