@@ -20,7 +20,7 @@ from aopc_monitor.figures import PAGE, Line, heatmap_gallery, perturbation_curve
 from aopc_monitor.heatmaps import Heatmap, LRPEpsilon
 from aopc_monitor.perturbation import Order
 from recipes.shared.data.photographs import photographs, unlabelled
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.training.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from recipes.shared.training.pretrained import categories_of, pretrained
 
@@ -226,5 +226,5 @@ def _told(result: AOPCResult) -> str:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -21,7 +21,7 @@ from aopc_monitor.figures import heatmap_gallery
 from aopc_monitor.heatmaps import Heatmap
 from recipes.shared.arguments import command_line
 from recipes.shared.data.labelled_images import ImageData
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import (
     Study,
@@ -171,5 +171,5 @@ def pixels(data: ImageData, images: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -28,7 +28,7 @@ from aopc_monitor.perturbation import (
     PerturbationProtocol,
     suggested_region_size,
 )
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_study import chosen_heatmaps, known_names
 from recipes.shared.training.networks import SMALL, build
 
@@ -274,5 +274,5 @@ def main(arguments: Sequence[str] | None = None) -> Speed:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,6 @@ MOST_BYTES_ON_CPU = 64 * 2**20
 MOST_IMAGES = 4096
 # Numbers that stand for a token in a network, roughly.
 WORD_VECTOR = 256
-# Bytes: glibc learns from freed blocks of up to 32 MiB, its own bookkeeping included.
-MOST_THAT_TEACHES = 32 * 2**20 - 2**16
 
 
 def suggested_chunk_size(images: Tensor) -> int:
@@ -131,17 +129,6 @@ class ChunkSizesByNetwork:
             searching = self._searching and not are_several()
             self._known[kind] = ChunkSizes.of(self._chunk_size, images, searching)
         return self._known[kind]
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let the C library of Linux keep what a forward frees on the CPU, for the next one.
-
-    By default it gives freed memory back to the system at once, and each forward pays for the same
-    pages again: a small network took half as long again on one machine. It keeps up to 64 MB after
-    a block of 32 MB was freed, as in any larger training. So one is, which nobody writes to.
-    """
-    torch.empty(MOST_THAT_TEACHES, dtype=torch.uint8, device="cpu")
 
 
 def proceed() -> None:

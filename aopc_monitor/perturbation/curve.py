@@ -19,7 +19,7 @@ from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.spans import Spans
-from aopc_monitor.utilities.checks import NotFiniteError
+from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 # Numbers in replacements that are kept for the next order: a megabyte.
@@ -128,7 +128,7 @@ def finite_scores(
         scores = (scores_of or perturbed_scores)(
             score, perturber, rank_maps, chunk_size, before_each, new_images=new_images
         )
-    if not torch.isfinite(scores).all():
+    if not are_finite(scores):
         raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
     return scores
 

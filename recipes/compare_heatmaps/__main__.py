@@ -23,7 +23,7 @@ from recipes.compare_heatmaps.active_dropout import with_active_dropout
 from recipes.compare_heatmaps.areas import Comparison, part_of
 from recipes.compare_heatmaps.report import Areas, Report, area_by_step
 from recipes.shared.arguments import command_line
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, Measurement, measured
 from recipes.shared.heatmap_study import REFERENCE, Study, add_study_arguments
 
@@ -167,5 +167,5 @@ def report_of(
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -26,7 +26,7 @@ from recipes.compare_scores.agreement import Measured
 from recipes.compare_scores.report import Other, Report
 from recipes.compare_scores.scores import CONTROL, PART, Amounts, Scores
 from recipes.shared.arguments import command_line
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import Study, add_study_arguments
 
@@ -145,5 +145,5 @@ def told(amounts: Amounts) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

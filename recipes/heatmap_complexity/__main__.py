@@ -21,7 +21,7 @@ from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.metrics import file_size, shannon_entropy
 from recipes.heatmap_complexity.report import MEASURES, Report, mean_areas, shared_names
 from recipes.shared.arguments import command_line
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import (
     REFERENCE,
@@ -118,5 +118,5 @@ class Complexity:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -36,7 +36,7 @@ from recipes.shared.arguments import (
     data_folder,
 )
 from recipes.shared.data.corruptions import SEVERITIES
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.training.networks import SMALL
 
 FEWEST_EVALUATIONS = 6
@@ -150,5 +150,5 @@ def is_process_zero() -> bool:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

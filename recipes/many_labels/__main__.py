@@ -22,7 +22,7 @@ from recipes.many_labels.report import Found
 from recipes.many_labels.training import ExactMatch, LabelsClassifier
 from recipes.shared.arguments import add_trainer_arguments, command_line
 from recipes.shared.data.many_digits import DIGITS, ManyDigits, many_digits
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.fitting import TEST_BATCH_SIZE
 from recipes.shared.training.watched_training import watched_training
@@ -138,5 +138,5 @@ def _write(found: Found, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

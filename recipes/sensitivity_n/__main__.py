@@ -28,7 +28,7 @@ from recipes.sensitivity_n.networks import NETWORKS, TEXT_NETWORKS
 from recipes.sensitivity_n.report import Report
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
 from recipes.shared.data.labelled_tensors import TensorData
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, measured
 from recipes.shared.heatmap_study import digest, predicted_classes, spread_over_classes
 from recipes.shared.training.classifier import TensorClassifier
@@ -154,5 +154,5 @@ def _accuracy(network: nn.Module, data: TensorData) -> float:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -25,7 +25,7 @@ from recipes.series_progress.report import LEGEND, overview, write
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.series import SERIES_SETS, load_series
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.classifier import TensorClassifier
@@ -171,5 +171,5 @@ def _compare(studies: Sequence[Study], folder: Path, command: str) -> None:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _MOST = 2**30
 
 
-def keep_freed_memory() -> bool:
+def keep_all_freed_memory() -> bool:
     """Keep what is freed in this process for what comes next, instead of giving it back at once.
 
     The C library of Linux hands large blocks back to the system, and fetches the same pages again

@@ -36,7 +36,7 @@ from recipes.shared.arguments import (
     data_folder,
 )
 from recipes.shared.data.labelled_images import ImageData, fewer_images, hold_out
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.fine_tuning import FINE_TUNING_PLAN, fine_tuned_classifier
@@ -180,5 +180,5 @@ def _write(study: Study, folder: Path, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

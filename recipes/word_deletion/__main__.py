@@ -23,7 +23,7 @@ from aopc_monitor import AOPCMonitor, heatmaps
 from recipes.shared.arguments import add_trainer_arguments, command_line, data_folder
 from recipes.shared.data.labelled_texts import LabelledTexts, TextData
 from recipes.shared.data.texts import TEXT_SET_NAMES, load_texts
-from recipes.shared.freed_memory import keep_freed_memory
+from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_study import spread_over_classes
 from recipes.shared.reporting.run_folder import RunFolder
 from recipes.shared.training.beside import LabelFreeRivals
@@ -158,5 +158,5 @@ def texts_to_study(data: TextData, options: argparse.Namespace) -> LabelledTexts
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    keep_all_freed_memory()
     main()

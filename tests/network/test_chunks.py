@@ -186,7 +186,7 @@ def test_metrics_of_other_chunk_sizes_add_up() -> None:
 
 ASKED_OF_THE_SYSTEM = """
 import ctypes, torch
-from aopc_monitor.network.chunks import keep_freed_memory
+from aopc_monitor.network.memory import keep_freed_memory
 
 names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 class Info(ctypes.Structure):

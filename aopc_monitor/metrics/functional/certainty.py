@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.metrics.functional.agreement import checked_classes
+from aopc_monitor.utilities.checks import are_finite
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 # How far rows of probabilities may be from a sum of 1: those of half precision are.
@@ -228,6 +229,6 @@ def _checked_rows(values: Any, name: str) -> Tensor:
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}; wanted is (N, classes), at least one row"
         )
-    if not torch.isfinite(values).all():
+    if not are_finite(values):
         raise ValueError(f"{name} holds NaN or infinite values")
     return values

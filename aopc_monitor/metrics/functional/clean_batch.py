@@ -18,18 +18,18 @@ from aopc_monitor.network.chunks import (
     ChunkSize,
     ChunkSizes,
     in_chunks,
-    keep_freed_memory,
     proceed,
 )
 from aopc_monitor.network.execution import Execution, Forward, TargetScore
 from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.network.memory import keep_freed_memory
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.pixels import PixelAnswers
 from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores
 from aopc_monitor.network.targets import Explanations, Predicted, Target
 from aopc_monitor.perturbation.input_kinds import kind_of
-from aopc_monitor.utilities.checks import NotFiniteError
+from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 from aopc_monitor.utilities.setting_text import setting_text
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class CleanBatch:
         found = clean_answers(parts, forward.model, score, asked.score, target)
         _check_company(company, found.explained)
         scores = checked_scores(found.function, found.outputs, found.explained.target)
-        if not torch.isfinite(scores).all():
+        if not are_finite(scores):
             raise NotFiniteError("score gave NaN or infinite numbers for clean images")
         return cls(
             found.explained.rows_of(images),
@@ -198,7 +198,7 @@ def _answers(
         # A copy: a network that writes into what it is given must not reach the images.
         copy = images[start:end].clone(memory_format=forward.memory_format)
         outputs = forward(copy, torch.arange(start, end))
-        if not torch.isfinite(outputs).all():
+        if not are_finite(outputs):
             raise NotFiniteError("the model returned NaN or infinite numbers for clean images")
         parts[start] = kept(outputs, slice(start, end))
 

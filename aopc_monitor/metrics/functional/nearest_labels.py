@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.metrics.functional.agreement import checked_classes
-from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.utilities.checks import are_finite, check_positive
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
@@ -113,5 +113,5 @@ def _check_features(features: Any, name: str) -> None:
             f"{name} has shape {tuple(features.shape)}; wanted is (N, D), at least one image: pool "
             "or flatten what has further dimensions"
         )
-    if not torch.isfinite(features).all():
+    if not are_finite(features):
         raise ValueError(f"{name} holds NaN or infinite values")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aopc_monitor.utilities.checks import are_finite
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
@@ -65,5 +66,5 @@ def _check(heatmaps: Any, name: str) -> None:
         raise ValueError(
             f"{name} has shape {tuple(heatmaps.shape)}; wanted is (N, H, W) or (N, R), at least one"
         )
-    if not torch.isfinite(heatmaps).all():
+    if not are_finite(heatmaps):
         raise ValueError(f"{name} holds NaN or infinite values, which have no rank")

@@ -25,7 +25,7 @@ from aopc_monitor.network.execution import Execution, checked_execution
 from aopc_monitor.network.scores import Score, checked_scores
 from aopc_monitor.perturbation.input_batch import InputBatch
 from aopc_monitor.perturbation.input_kinds import kind_of
-from aopc_monitor.utilities.checks import NotFiniteError, check_network, check_target
+from aopc_monitor.utilities.checks import NotFiniteError, are_finite, check_network, check_target
 from aopc_monitor.utilities.randomness import generator_for
 from aopc_monitor.utilities.statistics import accumulator_dtype, error_of_mean
 
@@ -230,7 +230,7 @@ def _removals(
 
     with torch.no_grad():
         in_chunks(count, chunks.forward, work)
-    if not torch.isfinite(scores).all():
+    if not are_finite(scores):
         raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
     return sums.view(-1, *remover.shape), scores.view(remover.shape), changes.view(remover.shape)
 

@@ -10,8 +10,8 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from recipes.shared.freed_memory import keep_freed_memory
-print(keep_freed_memory() if {keeps} else None)
+from recipes.shared.freed_memory import keep_all_freed_memory
+print(keep_all_freed_memory() if {keeps} else None)
 for _ in range(12):  # until blocks that begin at multiples of 64 have found their places
     torch.ones(12_000_000)  # 48 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
