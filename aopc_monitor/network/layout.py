@@ -11,6 +11,7 @@ from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.lockstep import together
 from aopc_monitor.network.outputs import class_outputs
+from aopc_monitor.network.weight_changes import weight_changes
 
 # What another order of summation may change in float32, amply.
 LAYOUT_TOLERANCE = 1e-3
@@ -57,7 +58,7 @@ def _takes_channels_last(model: nn.Module, parameters: list[nn.Parameter], image
     A network that counts on the usual layout, by `view` for instance, raises. With other weights it
     is asked again: at the start of a training outputs may say little.
     """
-    weights = sum(0 if p.is_inference() else p._version for p in parameters)
+    weights = weight_changes(parameters)
     known_weights, known = _LAYOUTS.get(network_in(model), (None, {}))
     if known_weights != weights:
         known = {}

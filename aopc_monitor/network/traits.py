@@ -19,6 +19,7 @@ from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.lockstep import same_for_all, together
 from aopc_monitor.network.outputs import ChosenOutput, Wanted, chosen_output
 from aopc_monitor.network.scores import PROBABILITY_SLACK, are_probabilities
+from aopc_monitor.network.weight_changes import weight_changes
 
 ASKED_IMAGES = 4
 # Of each of them that are looked at, where classes are those of pixels.
@@ -143,7 +144,7 @@ def traits_of(
     Raises:
         TypeError: if no outputs are found in the answer.
     """
-    weights = sum(0 if p.is_inference() else p._version for p in network.parameters())
+    weights = weight_changes(network.parameters())
     key = (weights, kind, wanted, images.shape[1:], images.dtype, images.device)
     known = _TRAITS.get(network)
     if known is None or known[0] != key:

@@ -15,6 +15,7 @@ from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.backends.checked import Checked
 from aopc_monitor.network.backends.fused import reason_against
 from aopc_monitor.network.backends.table import is_installed
+from aopc_monitor.network.weight_changes import weight_changes
 
 AT_ONCE, FASTER = "fused", "openvino"
 # Seconds that a conversion takes, about: small networks took 0.6, mobilenet_v2 of 140 layers 4.5.
@@ -71,12 +72,14 @@ class Planned:
         to_come: how many inputs it will be given, if somebody knows.
         inputs: a batch.
         faster: what answers in its place, once that pays.
+        is_settled: whether it was timed, and is kept.
     """
 
     first: Checked
     to_come: int
     inputs: Tensor
     faster: Checked | None = None
+    is_settled: bool = False
 
     @property
     def layout(self) -> torch.memory_format | None:
@@ -85,9 +88,9 @@ class Planned:
 
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
-        spent = _spent_on(network_in(self.first.model))
-        if self.faster is not None and len(spent.later) >= TURNS:
+        if self.faster is not None and self.is_settled:
             return self.faster(inputs, rows)
+        spent = _spent_on(network_in(self.first.model))
         answers = self.faster or self.first
         is_compared = answers.answers is not None and answers.is_first
         began = time.perf_counter()
@@ -97,9 +100,7 @@ class Planned:
         if is_compared:  # which takes more than the answer alone
             return outputs
         if self.faster is not None:
-            spent.later.append(seconds / len(inputs))
-            if len(spent.later) == TURNS and min(spent.later) > spent.quickest:
-                self._go_back(spent)
+            self._settle(spent, seconds / len(inputs))
             return outputs
         spent.add(len(inputs), seconds)
         if not (spent.has_changed or spent.has_paid) and self._pays(spent):
@@ -111,9 +112,14 @@ class Planned:
         spent.has_paid = True
         faster = Checked(FASTER, self.first.model).prepare(self.inputs)
         self.faster = faster if faster.answers is not None else None
+        self.is_settled = len(spent.later) >= TURNS
 
-    def _go_back(self, spent: Spent) -> None:
-        """Leave the forwards from here on to what answered before."""
+    def _settle(self, spent: Spent, seconds: float) -> None:
+        """Note what an input took; after a few chunks, go back if that is more than before."""
+        spent.later.append(seconds)
+        self.is_settled = len(spent.later) >= TURNS
+        if not self.is_settled or min(spent.later) <= spent.quickest:
+            return
         spent.is_slower, self.faster = True, None
         self.first.prepare(self.inputs)
         _LOGGER.info(
@@ -140,7 +146,7 @@ _SPENT = WeakIdKeyDictionary()
 
 
 def _spent_on(network: nn.Module) -> Spent:
-    weights = sum(0 if p.is_inference() else p._version for p in network.parameters())
+    weights = weight_changes(network.parameters())
     spent: Spent = _SPENT.setdefault(network, Spent(weights))
     if spent.weights != weights:
         spent.weights, spent.has_changed = weights, True
