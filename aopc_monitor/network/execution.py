@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import InitVar, dataclass, fields, replace
 from functools import cache
@@ -16,6 +16,7 @@ from aopc_monitor.network.backends.planned import Planned, planned
 from aopc_monitor.network.backends.table import AUTO, BACKENDS, check_backend
 from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.scores import ScoreFunction, checked_scores
+from aopc_monitor.network.threads import on_one_thread
 from aopc_monitor.utilities.checks import check_positive
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
@@ -230,20 +231,30 @@ class Room:
 
     Args:
         like: images (N, C, H, W) of their kind.
-        new_images: from a number and images of their kind to room for so many.
+        forward: what will be asked for them; they are contiguous if not given.
     """
 
-    def __init__(self, like: Tensor, new_images: Callable[[int, Tensor], Tensor]) -> None:
-        self._like, self._new_images = like, new_images
-        self._images = new_images(0, like)
+    def __init__(self, like: Tensor, forward: Forward | None = None) -> None:
+        self._like, self._forward = like, forward
+        self._images = self._new_images(0)
 
     def of(self, count: int) -> Tensor:
         """(count, C, H, W), with anything in it."""
         # Smaller where memory was short, or a smaller chunk is faster.
         if not count <= len(self._images) <= 2 * count:
-            self._images = self._new_images(0, self._like)  # before there is room for both
-            self._images = self._new_images(count, self._like)
+            self._images = self._new_images(0)  # before there is room for both
+            self._images = self._new_images(count)
         return self._images[:count]
+
+    def being_filled(self) -> AbstractContextManager[object]:
+        """While images are made in it."""
+        has_threads = self._forward is not None and self._forward.answers.has_threads
+        return on_one_thread() if has_threads else nullcontext()
+
+    def _new_images(self, count: int) -> Tensor:
+        if self._forward is None:
+            return self._like.new_empty(count, *self._like.shape[1:])
+        return self._forward.new_images(count, self._like)
 
 
 @cache

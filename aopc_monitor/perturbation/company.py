@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, proceed
+from aopc_monitor.network.execution import Forward
 from aopc_monitor.perturbation.curve import Scores, perturbed_scores
 from aopc_monitor.perturbation.perturber import Perturber
 
@@ -19,7 +20,7 @@ def scores_in_company(
     rank_maps: Sequence[Tensor],
     chunk_size: ChunkSize,
     before_each: Callable[[], None] = proceed,
-    new_images: Callable[[int, Tensor], Tensor] | None = None,
+    forward: Forward | None = None,
 ) -> Tensor:
     """Scores of all perturbed images, each among the same others as when it was not perturbed.
 
@@ -32,7 +33,7 @@ def scores_in_company(
         rank_maps: one (N, 1, H, W) map per order.
         chunk_size: images of a group, which go through the network together.
         before_each: called before each chunk; raises to stop.
-        new_images: room for images.
+        forward: what `score` asks.
 
     Returns:
         (orders, N, repeats, J).
@@ -53,7 +54,7 @@ def scores_in_company(
                 one = steps[group, repeat, j, None]
                 part = perturber.of_group(group, one)
                 found = perturbed_scores(
-                    of_group, part, maps, chunk_size, before_each, new_images=new_images
+                    of_group, part, maps, chunk_size, before_each, forward=forward
                 )
                 scores.like(found[0, :, 0, 0])[:, group, repeat, j] = found[:, :, 0, 0]
     if chunk_size.size < company:

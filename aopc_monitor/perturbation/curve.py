@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, in_chunks, proceed, timed_on
-from aopc_monitor.network.execution import Room
+from aopc_monitor.network.execution import Forward, Room
 from aopc_monitor.perturbation.input_kinds import rank_maps_of
 from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
@@ -34,7 +34,7 @@ def curves_of_orders(
     generator: torch.Generator,
     chunk_size: ChunkSize,
     before_each: Callable[[], None] = proceed,
-    new_images: Callable[[int, Tensor], Tensor] | None = None,
+    forward: Forward | None = None,
     scores_of: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The perturbation curves of a batch: f(x^(k)) of eq. 11, at the steps that are evaluated.
@@ -49,7 +49,7 @@ def curves_of_orders(
         generator: source of ties, steps and noise.
         chunk_size: images per forward.
         before_each: called before each chunk; raises to stop.
-        new_images: makes room for images; see `perturbed_scores`.
+        forward: what `score` asks, if it is one; see `perturbed_scores`.
         scores_of: what finds the scores, `perturbed_scores` if not given.
 
     Returns:
@@ -66,7 +66,7 @@ def curves_of_orders(
     steps = protocol.strata.draw(len(images) * protocol.draws, generator, images.device)
     counts = protocol.perturbed_regions(steps, regions)
     perturber = Perturber(images, protocol.replacer, low, high, counts, protocol.draws, generator)
-    how = (chunk_size, before_each, new_images, scores_of)
+    how = (chunk_size, before_each, forward, scores_of)
     scores = finite_scores(score, perturber, rank_maps, *how)
     return scores, steps.view(scores.shape[1:4])
 
@@ -79,7 +79,7 @@ def scores_of_spans(
     protocol: PerturbationProtocol,
     generator: torch.Generator,
     chunk_size: ChunkSize,
-    new_images: Callable[[int, Tensor], Tensor] | None = None,
+    forward: Forward | None = None,
     scores_of: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Scores of images of which other parts of an order are perturbed than its beginning.
@@ -92,7 +92,7 @@ def scores_of_spans(
         protocol: how to perturb; its steps are not looked at.
         generator: source of noise.
         chunk_size: images per forward.
-        new_images: makes room for images; see `perturbed_scores`.
+        forward: what `score` asks, if it is one; see `perturbed_scores`.
         scores_of: what finds the scores, `perturbed_scores` if not given.
 
     Returns:
@@ -106,7 +106,7 @@ def scores_of_spans(
     numbers = torch.arange(count, device=images.device).expand(len(images) * protocol.draws, -1)
     given = (numbers, protocol.draws, generator, spans)
     perturber = Perturber(images, protocol.replacer, low, high, *given)
-    how = (chunk_size, proceed, new_images, scores_of)
+    how = (chunk_size, proceed, forward, scores_of)
     return finite_scores(score, perturber, rank_maps, *how).mean(dim=2)
 
 
@@ -116,7 +116,7 @@ def finite_scores(
     rank_maps: Sequence[Tensor],
     chunk_size: ChunkSize,
     before_each: Callable[[], None],
-    new_images: Callable[[int, Tensor], Tensor] | None,
+    forward: Forward | None,
     scores_of: Callable[..., Tensor] | None,
 ) -> Tensor:
     """Scores (orders, N, repeats, J), found by a function such as `perturbed_scores`.
@@ -126,7 +126,7 @@ def finite_scores(
     """
     with torch.no_grad():
         scores = (scores_of or perturbed_scores)(
-            score, perturber, rank_maps, chunk_size, before_each, new_images=new_images
+            score, perturber, rank_maps, chunk_size, before_each, forward=forward
         )
     if not are_finite(scores):
         raise NotFiniteError("the model returned NaN or infinite scores for perturbed images")
@@ -140,7 +140,7 @@ def perturbed_scores(
     chunk_size: ChunkSize,
     before_each: Callable[[], None] = proceed,
     perturb: Callable[[Block, Tensor, Tensor], None] = Block.perturbed,
-    new_images: Callable[[int, Tensor], Tensor] | None = None,
+    forward: Forward | None = None,
 ) -> Tensor:
     """Scores of all perturbed images.
 
@@ -156,8 +156,7 @@ def perturbed_scores(
             where it has a search, a faster one is looked for.
         before_each: called before each chunk; raises to stop.
         perturb: writes a block under a rank map into images.
-        new_images: from a number and images of their kind to room for so many; contiguous if not
-            given.
+        forward: what `score` asks, for which chunks are laid out; contiguous if not given.
 
     Returns:
         (orders, N, repeats, J), or (orders, N, repeats, J, D).
@@ -168,19 +167,21 @@ def perturbed_scores(
     images, total = perturber.images, perturber.num_triples
     scores = Scores(images.device, len(rank_maps), total)
     draws = perturber.draws()
-    room = Room(images, new_images or _contiguous)
+    room = Room(images, forward)
 
     def work(start: int, end: int) -> None:
         chunk = room.of(end - start)
         # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
-        kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
+        with room.being_filled():
+            kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
         for order, rank_map in enumerate(rank_maps):
             done, of_image = 0, []
-            for block in kept or draws.blocks(start, end):
-                perturb(block, rank_map, chunk[done : done + len(block.image)])
-                done += len(block.image)
-                of_image.append(block.image)
-            del block  # its replacements are as large as images, and the network needs the room
+            with room.being_filled():
+                for block in kept or draws.blocks(start, end):
+                    perturb(block, rank_map, chunk[done : done + len(block.image)])
+                    done += len(block.image)
+                    of_image.append(block.image)
+                del block  # its replacements are as large as images, and the network needs room
             found = score(chunk, torch.cat(of_image))
             scores.like(found)[order, start:end] = found
 
@@ -212,7 +213,3 @@ class Scores:
             shape, dtype = (*self._shape, *scores.shape[1:]), accumulator_dtype(self._device)
             self.found = torch.empty(shape, dtype=dtype, device=self._device)
         return self.found
-
-
-def _contiguous(count: int, like: Tensor) -> Tensor:
-    return like.new_empty(count, *like.shape[1:])

@@ -39,7 +39,7 @@ def test_it_takes_little_more_memory_than_the_forward(
 
 def test_the_room_of_chunks_shrinks_with_them() -> None:
     """Where memory was short, the next try must not hold what the last one asked for."""
-    room = Room(torch.rand(2, 3, 4, 4), lambda count, like: like.new_empty(count, *like.shape[1:]))
+    room = Room(torch.rand(2, 3, 4, 4))
     large = room.of(100)
     assert room.of(60).data_ptr() == large.data_ptr()
     assert room.of(40).untyped_storage().nbytes() == 40 * 3 * 4 * 4 * 4

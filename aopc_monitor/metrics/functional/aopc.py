@@ -234,7 +234,7 @@ def results_of_orders(
         generator,
         clean.chunk_size(chunks),
         before_each,
-        clean.forward.new_images,
+        clean.forward,
         scores_in_company if clean.company else None,
     )
     over_images, strata = clean.explained.over_images, protocol.strata

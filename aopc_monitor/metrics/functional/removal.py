@@ -229,7 +229,7 @@ class _Removals:
             self.protocol,
             self.generator,
             self.chunk_size,
-            clean.forward.new_images,
+            clean.forward,
             scores_in_company if clean.company else None,
         )
 

@@ -187,7 +187,7 @@ def decisions_of_orders(
         protocol,
         generator,
         clean.chunk_size(chunks),
-        new_images=clean.forward.new_images,
+        forward=clean.forward,
         scores_of=scores_in_company if clean.company else None,
     )
     return kept

@@ -25,11 +25,13 @@ class Answers:
         number: for answers of the network as it was when they were made; another one where they
             were made anew. None for those of the network as it is.
         layout: how inputs have to lie in memory; None where the network decides.
+        has_threads: whether it computes on threads of its own, which torch's get in the way of.
     """
 
     call: Call
     number: int | None = None
     layout: torch.memory_format | None = None
+    has_threads: bool = False
 
 
 class Backend(Protocol):

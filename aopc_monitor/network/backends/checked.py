@@ -65,6 +65,11 @@ class Checked:
         """How inputs have to lie in memory; None where the network decides."""
         return None if self.answers is None else self.answers.layout
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether what answers computes on threads of its own."""
+        return self.answers is not None and self.answers.has_threads
+
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
         if self.answers is None:

@@ -76,7 +76,7 @@ class OpenVINO:
         kept = _KEPT.setdefault(network_in(model), _Kept())
         converted = kept.converted_of(network_in(model), reading, inputs)
         call = partial(asked, model, call=converted)
-        return Answers(call, converted.number, torch.contiguous_format)
+        return Answers(call, converted.number, torch.contiguous_format, has_threads=True)
 
 
 class _Kept:

@@ -86,6 +86,11 @@ class Planned:
         """How inputs have to lie in memory; None where the network decides."""
         return (self.faster or self.first).layout
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether what answers computes on threads of its own."""
+        return (self.faster or self.first).has_threads
+
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
         if self.faster is not None and self.is_settled:

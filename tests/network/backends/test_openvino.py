@@ -8,8 +8,9 @@ import logging
 import warnings
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from aopc_monitor.metrics.functional.aopc import AOPCResult
 from aopc_monitor.network.asked import AskedNetwork
 from aopc_monitor.network.backends.checked import Checked
 from aopc_monitor.network.isolation import untouched
+from aopc_monitor.perturbation import Constant
 from tests.metrics.test_execution_argument import CALLS
 from tests.modules import small_network
 from tests.network.backends.test_compiled import train_a_step
@@ -403,3 +405,32 @@ def test_nothing_is_told_over_the_internet(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(telemetry.tm, "Telemetry", lambda **how: started.append(how))
     assert_as_eager(network())
     assert started == []
+
+
+@dataclass(frozen=True)
+class Watched(Constant):
+    """Notes the threads that torch has while images are perturbed."""
+
+    is_random: ClassVar[bool] = True
+    fresh_each_step: ClassVar[bool] = True
+    threads: ClassVar[list[int]] = []
+
+    def __call__(self, *given: Any) -> Tensor:
+        self.threads.append(torch.get_num_threads())
+        return super().__call__(*given)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("openvino", 1), ("eager", 2)])
+def test_torch_leaves_the_cores_to_openvino(
+    name: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads look out for work for a while, where OpenVINO's have some."""
+    monkeypatch.setattr(Watched, "threads", [])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        area(network(), name, replacement=Watched(0.5))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(Watched.threads) == {expected}
