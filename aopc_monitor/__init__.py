@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aopc_monitor import heatmaps, metrics, perturbation
-from aopc_monitor.metrics.aopc import AOPC, SymmetricRelevanceGain
+from aopc_monitor.metrics.aopc import AOPC
 from aopc_monitor.metrics.aopc_estimate import AOPCEstimate, difference
 from aopc_monitor.metrics.estimate import estimate_aopc
 from aopc_monitor.metrics.fixed_reference import FixedReference
 from aopc_monitor.metrics.functional.aopc import area_over_perturbation_curve
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
+from aopc_monitor.metrics.relevance_gain import SymmetricRelevanceGain
 from aopc_monitor.network.execution import Execution
 from aopc_monitor.perturbation.data_range import normalized_data_range
 from aopc_monitor.utilities.moved import MOVED, name_moved_modules

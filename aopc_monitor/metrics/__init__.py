@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from aopc_monitor.metrics.agreement import Agreement as Agreement
 from aopc_monitor.metrics.aopc import AOPC as AOPC
-from aopc_monitor.metrics.aopc import SymmetricRelevanceGain as SymmetricRelevanceGain
 from aopc_monitor.metrics.aopc_estimate import AOPCEstimate as AOPCEstimate
 from aopc_monitor.metrics.aopc_estimate import difference as difference
 from aopc_monitor.metrics.base import MeanOverImages as MeanOverImages
@@ -83,6 +82,7 @@ from aopc_monitor.metrics.functional.survival import Survival as Survival
 from aopc_monitor.metrics.rationales import Comprehensiveness as Comprehensiveness
 from aopc_monitor.metrics.rationales import Sufficiency as Sufficiency
 from aopc_monitor.metrics.reference_classes import ReferenceClasses as ReferenceClasses
+from aopc_monitor.metrics.relevance_gain import SymmetricRelevanceGain as SymmetricRelevanceGain
 from aopc_monitor.metrics.removal_metric import RemovalMetric as RemovalMetric
 from aopc_monitor.metrics.saco import SaCo as SaCo
 from aopc_monitor.metrics.sensitivity_n import SensitivityN as SensitivityN

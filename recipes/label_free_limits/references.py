@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from aopc_monitor import FixedReference
 from recipes.label_free_limits.looks import Condition, on_condition
 from recipes.label_free_limits.subjects import Subjects, all_images, batches
+from recipes.shared.kept_files import save_whole
 
 Reference = Callable[[Tensor], Tensor]
 FEW_PATCHES = 16
@@ -97,5 +98,5 @@ def seen_by_references(
             images = all_images(on_condition(subjects, condition, seed).probe)
             found[key] = {name: of(images).argmax(dim=1) for name, of in references.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(found, file)
+        save_whole(found, file)
     return found
