@@ -246,8 +246,8 @@ class Room:
             self._images = self._new_images(count)
         return self._images[:count]
 
-    def being_filled(self) -> AbstractContextManager[object]:
-        """While images are made in it."""
+    def in_use(self) -> AbstractContextManager[object]:
+        """While images are made in it, the network is asked for them, and scores are read."""
         has_threads = self._forward is not None and self._forward.answers.has_threads
         return on_one_thread() if has_threads else nullcontext()
 

@@ -169,21 +169,23 @@ def perturbed_scores(
     draws = perturber.draws()
     room = Room(images, forward)
 
-    def work(start: int, end: int) -> None:
+    def perturb_and_ask(start: int, end: int) -> None:
         chunk = room.of(end - start)
         # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
-        with room.being_filled():
-            kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
+        kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
         for order, rank_map in enumerate(rank_maps):
             done, of_image = 0, []
-            with room.being_filled():
-                for block in kept or draws.blocks(start, end):
-                    perturb(block, rank_map, chunk[done : done + len(block.image)])
-                    done += len(block.image)
-                    of_image.append(block.image)
-                del block  # its replacements are as large as images, and the network needs room
+            for block in kept or draws.blocks(start, end):
+                perturb(block, rank_map, chunk[done : done + len(block.image)])
+                done += len(block.image)
+                of_image.append(block.image)
+            del block  # its replacements are as large as images, and the network needs the room
             found = score(chunk, torch.cat(of_image))
             scores.like(found)[order, start:end] = found
+
+    def work(start: int, end: int) -> None:
+        with room.in_use():
+            perturb_and_ask(start, end)
 
     what = f"{len(rank_maps)} orders"
     in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
