@@ -18,10 +18,12 @@ from aopc_monitor.network.backends.table import is_installed
 from aopc_monitor.network.weight_changes import weight_changes
 
 AT_ONCE, FASTER = "fused", "openvino"
-# Seconds that a conversion takes, about: small networks took 0.6, mobilenet_v2 of 140 layers 4.5.
-SECONDS, SECONDS_PER_LAYER = 0.5, 0.03
-# What it saves of the time of fused forwards: 0.02 for resnet18, a third for mobilenet_v2.
-SAVED = 0.1
+# Seconds that a conversion takes, about: small networks took 0.2, mobilenet_v2 of 140 layers 0.8
+# and, on a busy machine, several times as long.
+SECONDS, SECONDS_PER_LAYER = 0.3, 0.01
+# What it saves of the time of fused forwards, about: a sixth to a third was seen for most networks,
+# 0.06 for shufflenet_v2, and 0.6 for efficientnet_lite0, which pads on its own.
+SAVED = 0.15
 # Chunks of a converted network that are timed before it is kept; the quickest of each counts.
 TURNS = 3
 _LOGGER = logging.getLogger("aopc_monitor")
@@ -62,7 +64,7 @@ class Spent:
 class Planned:
     """A network that is not converted until that pays.
 
-    It pays when a tenth of the time of the forwards to come is more than the conversion takes. To
+    It pays when a share of the time of the forwards to come is more than the conversion takes. To
     come are those of the batch, and otherwise as many as there were. Where the network then turns
     out to be slower than it was, as on processors that torch makes good use of, it is called as
     before.
