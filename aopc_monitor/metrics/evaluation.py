@@ -186,10 +186,9 @@ def evaluate(
             model, images, protocol.score, protocol.execution, chunks, protocol.target, before_each,
             output_fn=protocol.output_fn, inputs=inputs,
         )  # fmt: skip
-        maps = {
-            name: clean.heatmaps(with_data_range(make, protocol.data_range), chunks, before_each)
-            for name, make in heatmaps.items()
-        }
+        makers = [with_data_range(make, protocol.data_range) for make in heatmaps.values()]
+        made = clean.all_heatmaps(makers, chunks, before_each)
+        maps = dict(zip(heatmaps, made, strict=True))
         nothing = clean.images.new_zeros(kind_of(clean.images).locations(clean.images))
         orders: list[tuple[Tensor, Order]] = [(relevance, "morf") for relevance in maps.values()]
         orders.append((nothing, "random"))

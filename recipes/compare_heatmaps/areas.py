@@ -74,7 +74,7 @@ class Comparison:
                 to_come=sum(p.forwards(len(images), len(self.names)) for p in wanted.values()),
             )
             orders: list[tuple[Tensor, Order]] = [
-                (clean.heatmaps(make, chunks), "morf") for make in self.heatmaps.values()
+                (found, "morf") for found in clean.all_heatmaps([*self.heatmaps.values()], chunks)
             ]
             orders.append((torch.zeros_like(images[:, 0]), "random"))
             return {

@@ -150,7 +150,7 @@ class Scores:
             to_come = len(images) * len(self.heatmaps) * self.amounts.forwards
             how = (Execution(backend=self.backend), chunks)
             clean = CleanBatch.of(network, images, "probability", *how, to_come=to_come)
-            maps = [clean.heatmaps(make, chunks) for make in self.heatmaps.values()]
+            maps = clean.all_heatmaps([*self.heatmaps.values()], chunks)
             found = {
                 **self._of_orders(clean, maps, chunks),
                 **self._of_removals(clean, maps, chunks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of
+from aopc_monitor.heatmaps.several_norms import in_passes, maps_in
 from aopc_monitor.metrics.functional.clean_answers import CleanAnswer, clean_answers
 from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import (
@@ -136,6 +137,21 @@ class CleanBatch:
         """Images of one forward: as many as the chunks say, or all that see each other."""
         return chunks.forward if self.company is None else ChunkSize(self.company)
 
+    def all_heatmaps(
+        self,
+        makers: Sequence[Heatmap],
+        chunks: ChunkSizes,
+        before_each: Callable[[], None] = proceed,
+    ) -> list[Tensor]:
+        """(P, H, W) of each heatmap; those that differ in their norm share a backward pass."""
+        if not len(self.images):
+            return [self.heatmaps(make, chunks) for make in makers]
+        found: dict[int, Tensor] = {}
+        for make, places in in_passes(makers):
+            maps = maps_in(self.heatmaps(make, chunks, before_each), make)
+            found |= dict(zip(places, maps, strict=True))
+        return [found[place] for place in range(len(makers))]
+
     def heatmaps(
         self,
         make: Heatmap,
@@ -161,7 +177,8 @@ class CleanBatch:
             shielded = nullcontext() if getattr(make, "isolates", False) else untouched(model)
             with shielded:
                 relevance = relevance_of(make, model, images, self.target[start:end].clone())
-            kind_of(images).check_heatmaps(relevance, images)
+            for one in maps_in(relevance, make):
+                kind_of(images).check_heatmaps(one, images)
             parts[start] = relevance
 
         in_chunks(len(self.images), size, work, before_each, what=setting_text(make))

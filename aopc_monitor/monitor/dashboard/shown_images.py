@@ -171,11 +171,11 @@ def _maps_of(
     sizes: ChunkSizes,
     before_each: Callable[[], None],
 ) -> dict[str, Tensor]:
-    maps = {}
-    for name, heatmap in measurement.heatmaps.items():
-        ranged = with_data_range(heatmap, measurement.protocol.data_range)
-        maps[name] = clean.heatmaps(ranged, sizes, before_each).detach().float().cpu()
-    return maps
+    data_range = measurement.protocol.data_range
+    makers = [with_data_range(heatmap, data_range) for heatmap in measurement.heatmaps.values()]
+    found = clean.all_heatmaps(makers, sizes, before_each)
+    maps = [one.detach().float().cpu() for one in found]
+    return dict(zip(measurement.heatmaps, maps, strict=True))
 
 
 def _confidence_of(clean: CleanBatch, score: Score) -> Tensor | None:

@@ -1,0 +1,80 @@
+"""Heatmaps that differ in their norm are made in one backward pass, and are what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from aopc_monitor import heatmaps
+from aopc_monitor.heatmaps import Heatmap
+from aopc_monitor.heatmaps.base import NormHeatmap
+from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
+from aopc_monitor.heatmaps.several_norms import SeveralNorms, in_passes
+from aopc_monitor.metrics import CleanBatch
+from aopc_monitor.network import ChunkSizes, Execution, untouched
+from tests.modules import small_network
+
+IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+NAMES = ("sensitivity_linf", "lrp", "deconvolution_l2", "sensitivity_l2", "deconvolution_linf")
+
+
+@dataclass(frozen=True)
+class Squared(NormHeatmap):
+    """One that pools in a way of its own."""
+
+    def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
+        return result.signal.square().sum(dim=1) if self.norm == "l2" else result.signal[:, 0]
+
+
+def _made(makers: list[Heatmap], calls: list[int], target: Tensor | None = None) -> list[Tensor]:
+    model, chunks = small_network().eval(), ChunkSizes.of(2, IMAGES)
+    with untouched(model):
+        clean = CleanBatch.of(model, IMAGES, "probability", Execution(), chunks, target)
+        model.register_forward_hook(lambda *_: calls.append(1))
+        return clean.all_heatmaps(makers, chunks)
+
+
+def test_they_are_what_each_is_alone_in_fewer_passes() -> None:
+    makers = [heatmaps.get(name) for name in NAMES]
+    calls: list[int] = []
+    torch.manual_seed(0)
+    together = _made(makers, calls)
+    assert len(calls) == 3 * 3  # three passes of three chunks
+    for make, found in zip(makers, together, strict=True):
+        torch.manual_seed(0)
+        (alone,) = _made([make], [])
+        assert found.equal(alone)
+        assert found.is_contiguous()
+
+
+def test_where_nothing_is_explained_there_are_as_many_without_rows() -> None:
+    no_label = torch.zeros(len(IMAGES), 4, dtype=torch.bool)
+    found = _made([heatmaps.get(name) for name in NAMES], [], no_label)
+    assert [one.shape for one in found] == [(0, 16, 16)] * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (Squared(), Squared(norm="linf")),
+        (heatmaps.Sensitivity(), heatmaps.Sensitivity(norm="linf", keep_precision=True)),
+        (heatmaps.Sensitivity(), heatmaps.Deconvolution(norm="linf")),
+        (heatmaps.SmoothGrad(), heatmaps.SmoothGrad(norm="linf")),
+        (heatmaps.LRPEpsilon(), heatmaps.LRPEpsilon()),
+    ],
+)
+def test_what_differs_in_more_keeps_its_own_pass(pair: tuple[Heatmap, Heatmap]) -> None:
+    assert in_passes(pair) == [(pair[0], [0]), (pair[1], [1])]
+
+
+def test_all_else_is_that_of_the_heatmap() -> None:
+    def logits(answer: Tensor) -> Tensor:
+        return answer
+
+    pair = [heatmaps.GuidedBackpropagation(norm=norm, output_fn=logits) for norm in ("l2", "linf")]
+    ((made, places),) = in_passes(pair)
+    assert isinstance(made, SeveralNorms)
+    assert (made.output_fn, made.norms, places) == (logits, ("l2", "linf"), [0, 1])
