@@ -22,8 +22,8 @@ from aopc_monitor.perturbation.spans import Spans
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
-# Numbers in replacements that are kept for the next order: a megabyte.
-MOST_KEPT = 2**18
+# Numbers in replacements that are kept for the next order: 16 megabytes.
+MOST_KEPT = 2**22
 
 
 def curves_of_orders(
