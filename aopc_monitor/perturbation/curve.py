@@ -22,8 +22,9 @@ from aopc_monitor.perturbation.spans import Spans
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
-# Numbers in replacements that are kept for the next order: 16 megabytes.
-MOST_KEPT = 2**22
+# Numbers in replacements that are kept for the next order: a megabyte. Of inputs that are drawn one
+# by one, such as photographs, 16: what a network makes of them is many times as large.
+MOST_KEPT, MOST_KEPT_OF_LARGE = 2**18, 2**22
 
 
 def curves_of_orders(
@@ -167,12 +168,13 @@ def perturbed_scores(
     images, total = perturber.images, perturber.num_triples
     scores = Scores(images.device, len(rank_maps), total)
     draws = perturber.draws()
+    most_kept = MOST_KEPT if perturber.made_at_once > 1 else MOST_KEPT_OF_LARGE
     room = Room(images, forward)
 
     def perturb_and_ask(start: int, end: int) -> None:
         chunk = room.of(end - start)
         # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
-        kept = [*draws.blocks(start, end)] if chunk.numel() <= MOST_KEPT else []
+        kept = [*draws.blocks(start, end)] if chunk.numel() <= most_kept else []
         for order, rank_map in enumerate(rank_maps):
             done, of_image = 0, []
             for block in kept or draws.blocks(start, end):
