@@ -191,6 +191,10 @@ class Forward:
             memory_format=self.memory_format,
         )
 
+    def in_use(self) -> AbstractContextManager[object]:
+        """For the time in which images of a chunk are made, asked for, and their scores read."""
+        return on_one_thread() if self.answers.has_threads else nullcontext()
+
     def _autocast(self, device_type: str) -> AbstractContextManager[object]:
         if self.execution.autocast is None:
             return nullcontext()
@@ -245,11 +249,6 @@ class Room:
             self._images = self._new_images(0)  # before there is room for both
             self._images = self._new_images(count)
         return self._images[:count]
-
-    def in_use(self) -> AbstractContextManager[object]:
-        """While images are made in it, the network is asked for them, and scores are read."""
-        has_threads = self._forward is not None and self._forward.answers.has_threads
-        return on_one_thread() if has_threads else nullcontext()
 
     def _new_images(self, count: int) -> Tensor:
         if self._forward is None:

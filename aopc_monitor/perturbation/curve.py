@@ -8,6 +8,7 @@ over images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -186,7 +187,7 @@ def perturbed_scores(
             scores.like(found)[order, start:end] = found
 
     def work(start: int, end: int) -> None:
-        with room.in_use():
+        with forward.in_use() if forward is not None else nullcontext():
             perturb_and_ask(start, end)
 
     what = f"{len(rank_maps)} orders"

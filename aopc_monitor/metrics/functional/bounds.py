@@ -185,11 +185,12 @@ def _scores_of_sets(
         found = torch.empty(len(sets), dtype=accumulator_dtype(sets.device), device=sets.device)
 
         def work(start: int, end: int) -> None:
-            perturbed = kind_of(clean.images).beside(sets[start:end][:, region_of])
-            rows = torch.full((end - start,), n)
-            outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]), rows)
-            target = clean.target[n].expand(end - start)
-            found[start:end] = checked_scores(clean.score, outputs, target)
+            with clean.forward.in_use():
+                perturbed = kind_of(clean.images).beside(sets[start:end][:, region_of])
+                rows = torch.full((end - start,), n)
+                outputs = clean.forward(torch.where(perturbed, replaced, clean.images[n]), rows)
+                target = clean.target[n].expand(end - start)
+                found[start:end] = checked_scores(clean.score, outputs, target)
 
         in_chunks(len(sets), chunks.forward, work)
         return found.cpu()

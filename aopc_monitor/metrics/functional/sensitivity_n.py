@@ -217,12 +217,13 @@ def _removals(
     def work(start: int, end: int) -> None:
         state = remover.generator.get_state()
         try:
-            image, subset, perturbed = remover.chunk(start, end)
-            outputs = clean.forward(perturbed, image)
-            for row, of_heatmap in zip(sums, relevance, strict=True):
-                row[start:end] = (of_heatmap[image] * subset).sum(dim=1)
-            scores[start:end] = checked_scores(clean.score, outputs, clean.target[image])
-            changes[start:end] = _relative_change(outputs, clean.outputs[image])
+            with clean.forward.in_use():
+                image, subset, perturbed = remover.chunk(start, end)
+                outputs = clean.forward(perturbed, image)
+                for row, of_heatmap in zip(sums, relevance, strict=True):
+                    row[start:end] = (of_heatmap[image] * subset).sum(dim=1)
+                scores[start:end] = checked_scores(clean.score, outputs, clean.target[image])
+                changes[start:end] = _relative_change(outputs, clean.outputs[image])
         except BaseException:
             # A smaller chunk that is tried next gets the same subsets.
             remover.generator.set_state(state)

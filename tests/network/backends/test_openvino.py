@@ -7,7 +7,7 @@ import gc
 import logging
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -420,17 +420,39 @@ class Watched(Constant):
         return super().__call__(*given)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch computes on two threads, and still does afterwards."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        yield
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("name", "expected"), [("openvino", 1), ("eager", 2)])
 def test_torch_leaves_the_cores_to_openvino(
     name: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its threads look out for work for a while, where OpenVINO's have some."""
     monkeypatch.setattr(Watched, "threads", [])
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        area(network(), name, replacement=Watched(0.5))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    area(network(), name, replacement=Watched(0.5))
     assert set(Watched.threads) == {expected}
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", CALLS)
+def test_all_metrics_leave_the_cores_to_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    converted = backend._Converted.__call__
+
+    def watched(of: Any, inputs: Tensor) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return converted(of, inputs)
+
+    monkeypatch.setattr(backend._Converted, "__call__", watched)
+    CALLS[name](execution=Execution(backend="openvino"))
+    assert seen[-1] == 1  # of perturbed images; the clean ones come first
