@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -80,14 +80,14 @@ def check(
 def _checked(
     model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None, name: str
 ) -> Report:
-    model, target = _with_classes_of_images(model, images, target)
+    model, target, predicted = _with_classes_of_images(model, images, target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if isinstance(heatmap, BackwardHeatmap):
             found = _of_backward_pass(model, images, heatmap, target)
         else:
             found = Report(name, (), (), None, None, None, None, ())
-        relevance = _relevance(model, images, heatmap, target)
+        relevance = _relevance(model, images, heatmap, predicted)
     problems = [*found.problems, *_problems_of(relevance, images)]
     for warning in caught:
         if isinstance(warning.message, NoRuleWarning):
@@ -102,17 +102,21 @@ def _checked(
 
 def _with_classes_of_images(
     model: nn.Module, images: Tensor, target: Tensor | None
-) -> tuple[nn.Module, Tensor | None]:
-    """The model itself, unless it gives classes to pixels."""
+) -> tuple[nn.Module, Tensor | None, Tensor | None]:
+    """The model itself, unless it gives classes to pixels; targets, and those or the predictions.
+
+    There are no predictions where the model could not be asked.
+    """
     try:
         with network_in_isolation(model) as network, torch.no_grad():
-            network.outputs(network.prepared(images.detach().clone()))
+            outputs = network.outputs(network.prepared(images.detach().clone()))
+            return model, target, outputs.argmax(dim=1) if target is None else target
     except OutputError:
         with suppress(OutputError):
-            return with_classes_of_images(model, images, target)
+            model, target = with_classes_of_images(model, images, target)
     except Exception:  # which comes again, where it is told
-        return model, target
-    return model, target
+        return model, target, target
+    return model, target, target
 
 
 def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tensor | None) -> object:
@@ -120,7 +124,7 @@ def _relevance(model: nn.Module, images: Tensor, heatmap: Heatmap, target: Tenso
         with network_in_isolation(model) as network, torch.no_grad():
             target = network.outputs(network.prepared(images)).argmax(dim=1)
     # Heatmaps of this library look after the model themselves; any function may not.
-    with untouched(model):
+    with nullcontext() if getattr(heatmap, "isolates", False) else untouched(model):
         return heatmap(model, images, target)
 
 
@@ -155,7 +159,7 @@ class _Traced(NamedTuple):
 def _traced(
     model: nn.Module, images: Tensor, heatmap: BackwardHeatmap, target: Tensor | None
 ) -> _Traced:
-    audit = Audit()
+    audit = Audit(watches=isinstance(heatmap, RelevancePropagation))
     modes: list[BackwardRules] = []
 
     def rules(entrance: Tensor) -> BackwardRules:

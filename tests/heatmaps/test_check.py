@@ -236,3 +236,17 @@ def test_a_rule_that_loses_relevance_behind_a_relu_is_named() -> None:
     report = heatmaps.check(small_network(), IMAGES, first)
     assert report.is_fine, report.line()
     assert ("first layer", "flat rule") in [(use.name, use.rule) for use in report.operations]
+
+
+@pytest.mark.parametrize("name", ["lrp", "sensitivity_l2"])
+def test_a_check_asks_the_network_four_times(name: str) -> None:
+    """For its classes; without rules, with them, and as the heatmap itself does."""
+    calls = list[int]()
+
+    def counted(images: Tensor) -> Tensor:
+        calls.append(len(images))
+        return images
+
+    assert heatmaps.check(Before(counted), IMAGES, name).is_fine
+    # Which layout suits a network is found out once, with fewer images.
+    assert calls.count(len(IMAGES)) == 4

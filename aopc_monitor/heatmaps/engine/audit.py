@@ -32,6 +32,10 @@ Account: TypeAlias = "Callable[[Tensor], Tensor]"
 class Audit:
     """Adds up the relevance that constants absorb during a backward pass.
 
+    Args:
+        watches: whether calls are watched. Where what comes back is no relevance, so that nobody
+            asks for it, only that is counted which rules tell.
+
     Attributes:
         absorbed: the sum so far.
         lost: relevance that a rule gave to activations of zero, which cannot hand it on.
@@ -41,7 +45,8 @@ class Audit:
         rounding: the coarsest precision that signals were computed in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, watches: bool = True) -> None:
+        self.watches = watches
         self.absorbed = 0.0
         self.lost = 0.0
         self.kept = 0.0
@@ -89,8 +94,10 @@ class Audit:
 
     def watching(
         self, call: Call, signals: list[Tensor], is_signal: Callable[[object], bool], keeper: Keeper
-    ) -> Callable[[list[Tensor]], None]:
-        """Watch a call that is about to run; the answer is to be told its results."""
+    ) -> Callable[[list[Tensor]], None] | None:
+        """Watch a call that is about to run; the answer, if any, is to be told its results."""
+        if not self.watches:
+            return None
         self.rounding = max(self.rounding, *(torch.finfo(s.dtype).eps for s in signals))
         account = self.account_of(call, is_signal)
         passage = Passage(call.name)

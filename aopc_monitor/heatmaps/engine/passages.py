@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -114,8 +115,12 @@ class Watch:
 
 
 def _relevance(kept: Kept, signal: Tensor) -> float:
+    products = kept.value * signal.conj()
+    total = float(products.real.sum())
+    if math.isfinite(total):
+        return total
     # What is infinite was masked, and no signal comes back to it.
-    return float(torch.where(signal == 0, 0.0, kept.value * signal.conj()).real.sum())
+    return float(torch.where(signal == 0, 0.0, products).real.sum())
 
 
 def _nodes_so_far() -> int:
