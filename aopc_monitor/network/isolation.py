@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.lockstep import in_step
+from aopc_monitor.network.parts import modules_of, parameters_of
 from aopc_monitor.network.random_states import generator_states, restore_generators, seed_generators
 from aopc_monitor.network.sharded import at_rest, local_part, untouched_shards
 from aopc_monitor.network.snapshot import Snapshot
@@ -66,17 +67,16 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         >>> model.training, model[0].training
         (True, True)
     """
-    modules = [(module, module.training) for module in model.modules()]
-    parts, snapshot = _parts_of([module for module, _ in modules])
-    parameters = [_Parameter.of(parameter) for parameter in parts.parameters]
+    parts, snapshot = _parts_of(modules_of(model))
+    modules = [(module, module.training) for module in parts.modules]
+    parameters = _Parameters(parts.parameters)
     generators, default_dtype = generator_states(), torch.get_default_dtype()
     try:
         for module, was_training in modules:
             # Not .eval(): modules may hang work on it, such as merging adapter weights.
             if was_training:
                 module.training = False
-        for parameter in parameters:
-            parameter.tensor.grad = None
+        parameters.take_gradients()
         seed_generators(seed)
         with in_step(model), _gradients_and_eager_execution(), untouched_shards(parts.modules):
             yield parts
@@ -87,22 +87,22 @@ def untouched(model: nn.Module, seed: int = 0) -> Iterator[Parts]:
         for module, was_training in modules:
             if module.training != was_training:  # TorchScript keeps it elsewhere than the rest
                 module.training = was_training
-        for parameter in parameters:
-            parameter.restore()
+        parameters.restore()
         problems = snapshot.restore()
         if problems:
             raise ModelModifiedError(
                 f"something on the model could not be put back as it was: {'; '.join(problems)}"
             )
-    _check_versions(model, parameters)
+    changed = parameters.written_to()
+    if changed:
+        names = [name for name, tensor in model.named_parameters() if id(tensor) in changed]
+        raise ModelModifiedError(_modified(names))
 
 
 def _parts_of(modules: list[nn.Module]) -> tuple[Parts, Snapshot]:
     at_rest(modules)
-    found = [p for module in modules for p in module._parameters.values() if p is not None]
-    parameters = list({id(parameter): parameter for parameter in found}.values())
     snapshot = Snapshot.of(modules)
-    return Parts(modules, parameters, snapshot.held), snapshot
+    return Parts(modules, parameters_of(modules), snapshot.held), snapshot
 
 
 @contextmanager
@@ -157,29 +157,41 @@ def _eager() -> AbstractContextManager[object]:
     return stance
 
 
-@dataclass
-class _Parameter:
-    tensor: nn.Parameter
-    requires_grad: bool
-    grad: Tensor | None
-    version: int | None
+class _Parameters:
+    """What is to be put back of parameters, and how often each was written to."""
 
-    @classmethod
-    def of(cls, tensor: nn.Parameter) -> _Parameter:
-        return cls(tensor, tensor.requires_grad, tensor.grad, _version(tensor))
+    def __init__(self, tensors: list[nn.Parameter]) -> None:
+        self.tensors = tensors
+        self.require_grad = [tensor.requires_grad for tensor in tensors]
+        self.grads = [tensor.grad for tensor in tensors]
+        self.versions = _versions(tensors)
+
+    def take_gradients(self) -> None:
+        for tensor, grad in zip(self.tensors, self.grads, strict=True):
+            if grad is not None:
+                tensor.grad = None
 
     def restore(self) -> None:
-        if self.tensor.requires_grad != self.requires_grad:
-            self.tensor.requires_grad_(self.requires_grad)
-        if self.tensor.grad is not self.grad:
-            self.tensor.grad = self.grad
+        for tensor, requires_grad, grad in zip(
+            self.tensors, self.require_grad, self.grads, strict=True
+        ):
+            if tensor.requires_grad != requires_grad:
+                tensor.requires_grad_(requires_grad)
+            if tensor.grad is not grad:
+                tensor.grad = grad
+
+    def written_to(self) -> set[int]:
+        """The ids of those that were written to since."""
+        changes = zip(self.tensors, self.versions, _versions(self.tensors), strict=True)
+        return {id(tensor) for tensor, before, now in changes if before != now}
 
 
-def _check_versions(model: nn.Module, parameters: list[_Parameter]) -> None:
-    changed = {id(p.tensor) for p in parameters if _version(p.tensor) != p.version}
-    if changed:
-        names = [name for name, tensor in model.named_parameters() if id(tensor) in changed]
-        raise ModelModifiedError(_modified(names))
+def _versions(parameters: list[nn.Parameter]) -> list[int | None]:
+    # Nearly all are of this type, and there are many of them.
+    return [
+        p._version if type(p) is nn.Parameter and not p.is_inference() else _version(p)
+        for p in parameters
+    ]
 
 
 def _version(tensor: Tensor) -> int | None:

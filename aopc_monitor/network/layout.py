@@ -11,6 +11,7 @@ from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.lockstep import together
 from aopc_monitor.network.outputs import class_outputs
+from aopc_monitor.network.parts import modules_of, parameters_of
 from aopc_monitor.network.weight_changes import weight_changes
 
 # What another order of summation may change in float32, amply.
@@ -36,7 +37,7 @@ def suits_channels_last(model: nn.Module, images: Tensor, is_half: bool) -> bool
         return True
     if images.ndim != 4 or (images.device.type != "cpu" and not is_half):
         return False  # where it pays little
-    parameters = list(model.parameters())  # it takes a while to find them
+    parameters = parameters_of(modules_of(model))
     may_pay = _may_pay(parameters, images.numel())
     return may_pay and _takes_channels_last(model, parameters, images)
 
@@ -48,7 +49,8 @@ def _has_channels_last(images: Tensor) -> bool:
 
 def _may_pay(parameters: list[nn.Parameter], numbers: int) -> bool:
     """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
-    sizes = [p.numel() for p in parameters if not is_lazy(p) and p.ndim == 4]
+    there = [p for p in parameters if type(p) is nn.Parameter or not is_lazy(p)]
+    sizes = [p.numel() for p in there if p.ndim == 4]
     return bool(sizes) and max(sizes) <= MOST_WEIGHTS * numbers
 
 

@@ -122,11 +122,11 @@ def check_sharding(modules: Iterable[nn.Module]) -> None:
     Between their forwards parameters lie in memory that was given back; to read it ends a process.
     """
     how = None
-    for module in modules:
-        if type(module).__name__ == "FullyShardedDataParallel":
-            how = "FullyShardedDataParallel (FSDP1)"
-        elif any(hasattr(parameter, "ds_tensor") for parameter in module._parameters.values()):
-            how = "DeepSpeed's ZeRO stage 3"
+    modules = list(modules)
+    if any(kind.__name__ == "FullyShardedDataParallel" for kind in set(map(type, modules))):
+        how = "FullyShardedDataParallel (FSDP1)"
+    elif any(hasattr(p, "ds_tensor") for m in modules for p in m._parameters.values()):
+        how = "DeepSpeed's ZeRO stage 3"
     if how is not None:
         raise UnsupportedShardingError(
             f"the model is under {how}, whose parameters are not there between forwards: use FSDP2 "
@@ -232,6 +232,9 @@ def _states(modules: Iterable[nn.Module]) -> Iterator[Any]:
         return
     from torch.distributed.fsdp import FSDPModule
 
+    modules = list(modules)
+    if not any(issubclass(kind, FSDPModule) for kind in set(map(type, modules))):
+        return
     seen: set[int] = set()
     for module in modules:
         if isinstance(module, FSDPModule):

@@ -62,6 +62,8 @@ class Snapshot:
                     empty.append(value)
                 elif name in _OF_ANY_MODULE:  # hooks, submodules, parameters
                     snapshot._add_members(value)
+                elif kind is tuple and _is_plain(value):  # a convolution has six of them
+                    continue
                 elif name not in BACK_REFERENCES:
                     snapshot._add(value, NESTED_CONTAINERS)
             buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
@@ -85,7 +87,7 @@ class Snapshot:
         problems: list[str] = []
         for container, before in self.containers:
             # Containers of torch and of Python do not fail where they are only looked at.
-            if type(container) not in _CONTAINER_TYPES or not _has_members(container, before or ()):
+            if type(container) not in _CONTAINER_TYPES or not _has_members(container, before):
                 _attempt(problems, _restore_members, container, before)
         for container in filter(None, self.empty):
             _attempt(problems, container.clear)
@@ -99,7 +101,7 @@ class Snapshot:
         return problems
 
     def _add(self, value: Any, depth: int) -> None:
-        if isinstance(value, PLAIN):
+        if type(value) in _PLAIN_TYPES or isinstance(value, PLAIN):
             return
         if isinstance(value, Tensor):
             self.held.append(value)
@@ -107,9 +109,9 @@ class Snapshot:
                 self.tensors.append((value, value.detach().clone()))
         elif isinstance(value, (dict, list, set, tuple)):
             self._add_members(value)
-            if len(value) > MOST_MEMBERS:
-                return
             members = value.values() if isinstance(value, dict) else value
+            if len(value) > MOST_MEMBERS or _is_plain(members):
+                return
             if depth > 0:
                 for member in members:
                     self._add(member, depth - 1)
@@ -120,9 +122,9 @@ class Snapshot:
 
     def _add_members(self, value: Any) -> None:
         if isinstance(value, dict) and len(value) <= MOST_MEMBERS:
-            self.containers.append((value, dict(value) if value else None))
+            self.containers.append((value, dict(value)))
         elif isinstance(value, (list, set)) and len(value) <= MOST_MEMBERS:
-            self.containers.append((value, value.copy() if value else None))
+            self.containers.append((value, value.copy()))
 
 
 def held_tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
@@ -139,6 +141,10 @@ def held_tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 _PLAIN_TYPES = frozenset(PLAIN)
 _CONTAINER_TYPES = frozenset({dict, OrderedDict, list, set})
+
+
+def _is_plain(members: Any) -> bool:
+    return len(members) <= MOST_MEMBERS and _PLAIN_TYPES.issuperset(map(type, members))
 
 
 def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
@@ -159,12 +165,12 @@ def _attempt(problems: list[str], restore: Callable[..., object], *values: Any) 
 
 def _restore_members(container: Any, before: Any) -> None:
     """Give a container the members it had."""
-    if _has_members(container, before or ()):
+    if _has_members(container, before):
         return
     container.clear()
-    if before and isinstance(container, list):
+    if isinstance(container, list):
         container.extend(before)
-    elif before:
+    else:
         container.update(before)
 
 
@@ -179,9 +185,7 @@ def _has_members(container: Any, members: Any) -> bool:
         return set(map(id, container)) == set(map(id, members))
     if not all(map(is_, container, members)):
         return False
-    if not isinstance(container, dict) or not members:
-        return True
-    return all(map(is_, container.values(), members.values()))
+    return not isinstance(container, dict) or all(map(is_, container.values(), members.values()))
 
 
 def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
