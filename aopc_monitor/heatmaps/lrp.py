@@ -43,7 +43,10 @@ class RelevancePropagation(BackwardHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         """Sum of relevance over channels: R = a g, and what was carried as R."""
-        relevance = pooled(images * result.signal + result.carried, "sum")
+        relevance = images * result.signal
+        if result.carried is not None:
+            relevance = relevance + result.carried
+        relevance = pooled(relevance, "sum")
         self._warn_beyond_range(relevance, result)
         return relevance
 

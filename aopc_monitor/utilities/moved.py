@@ -31,7 +31,7 @@ MOVED = {
     "heatmaps.dependence": "heatmaps.engine.dependence",
     "heatmaps.gradcam": "heatmaps.grad_cam",
     "heatmaps.kept": "heatmaps.engine.saved_values",
-    "heatmaps.linear_calls": "heatmaps.rules.linear_layer",
+    "heatmaps.linear_calls": "heatmaps.rules.linear_readers",
     "heatmaps.linear_operations": "heatmaps.rules.linear_operation",
     "heatmaps.linear_rules": "heatmaps.rules.linear_formulas",
     "heatmaps.network": "heatmaps.engine.explained_network",

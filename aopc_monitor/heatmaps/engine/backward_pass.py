@@ -26,13 +26,13 @@ class BackwardPass(NamedTuple):
         outputs: (N, classes).
         scores: (N,) outputs of the explained class, where the backward pass started.
         signal: (N, C, H, W) at the images.
-        carried: (N, C, H, W) relevance that came on its own way (see `backward`); zeros if none.
+        carried: (N, C, H, W) relevance that came on its own way (see `carried_relevance`), if any.
     """
 
     outputs: Tensor
     scores: Tensor
     signal: Tensor
-    carried: Tensor
+    carried: Tensor | None
 
 
 def backward_pass(
@@ -63,7 +63,8 @@ def backward_pass(
     scores = explained.gather(1, target[:, None])[:, 0]
     signals: list[Tensor | None] = [None, None]
     if scores.requires_grad:
-        ends = [images] if mode is None else [images, mode.carriers.relevance]
+        carried = None if mode is None else mode.carriers.relevance
+        ends = [images] if carried is None else [images, carried]
         weights = torch.ones_like(scores) if start is None else start(scores.detach())
         starts, given = [scores], [weights]
         if explained is not outputs and outputs.requires_grad and is_sharded(network.model):
@@ -78,8 +79,8 @@ def backward_pass(
             "the model's outputs do not depend differentiably on its images, so there is nothing "
             f"to show{where_it_ends(network, images)}"
         )
-    signal, carried = (torch.zeros_like(images) if s is None else s for s in signals)
-    return BackwardPass(outputs.detach(), scores.detach(), signal, carried)
+    signal = torch.zeros_like(images) if signals[0] is None else signals[0]
+    return BackwardPass(outputs.detach(), scores.detach(), signal, signals[1])
 
 
 def _forward(

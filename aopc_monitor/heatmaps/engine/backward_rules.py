@@ -123,37 +123,43 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
     def _run(self, call: Call, signals: list[Tensor], treatment: Treatment) -> Any:
         if not torch.is_grad_enabled():
             self._custom.note_inputs(signals)
-        if call.name.endswith("_as"):  # the second tensor only lends its shape
+        if treatment.lends_shape:
             signals = signals[:1]
         # The call may write over its arguments, so what depends on them is asked before.
         rank = self.rank_of_result(call, signals)
         carriers = self.carriers.before(call, signals)
         audit = self.audit
         watched = audit.watching(call, signals, self.is_signal, self.keeper) if audit else None
-        result, rank_by_rule = self._result_of(call, treatment.rule)
-        rank = max(rank, rank_by_rule)
-        self.note_used(signals)
         if call.in_place:
-            self.note_written(call.first)
+            result, rank_by_rule = self._written(call, treatment.rule)
+            rank = max(rank, rank_by_rule)
+        elif treatment.rule is None:
+            result = call.operation(*call.args, **call.kwargs)
+        else:
+            result = treatment.rule(call, self)
+        self.note_used(signals)
         # An assignment to a slice returns nothing: the signal goes on in what was assigned to.
         reached = call.args[0] if call.name == "setitem" else result
         results = self.signals_among(tensors_in(reached))
         self._follow(call, signals[0], results, treatment, rank)
-        self.carriers.after(call, carriers, results)
+        if carriers is not None:
+            self.carriers.after(call, carriers, results)
         if watched is not None:
             watched(results)
         return result
 
-    def _result_of(self, call: Call, rule: Rule | None) -> tuple[Any, int]:
-        """What a call returns, with the backward pass of its rule; and its rank, if in place."""
+    def _written(self, call: Call, rule: Rule | None) -> tuple[Any, int]:
+        """What a call in place returns, with the backward pass of its rule; and its rank by it."""
         if rule is None:
             self._about_to_write(call)
-            return call.operation(*call.args, **call.kwargs), 0
-        result = rule(call, self)
-        if not call.in_place or result is call.first:
-            return result, 0
-        self._about_to_write(call)
-        return call.first.copy_(result), self.gate_rank(result)
+            result, rank = call.operation(*call.args, **call.kwargs), 0
+        else:
+            result, rank = rule(call, self), 0
+            if result is not call.first:
+                self._about_to_write(call)
+                result, rank = call.first.copy_(result), self.gate_rank(result)
+        self.note_written(call.first)
+        return result, rank
 
     def _follow(
         self,

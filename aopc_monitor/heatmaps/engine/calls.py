@@ -47,11 +47,19 @@ class Call:
     def run(self) -> Any:
         """What the operation returns; its arguments stay as they are, also if it is in place."""
         args, kwargs = self.args, self.kwargs
-        if self.in_place and args:
+        if not self.in_place:
+            return self.operation(*args, **kwargs)
+        if args:
             args = (self.first.clone(), *args[1:])
-        elif self.in_place:
+        else:
             kwargs = {**kwargs, "input": self.first.clone()}
         return self.operation(*args, **kwargs)
+
+    def run_on(self, tensor: Tensor) -> Any:
+        """What an operation that is not in place returns for another first tensor."""
+        if self.args:
+            return self.operation(tensor, *self.args[1:], **self.kwargs)
+        return self.operation(**{**self.kwargs, "input": tensor})
 
     def with_tensors(self, change: Callable[[Tensor], Any]) -> Call:
         """The same call on other tensors."""
@@ -66,7 +74,7 @@ class Call:
     @property
     def first(self) -> Tensor:
         """The argument that an operation works on, and writes into if it is in place."""
-        tensor: Tensor = self.argument(0, "input")
+        tensor: Any = self.args[0] if self.args else self.kwargs.get("input")
         return tensor
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:

@@ -46,18 +46,38 @@ class Carrier:
 
 
 class Carriers:
-    """The carriers of all tensors that have one."""
+    """The carriers of all tensors that have one.
+
+    Attributes:
+        relevance: where R ends; None as long as nobody asked for the carrier of the images.
+    """
 
     def __init__(self, images: Tensor, low: Tensor | None, high: Tensor | None) -> None:
-        self.relevance = torch.zeros_like(images, requires_grad=True)
+        self.relevance: Tensor | None = None
+        self._images, self._ends = images.detach(), (low, high)
         self._has_bounds = low is not None and high is not None
-        self._of: TensorTable[Carrier] = TensorTable()
-        ends = (None if end is None else end.to(images).expand_as(images) for end in (low, high))
-        self._of[images] = Carrier(self.relevance, *ends)
+        # The images have none before somebody asks for it.
+        self._of: TensorTable[Carrier | None] = TensorTable()
+        self._of[images] = None
+
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a tensor is near the images, so that it has a carrier."""
+        return tensor in self._of
 
     def of(self, tensor: Tensor) -> Carrier | None:
         """The carrier of a tensor, or None if it is not near the images."""
-        return self._of.get(tensor)
+        if tensor not in self._of:
+            return None
+        found = self._of[tensor]
+        if found is None:
+            found = self._of[tensor] = self._at_images()
+        return found
+
+    def _at_images(self) -> Carrier:
+        images = self._images
+        self.relevance = torch.zeros_like(images, requires_grad=True)
+        low, high = (None if e is None else e.to(images).expand_as(images) for e in self._ends)
+        return Carrier(self.relevance, low, high)
 
     def put(self, tensor: Tensor, carrier: Carrier) -> None:
         """Give a tensor a carrier."""
@@ -68,15 +88,18 @@ class Carriers:
 
         To be asked before the call runs, which may write into its arguments.
         """
-        carriers = [self._of[signal] for signal in signals if signal in self._of]
-        if not carriers:
+        near = self._of.by_id
+        number = sum(id(signal) in near for signal in signals)
+        if not number:
             return None
-        if len(carriers) < len(signals):
+        if number < len(signals):
             return []
         if call.name in AFFINE and len(signals) == 1:
+            carrier = self.of(signals[0])
+            assert carrier is not None
             with torch.no_grad():
                 shape = call.run()
-            return [carriers[0].scaled_and_shifted(call, signals[0], shape)]
+            return [carrier.scaled_and_shifted(call, signals[0], shape)]
         if call.name not in _MOVED_ALONG or call.in_place:
             return []
         parts = ("relevance", "low", "high") if self._has_bounds else ("relevance",)
@@ -85,7 +108,7 @@ class Carriers:
 
     def _moved(self, call: Call, part: str) -> list[Tensor]:
         def counterpart(value: Tensor) -> Tensor:
-            carrier = self._of.get(value)
+            carrier = self.of(value)
             found = None if carrier is None else getattr(carrier, part)
             if found is not None:
                 return found
@@ -94,10 +117,8 @@ class Carriers:
 
         return tensors_in(call.with_tensors(counterpart).run())
 
-    def after(self, call: Call, carriers: list[Carrier] | None, results: list[Tensor]) -> None:
+    def after(self, call: Call, carriers: list[Carrier], results: list[Tensor]) -> None:
         """Give the results of a call their carriers."""
-        if carriers is None:
-            return
         if call.in_place:
             self._of.discard(call.first)
         for result, carrier in zip(results, carriers, strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,14 @@ class LayerMark:
     """What is remembered of the outputs of a linear operation.
 
     Attributes:
-        read: tells what the operation computes.
+        run: the operation, as it ran (see `rules.linear_layer.LinearRun`).
         entry: the entry of the table that it followed.
         version: of the outputs, when they were made.
         stabilized: what damps the signal at them by a stabiliser that is a number, if anything.
         is_unused: whether no call in sight was given them.
     """
 
-    read: Callable[[], Any]
+    run: Any
     entry: Any
     version: int
     stabilized: Stabilized | None = None
@@ -107,7 +107,9 @@ class Marks:
 
     def rank_of_result(self, call: Call, signals: list[Tensor]) -> int:
         """The rank of what a call makes of these signals alone: what is made of gates is one."""
-        if not (self._gates or self._gates_plus_one) or call.name not in _HAND_GATES_ON:
+        if not (self._gates.by_id or self._gates_plus_one.by_id):
+            return 0
+        if call.name not in _HAND_GATES_ON:
             return 0
         if call.name == "div":  # divided by whatever it may be, a gate stays one
             return self.gate_rank(call.first)
@@ -131,12 +133,12 @@ class Marks:
     def remember_layer(
         self,
         outputs: Tensor,
-        read: Callable[[], Any],
+        run: Any,
         entry: Any,
         stabilized: Stabilized | None = None,
     ) -> None:
         """Remember which linear operation made a tensor, and the entry that it followed."""
-        self._layers[outputs] = LayerMark(read, entry, outputs._version, stabilized)
+        self._layers[outputs] = LayerMark(run, entry, outputs._version, stabilized)
 
     def layer_of(self, tensor: Tensor) -> LayerMark | None:
         """The linear operation that made a tensor and its entry, or None for anything else."""
@@ -161,7 +163,7 @@ class Marks:
 
     def note_used(self, signals: Iterable[Tensor]) -> None:
         """Remember that a call was given these signals."""
-        for signal in signals if self._layers else ():
+        for signal in signals if self._layers.by_id else ():
             mark = self._layers.get(signal)
             if mark is not None:
                 mark.is_unused = False
@@ -181,7 +183,7 @@ class Marks:
         logits = self.logits_of(signal)
         for copy in results:
             if layer is not None and copy is not signal:
-                self.remember_layer(copy, layer.read, layer.entry)
+                self.remember_layer(copy, layer.run, layer.entry)
             if logits is not None:
                 self.mark_logits(copy, logits)
 

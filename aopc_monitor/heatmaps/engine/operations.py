@@ -6,8 +6,9 @@ from __future__ import annotations
 FIRST_LAYER = "first layer"
 # What is asked about a tensor, and answered without one.
 QUERIES = frozenset({
-    "device", "dim", "dtype", "is_complex", "is_contiguous", "is_cuda", "is_floating_point",
-    "itemsize", "layout", "len", "ndim", "ndimension", "numel", "shape", "size", "stride",
+    "assert", "device", "dim", "dtype", "is_complex", "is_contiguous", "is_cuda",
+    "is_floating_point", "itemsize", "layout", "len", "ndim", "ndimension", "numel", "shape",
+    "size", "stride",
 })  # fmt: skip
 VIEWS = frozenset({
     "flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as",

@@ -35,11 +35,16 @@ class Keeper:
 
     def __init__(self) -> None:
         self._by_memory: dict[int, list[weakref.ref[Kept]]] = {}
+        # Kept since anybody last wrote: many networks write to nothing, and look up no memory.
+        self._latest: list[weakref.ref[Kept]] = []
 
     def keep(self, tensor: Tensor) -> Kept:
         """Keep the tensor's present value."""
         kept = Kept(tensor)
-        self._by_memory.setdefault(_memory(tensor), []).append(weakref.ref(kept))
+        if tensor.layout is torch.strided:
+            self._latest.append(weakref.ref(kept))
+        else:  # told apart by the tensor itself
+            self._by_memory.setdefault(_memory(tensor), []).append(weakref.ref(kept))
         return kept
 
     def about_to_write(self, tensor: Tensor, spared: Kept | None = None) -> None:
@@ -49,6 +54,7 @@ class Keeper:
             tensor: what will be written to.
             spared: a value that may be written over.
         """
+        self._look_memory_up()
         for reference in self._by_memory.pop(_memory(tensor), []):
             kept = reference()
             if kept is None:
@@ -57,6 +63,13 @@ class Keeper:
                 self._by_memory.setdefault(_memory(tensor), []).append(reference)
             else:
                 kept.move()
+
+    def _look_memory_up(self) -> None:
+        for reference in self._latest:
+            kept = reference()
+            if kept is not None and not kept.moved:
+                self._by_memory.setdefault(_memory(kept.value), []).append(reference)
+        self._latest.clear()
 
 
 def share_memory(one: Tensor, other: Tensor) -> bool:

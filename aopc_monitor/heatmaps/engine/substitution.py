@@ -33,7 +33,8 @@ def substitute(
             "make them with layout=torch.jagged, as torch itself advises, or pad them"
         )
     value = value.detach().clone() if copy else value.detach()
-    result: Tensor = _Substitute.apply(source, carrier, _Hidden(value), backward)
+    # Within a tuple, a tensor is hidden from autograd, which would treat it as a view of itself.
+    result: Tensor = _Substitute.apply(source, carrier, (value,), backward)
     return result
 
 
@@ -42,25 +43,18 @@ def scaled(source: Tensor, factor: float) -> Tensor:
     return substitute(source, source, lambda signal: signal * factor)
 
 
-class _Hidden:
-    """Hides a tensor from autograd, which would treat a returned input as a view of itself."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
 class _Substitute(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         source: Tensor,
         carrier: Tensor | None,
-        value: _Hidden,
+        value: tuple[Tensor],
         backward: Callable[[Tensor], Tensor],
     ) -> Tensor:
         ctx.rule = backward
         ctx.carries = carrier is not None
-        return value.tensor
+        return value[0]
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

@@ -18,6 +18,9 @@ class TensorTable(Generic[Entry]):
     Like `torch.utils.weak.WeakIdKeyDictionary`, in a fraction of the time: every torch call of a
     forward pass looks into several of these.
 
+    Attributes:
+        by_id: each tensor, weakly, and its entry; its length is asked for faster than the table's.
+
     Example:
         >>> import torch
         >>> table, ones = TensorTable[str](), torch.ones(2)
@@ -30,22 +33,22 @@ class TensorTable(Generic[Entry]):
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Tensor], Entry]] = {}
+        self.by_id: dict[int, tuple[weakref.ref[Tensor], Entry]] = {}
         self._weakly = weakref.ref(self)
 
     def __setitem__(self, tensor: Tensor, entry: Entry) -> None:
         key = id(tensor)
         # The entry goes with the tensor, before another one can have the same id.
-        self._entries[key] = weakref.ref(tensor, partial(_forget, self._weakly, key)), entry
+        self.by_id[key] = weakref.ref(tensor, partial(_forget, self._weakly, key)), entry
 
     def __getitem__(self, tensor: Tensor) -> Entry:
-        return self._entries[id(tensor)][1]
+        return self.by_id[id(tensor)][1]
 
     def __contains__(self, tensor: object) -> bool:
-        return id(tensor) in self._entries
+        return id(tensor) in self.by_id
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.by_id)
 
     @overload
     def get(self, tensor: Tensor) -> Entry | None: ...
@@ -53,12 +56,12 @@ class TensorTable(Generic[Entry]):
     def get(self, tensor: Tensor, default: Entry) -> Entry: ...
     def get(self, tensor: Tensor, default: Entry | None = None) -> Entry | None:
         """What is known of a tensor."""
-        found = self._entries.get(id(tensor))
+        found = self.by_id.get(id(tensor))
         return default if found is None else found[1]
 
     def discard(self, tensor: Tensor) -> None:
         """Forget a tensor."""
-        self._entries.pop(id(tensor), None)
+        self.by_id.pop(id(tensor), None)
 
 
 class TensorSet:
@@ -108,4 +111,4 @@ def _forget(table: weakref.ref[TensorTable[Any]], key: int, _: object) -> None:
     # that they hold with them.
     found = table()
     if found is not None:
-        found._entries.pop(key, None)
+        found.by_id.pop(key, None)

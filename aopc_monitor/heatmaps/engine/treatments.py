@@ -27,6 +27,7 @@ class Treatment(NamedTuple):
         entry: its name, and what reports call its rule.
         is_exact: whether its own gradient is what the method asks for; None if that depends on the
             arguments (see `is_exact`).
+        lends_shape: whether only its first tensor has values that count.
     """
 
     is_query: bool
@@ -34,6 +35,7 @@ class Treatment(NamedTuple):
     body: Operation | None
     entry: tuple[str, str]
     is_exact: bool | None
+    lends_shape: bool
 
 
 def treatment_of(
@@ -58,6 +60,7 @@ def treatment_of(
         None if is_known else body_of(operation),
         (name, ITS_GRADIENT if rule is None else _label(rule)),
         True if exact is None else None if depends else name in exact,
+        name.endswith("_as"),
     )
 
 

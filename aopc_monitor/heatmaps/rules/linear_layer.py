@@ -3,7 +3,7 @@
 Four things are called linear here, each a step on the way from a call to its rule:
 
 - `LinearMap` is what a call computes, z_j = sum_i a_i w_ij + b_j, read from its arguments by one of
-  the readers below (`convolution`, `fully_connected`, ...);
+  `linear_readers.py` (`convolution`, ...), once it is asked for (`LinearRun`);
 - `LinearLayer` is what a rule is told: the map, with activations and outputs as they were when the
   call was made, also if the network has written over them since;
 - `LinearRule` is a formula: a function from a layer and the relevance of its outputs to that of its
@@ -16,17 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.audit import Audit
-from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.rules.stabilizer import damping
-from aopc_monitor.network.sharded import are_in_blocks, bring_back
 
 Apply = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -70,6 +67,29 @@ class LinearMap:
         if self._known is None:
             self._known = self.parameters()
         return self._known
+
+
+@dataclass(eq=False, slots=True)
+class LinearRun:
+    """A linear operation that ran, of which the rest is read when somebody asks, as few do.
+
+    Attributes:
+        input: the activations a.
+        output: z, on the graph of the plain forward pass.
+        read: tells what the operation computes.
+        can_be_scaled: whether batch normalisation can be multiplied into its weights.
+    """
+
+    input: Tensor
+    output: Tensor
+    read: Callable[[], LinearMap]
+    can_be_scaled: bool = True
+
+    @classmethod
+    def of(cls, linear_map: LinearMap) -> LinearRun:
+        """One that is known already."""
+        scalable = linear_map.per_output is not None
+        return cls(linear_map.input, linear_map.output, lambda: linear_map, scalable)
 
 
 @dataclass(frozen=True)
@@ -159,140 +179,3 @@ def of_outputs(linear_map: LinearMap, vector: Tensor) -> Tensor:
     # A convolution may work on a single image without a batch dimension.
     positions = linear_map.output.ndim - 2 if linear_map.one_to_one else linear_map.weight.ndim - 2
     return vector.view(-1, *[1] * positions)
-
-
-def convolution(call: Call, output: Tensor | None = None) -> LinearMap:
-    """`conv1d`, `conv2d`, `conv3d`; like other readers, given what the call returned if it ran."""
-    weight = call.argument(1, "weight")
-    return _weighted(call, output, lambda scale: scale.view(-1, *[1] * (weight.ndim - 1)))
-
-
-def deformable_convolution(call: Call, output: Tensor | None = None) -> LinearMap:
-    """`torchvision.ops.deform_conv2d`: offsets and masks are constants, as gates are."""
-    activations, weight, offset, mask, bias, *settings = call.args
-    held = offset.detach(), mask.detach()
-
-    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        shift = w.new_zeros(len(w)) if b is None else b
-        result: Tensor = call.operation(a, w, *held, shift, *settings)
-        return result
-
-    return LinearMap(
-        activations,
-        lambda: (weight, bias),
-        apply(activations, weight, bias) if output is None else output,
-        apply,
-        lambda scale: scale.view(-1, 1, 1, 1),
-    )
-
-
-def transposed_convolution(call: Call, output: Tensor | None = None) -> LinearMap:
-    """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
-    weight, groups = call.argument(1, "weight"), call.argument(6, "groups", 1)
-
-    def per_output(scale: Tensor) -> Tensor:
-        # Weights are (in, out / groups, ...), the inputs of a group beneath each other.
-        rows = scale.view(groups, 1, -1).expand(-1, len(weight) // groups, -1)
-        return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
-
-    return _weighted(call, output, per_output)
-
-
-def fully_connected(call: Call, output: Tensor | None = None) -> LinearMap:
-    """`linear`."""
-    return _weighted(call, output, lambda scale: scale.view(-1, 1), channels_last=True)
-
-
-def _weighted(
-    call: Call,
-    output: Tensor | None,
-    per_output: Callable[[Tensor], Tensor],
-    *,
-    channels_last: bool = False,
-) -> LinearMap:
-    names = ("input", "weight", "bias")
-    activations, weight, bias = (call.argument(i, name) for i, name in enumerate(names))
-
-    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        others = {k: v for k, v in call.kwargs.items() if k not in names}
-        result: Tensor = call.operation(a, w, b, *call.args[3:], **others)
-        return result
-
-    output = call.run() if output is None else output
-    # Batch normalisation of more dimensions works along another axis than the features.
-    scaled = None if channels_last and output.ndim != 2 else per_output
-    return LinearMap(
-        activations, lambda: (weight, bias), output, apply, scaled, channels_last=channels_last
-    )
-
-
-def matrix_product_plus(call: Call, output: Tensor | None = None) -> LinearMap:
-    """`addmm`: bias + activations @ weight."""
-    bias, activations, weight = (
-        call.argument(position, name) for position, name in enumerate(("input", "mat1", "mat2"))
-    )
-    beta, alpha = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1)
-    return LinearMap(
-        activations,
-        lambda: (weight * alpha, bias * beta),
-        call.run() if output is None else output,
-        _matrix_product,
-        channels_last=True,
-    )
-
-
-def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    return a @ w if b is None else a @ w + b
-
-
-def batch_norm(call: Call, before: LinearMap | None) -> LinearMap:
-    """Batch normalisation by running statistics, fused with the layer before it if there is one."""
-    if before is None or before.per_output is None:
-        return _channelwise(call, call.first)
-    # The stabiliser of the layer before, if any, is left out: only the fused map counts.
-    output = call.with_first(before.output).run()
-    if are_in_blocks() and output.requires_grad:  # the layer before may be in another one
-        output.register_hook(lambda signal: _bring(call, before))
-    return LinearMap(
-        before.input,
-        partial(_fused_parameters, call, before),
-        output,
-        before.apply,
-        before.per_output,
-        channels_last=before.channels_last,
-    )
-
-
-def _bring(call: Call, before: LinearMap) -> None:
-    named = normalization_arguments(call)
-    bring_back([before.weight, before.bias, named.get("weight"), named.get("bias")])
-
-
-def _fused_parameters(call: Call, before: LinearMap) -> tuple[Tensor, Tensor]:
-    assert before.per_output is not None
-    _bring(call, before)
-    scale, shift = _scale_and_shift(call, call.first)
-    bias = shift if before.bias is None else before.bias * scale + shift
-    return before.weight * before.per_output(scale), bias
-
-
-def _channelwise(call: Call, values: Tensor) -> LinearMap:
-    shape = (1, -1, *[1] * (values.ndim - 2))
-
-    def apply(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        return a * w.view(shape) if b is None else a * w.view(shape) + b.view(shape)
-
-    return LinearMap(
-        values, lambda: _scale_and_shift(call, values), call.run(), apply, one_to_one=True
-    )
-
-
-def _scale_and_shift(call: Call, values: Tensor) -> tuple[Tensor, Tensor]:
-    named = normalization_arguments(call)
-    mean, variance = named["running_mean"], named["running_var"]
-    weight, bias = named.get("weight"), named.get("bias")
-    scale = torch.rsqrt(variance + named.get("eps", 1e-5))
-    if weight is not None:
-        scale = scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    return scale.detach().to(values.dtype), shift.detach().to(values.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,12 +20,15 @@ from aopc_monitor.heatmaps.rules.linear_layer import (
     LinearLayer,
     LinearMap,
     LinearRule,
+    LinearRun,
+    of_outputs,
+)
+from aopc_monitor.heatmaps.rules.linear_readers import (
     batch_norm,
     convolution,
     deformable_convolution,
     fully_connected,
     matrix_product_plus,
-    of_outputs,
     transposed_convolution,
 )
 from aopc_monitor.heatmaps.rules.nonlinear import normalization
@@ -74,23 +76,28 @@ class LinearOperation:
 
     def __call__(self, call: Call, mode: BackwardRules) -> Any:
         """Run the operation; its backward pass is the rule's."""
+        reader = _READERS.get(call.name)
+        if reader is None:
+            return self._of_another_kind(call, mode)
+        signals = mode.signals_among(call.tensors)
+        # The first argument of addmm is its bias.
+        if len(signals) == 1 and signals[0] is call.first and call.name != "addmm":
+            output = call.operation(*call.args, **call.kwargs)
+            can_be_scaled = call.name != "linear" or output.ndim == 2
+            run = LinearRun(signals[0], output, partial(reader, call, output), can_be_scaled)
+            return self.redistribute(run, mode)
+        return self._with_other_signals(call, mode)
+
+    def _of_another_kind(self, call: Call, mode: BackwardRules) -> Any:
+        """An operation that is linear in one of its arguments, or by running statistics."""
         if call.name == "batch_norm":
             return _batch_norm(call, mode, self)
         if call.name in MATRIX_PRODUCTS:
             return _product(call, mode, self)
-        if call.name not in _READERS:
-            raise ValueError(
-                f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
-                f"these are {', '.join(LINEAR)}"
-            )
-        signals = mode.signals_among(call.tensors)
-        # The first argument of addmm is its bias.
-        if len(signals) == 1 and signals[0] is call.first and call.name != "addmm":
-            # What else there is to know of it is read when somebody asks, which few do.
-            output = call.run()
-            read = partial(_READERS[call.name], call, output)
-            return self.redistribute(call.first, output, read, mode)
-        return self._with_other_signals(call, mode)
+        raise ValueError(
+            f"rules[{call.name!r}] is linear(...), but {call.name} is no linear operation: "
+            f"these are {', '.join(LINEAR)}"
+        )
 
     def _with_other_signals(self, call: Call, mode: BackwardRules) -> Tensor:
         """An operation whose weights, bias or places may be made of the images."""
@@ -103,7 +110,7 @@ class LinearOperation:
             return _dynamic(linear_map, mode)
         if mode.is_signal(linear_map.bias):
             return self._with_signal_as_bias(linear_map, mode)
-        return self.redistribute_map(linear_map, mode)
+        return self.redistribute(LinearRun.of(linear_map), mode)
 
     def _with_signal_as_bias(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
         """A bias made of the images is a summand like any other."""
@@ -112,32 +119,19 @@ class LinearOperation:
             return linear_map.output
         alone = linear_map.apply(linear_map.input, linear_map.weight, None)
         unbiased = replace(linear_map, parameters=lambda: (linear_map.weight, None), output=alone)
-        product = self.redistribute_map(unbiased, mode)
+        product = self.redistribute(LinearRun.of(unbiased), mode)
         return product + of_outputs(linear_map, linear_map.bias)
 
-    def redistribute_map(self, linear_map: LinearMap, mode: BackwardRules) -> Tensor:
-        """As `redistribute`, of what is known already."""
-        return self.redistribute(linear_map.input, linear_map.output, lambda: linear_map, mode)
-
-    def redistribute(
-        self, inputs: Tensor, output: Tensor, read: Callable[[], LinearMap], mode: BackwardRules
-    ) -> Tensor:
-        """The layer's outputs, whose relevance goes to its inputs by the rule.
-
-        Args:
-            inputs: the activations.
-            output: what the operation made of them.
-            read: tells what the operation computes.
-            mode: the engine.
-        """
+    def redistribute(self, run: LinearRun, mode: BackwardRules) -> Tensor:
+        """The outputs of an operation that ran, whose relevance goes to its inputs by the rule."""
         entry, first = self, mode.first_layer
-        if isinstance(first, LinearOperation) and mode.carriers.of(inputs) is not None:
+        if isinstance(first, LinearOperation) and mode.carriers.has(run.input):
             mode.note_first_layer(first.label)
             entry = first
         if entry.rule is epsilon_rule:
-            return _damped(output, read, mode, self, **entry.settings)
-        result = _redistribute(read(), mode, entry)
-        mode.remember_layer(result, read, self)
+            return _damped(run, mode, self, **entry.settings)
+        result = _redistribute(run.read(), mode, entry)
+        mode.remember_layer(result, run, self)
         return result
 
 
@@ -176,8 +170,7 @@ def _redistribute(linear_map: LinearMap, mode: BackwardRules, entry: LinearOpera
 
 
 def _damped(
-    output: Tensor,
-    read: Callable[[], LinearMap],
+    run: LinearRun,
     mode: BackwardRules,
     entry: LinearOperation,
     epsilon: float = 0.01,
@@ -188,7 +181,7 @@ def _damped(
     R_i / a_i = sum_j w_ij (g_j z_j / (z_j + epsilon sign(z_j))): the operation's own gradient of a
     signal that is damped once.
     """
-    audit = mode.audit
+    audit, output = mode.audit, run.output
     layer = Stabilized(output, mode.keeper.keep(output), float(epsilon))
 
     def backward(signal: Tensor) -> Tensor:
@@ -198,13 +191,13 @@ def _damped(
         damped = damp(signal, z, relative_to_scale(epsilon, z) if relative else float(epsilon))
         if audit is not None:
             audit.keep(signal.conj() * z, damped.conj() * z)
-            linear_map = read()
+            linear_map = run.read()
             if linear_map.bias is not None:
                 audit.absorb((damped * of_outputs(linear_map, linear_map.bias.detach())).sum())
         return damped
 
     result = substitute(output, output, backward, copy=False)
-    mode.remember_layer(result, read, entry, None if relative else layer)
+    mode.remember_layer(result, run, entry, None if relative else layer)
     return result
 
 
@@ -221,14 +214,14 @@ def _batch_norm(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
     named = normalization_arguments(call)
     if named.get("training") or named.get("running_mean") is None:
         return normalization(entry.settings.get("epsilon", 0.0))(call, mode)
-    carrier = mode.carriers.of(call.first)
-    if carrier is not None and not mode.first_layer_was_met:
-        return _normalized_images(call, carrier, mode)
+    if not mode.first_layer_was_met:
+        carrier = mode.carriers.of(call.first)
+        if carrier is not None:
+            return _normalized_images(call, carrier, mode)
     mark = mode.layer_of(call.first)
-    before: LinearMap | None = None if mark is None else mark.read()
-    if mark is None or before is None or before.per_output is None:
-        return entry.redistribute_map(batch_norm(call, None), mode)
-    return mark.entry.redistribute_map(batch_norm(call, before), mode)
+    if mark is None or not mark.run.can_be_scaled:
+        return entry.redistribute(batch_norm(call, None), mode)
+    return mark.entry.redistribute(batch_norm(call, mark.run), mode)
 
 
 def _normalized_images(call: Call, carrier: Carrier, mode: BackwardRules) -> Tensor:
@@ -252,4 +245,4 @@ def _product(call: Call, mode: BackwardRules, entry: LinearOperation) -> Any:
 
     signal, weight = factors.values[place], factors.values[1 - place]
     product = LinearMap(signal, lambda: (weight, None), call.run(), apply)
-    return entry.redistribute_map(product, mode)
+    return entry.redistribute(LinearRun.of(product), mode)

@@ -48,7 +48,7 @@ class Weights:
         if self.input_bias is not None and self.hidden_bias is not None:
             bias = (self.input_bias + self.hidden_bias)[rows]
         weights = self.input[rows], self.hidden[rows]
-        if FIRST_LAYER in mode.rules and mode.carriers.of(x) is not None:
+        if FIRST_LAYER in mode.rules and mode.carriers.has(x):
             # The rule of the first layer is for pixels alone.
             return F.linear(x, weights[0], bias) + F.linear(h, weights[1])
         return F.linear(torch.cat([x, h], dim=1), torch.cat(weights, dim=1), bias)

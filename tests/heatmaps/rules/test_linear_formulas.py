@@ -19,14 +19,13 @@ from aopc_monitor.heatmaps.engine.calls import Call
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.saved_values import Kept
 from aopc_monitor.heatmaps.rules import linear_formulas as rules
-from aopc_monitor.heatmaps.rules.linear_layer import (
-    LinearLayer,
-    LinearMap,
+from aopc_monitor.heatmaps.rules.linear_layer import LinearLayer, LinearMap
+from aopc_monitor.heatmaps.rules.linear_operation import LINEAR
+from aopc_monitor.heatmaps.rules.linear_readers import (
     convolution,
     fully_connected,
     transposed_convolution,
 )
-from aopc_monitor.heatmaps.rules.linear_operation import LINEAR
 from tests.heatmaps.rules import slow_rules as slow
 from tests.heatmaps.rules.slow_rules import Dense, SlowRule, dense
 
