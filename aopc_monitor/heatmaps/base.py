@@ -23,7 +23,7 @@ from aopc_monitor.network.asked import AskedNetwork
 from aopc_monitor.network.chunks import backward_chunk_size
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.layout import suits_channels_last
-from aopc_monitor.network.lockstep import in_step, together
+from aopc_monitor.network.lockstep import current, in_step, together
 from aopc_monitor.network.outputs import OutputError, OutputFunction
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
@@ -106,6 +106,8 @@ class NetworkHeatmap(ABC):
             check_target(target, len(images))
         with in_step(model):
             images = _laid_out(images, model)
+            if current() is None:  # nobody has to be told what is made
+                return self._made(model, images, target)
             what = f"{setting_text(self)}, {len(images)}"
             return together(what, lambda: self._made(model, images, target))
 

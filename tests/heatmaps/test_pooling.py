@@ -28,3 +28,10 @@ def test_tables_have_one_number_per_feature() -> None:
     assert torch.equal(pooled(values, "l2"), values.abs())
     assert torch.equal(pooled(values, "linf"), values.abs())
     assert torch.equal(per_channel(torch.tensor([1.0, 2.0]), values), torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_sum_is_that_of_torch_to_the_last_bit(channels: int, layout: torch.memory_format) -> None:
+    values = torch.randn(2, channels, 9, 11).contiguous(memory_format=layout)
+    assert torch.equal(pooled(values, "sum"), values.sum(dim=1))
