@@ -20,11 +20,11 @@ from aopc_monitor.heatmaps.of_texts import are_texts, for_texts, relevance_of_te
 from aopc_monitor.heatmaps.pixel_classes import row_by_row, with_classes_of_images
 from aopc_monitor.heatmaps.pooling import check_norm, pooled
 from aopc_monitor.network.asked import AskedNetwork
-from aopc_monitor.network.chunks import backward_chunk_size
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.lockstep import current, in_step, together
 from aopc_monitor.network.outputs import OutputError, OutputFunction
+from aopc_monitor.network.usual_chunks import backward_chunk_size
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.input_kinds import checked_inputs, kind_of
 from aopc_monitor.utilities.checks import check_network, check_target, plain_tensor

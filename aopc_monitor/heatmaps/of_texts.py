@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from aopc_monitor.network.asked import AskedNetwork
-from aopc_monitor.network.chunks import MOST_BACKWARD
 from aopc_monitor.network.embedded_network import EmbeddedNetwork
 from aopc_monitor.network.further_inputs import Inputs, accepted
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.network.token_marks import are_tokens
+from aopc_monitor.network.usual_chunks import MOST_BACKWARD
 from aopc_monitor.network.wrappers import unwrapped
 from aopc_monitor.perturbation.token_batch import TokenBatch, checked_ids, is_token_batch
 

@@ -25,7 +25,7 @@ from aopc_monitor.metrics.functional.aopc import results_of_orders
 from aopc_monitor.metrics.functional.aopc_result import AOPCResult
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.reference_classes import ReferenceClasses
-from aopc_monitor.network.chunks import ChunkSizes, proceed
+from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork, proceed
 from aopc_monitor.network.further_inputs import Inputs
 from aopc_monitor.network.isolation import untouched
 from aopc_monitor.perturbation.data_range import rounded
@@ -180,7 +180,8 @@ def evaluate(
         images that are predicted as the clean one, in each order) and "NAME_survival_gap" (least
         minus most relevant first). With a reference also "agreement_table".
     """
-    chunks = chunks or ChunkSizes.of(protocol.execution.chunk_size, images)
+    sizes = ChunkSizesByNetwork(protocol.execution.chunk_size, searching=False)
+    chunks = chunks or sizes.of(model, images)
     with untouched(model, seed):
         clean = CleanBatch.of(
             model, images, protocol.score, protocol.execution, chunks, protocol.target, before_each,

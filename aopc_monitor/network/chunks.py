@@ -14,53 +14,16 @@ from torch.nn.parameter import is_lazy
 from aopc_monitor.network.fastest_chunk import ChunkSearch, Stop, cuda_clock, wall_clock
 from aopc_monitor.network.lockstep import Lockstep, current
 from aopc_monitor.network.memory import NotEnoughMemoryError, is_out_of_memory, shortage
+from aopc_monitor.network.usual_chunks import (
+    backward_chunk_size,
+    numbers_of_one,
+    suggested_chunk_size,
+)
 from aopc_monitor.utilities.distributed import are_several
 
-MOST_AT_FIRST = 64
-# Backward passes keep what their forward passes computed. Of small images more go at once: what
-# a heatmap does beside the arithmetic is felt there.
-MOST_BACKWARD, NUMBERS_BACKWARD = 32, 2**18
-# On a CPU, where what a network computes is fastest from the cache: numbers in the images.
-MOST_NUMBERS_ON_CPU = 16 * 3 * 224 * 224
 # On a CPU larger chunks are not looked for: nothing warns before memory is full.
 MOST_BYTES_ON_CPU = 64 * 2**20
 MOST_IMAGES = 4096
-# Numbers that stand for a token in a network, roughly.
-WORD_VECTOR = 256
-
-
-def suggested_chunk_size(images: Tensor) -> int:
-    """Images (N, C, H, W) of one forward, where nothing is known of the network.
-
-    Example:
-        >>> [suggested_chunk_size(torch.empty(1, 3, side, side)) for side in (32, 224, 512)]
-        [64, 16, 2]
-        >>> suggested_chunk_size(torch.zeros(1, 512, dtype=torch.long))  # token ids
-        16
-    """
-    if images.device.type != "cpu":
-        return MOST_AT_FIRST
-    return min(MOST_AT_FIRST, _power_of_two(MOST_NUMBERS_ON_CPU // _numbers_of_one(images)))
-
-
-def backward_chunk_size(images: Tensor) -> int:
-    """Images (N, C, H, W) of one backward pass.
-
-    Example:
-        >>> [backward_chunk_size(torch.empty(1, 3, side, side)) for side in (32, 64, 224)]
-        [64, 32, 32]
-    """
-    return max(MOST_BACKWARD, _power_of_two(NUMBERS_BACKWARD // _numbers_of_one(images)))
-
-
-def _power_of_two(most: int) -> int:
-    """The greatest that is not above `most`; at least 1."""
-    return int(2 ** (max(1, most).bit_length() - 1))
-
-
-def _numbers_of_one(images: Tensor) -> int:
-    """Numbers that a network works on for one input: token ids stand for their vectors."""
-    return images.shape[1:].numel() * (1 if images.is_floating_point() else WORD_VECTOR)
 
 
 @dataclass
@@ -93,15 +56,18 @@ class ChunkSizes:
     backward: ChunkSize
 
     @classmethod
-    def of(cls, chunk_size: int | None, images: Tensor, searching: bool = False) -> ChunkSizes:
+    def of(
+        cls, chunk_size: int | None, images: Tensor, searching: bool = False, weights: int = 0
+    ) -> ChunkSizes:
         """The sizes that are usual for images (N, C, H, W), none of them above a given one.
 
         Args:
             chunk_size: images per forward pass.
             images: of the kind that goes through the network.
             searching: if no size is given, whether a faster one is looked for.
+            weights: how many numbers the network's parameters hold, if that is known.
         """
-        first = suggested_chunk_size(images) if chunk_size is None else chunk_size
+        first = suggested_chunk_size(images, weights) if chunk_size is None else chunk_size
         search = ChunkSearch(first) if searching and chunk_size is None else None
         return cls(ChunkSize(first, search), ChunkSize(min(first, backward_chunk_size(images))))
 
@@ -127,7 +93,7 @@ class ChunkSizesByNetwork:
         kind = (weights, sum(1 for _ in model.modules()), *tensors)
         if kind not in self._known:
             searching = self._searching and not are_several()
-            self._known[kind] = ChunkSizes.of(self._chunk_size, images, searching)
+            self._known[kind] = ChunkSizes.of(self._chunk_size, images, searching, weights)
         return self._known[kind]
 
 
@@ -289,7 +255,7 @@ def timed_on(images: Tensor) -> Timed:
     """How chunks of such images (N, C, H, W) are timed on their device."""
     device = images.device
     if device.type == "cpu":
-        bytes_of_one = _numbers_of_one(images) * images.element_size()
+        bytes_of_one = numbers_of_one(images) * images.element_size()
         return Timed(MOST_BYTES_ON_CPU // bytes_of_one)
     if device.type == "cuda":
         return Timed(MOST_IMAGES, partial(cuda_clock, device), behind=1)

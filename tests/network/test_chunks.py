@@ -107,6 +107,18 @@ def test_of_large_images_there_are_fewer_on_a_cpu(
     assert ChunkSizes.of(None, elsewhere) == ChunkSizes(ChunkSize(64), ChunkSize(max(backward, 32)))
 
 
+@pytest.mark.parametrize(
+    ("side", "weights", "forward"),
+    [(8, 2**20, 128), (32, 3 * 2**20, 128), (32, 3 * 2**20 - 1, 64), (224, 2**30, 16)],
+)
+def test_of_small_images_more_share_the_reading_of_many_weights(
+    side: int, weights: int, forward: int
+) -> None:
+    images = torch.empty(1, 3, side, side)
+    assert ChunkSizes.of(None, images, weights=weights).forward == ChunkSize(forward)
+    assert ChunkSizes.of(16, images, weights=weights).forward == ChunkSize(16)
+
+
 def test_metric_keeps_the_size_that_worked_and_the_value() -> None:
     torch.manual_seed(0)
     model = Limited(limit=5).eval()
@@ -217,3 +229,9 @@ def test_the_system_is_not_asked_for_the_memory_of_each_forward_anew() -> None:
     if "undefined symbol: mallinfo2" in done.stderr:
         pytest.skip("glibc before 2.33 does not tell")
     assert done.stdout.split() == ["1", "1", "0"]
+
+
+def test_the_size_of_a_network_goes_by_its_weights() -> None:
+    images, network = torch.rand(1, 3, 8, 8), torch.nn.Linear(512, 512)
+    found = ChunkSizesByNetwork(None, searching=False).of(network, images)
+    assert found.forward == ChunkSize(128)

@@ -15,7 +15,6 @@ from aopc_monitor.heatmaps.several_norms import in_passes, maps_in
 from aopc_monitor.metrics.functional.clean_answers import CleanAnswer, clean_answers
 from aopc_monitor.network.asked import AskedNetwork, asked_for
 from aopc_monitor.network.chunks import (
-    MOST_BACKWARD,
     ChunkSize,
     ChunkSizes,
     in_chunks,
@@ -29,6 +28,7 @@ from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.pixels import PixelAnswers
 from aopc_monitor.network.scores import Score, ScoreFunction, checked_scores
 from aopc_monitor.network.targets import Explanations, Predicted, Target
+from aopc_monitor.network.usual_chunks import MOST_BACKWARD
 from aopc_monitor.perturbation.input_kinds import kind_of
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 from aopc_monitor.utilities.setting_text import setting_text
