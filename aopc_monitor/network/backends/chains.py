@@ -29,6 +29,8 @@ from aopc_monitor.network.backends.fusible_calls import (
 
 # Images of a forward that weights are laid out for; other numbers may be as fast.
 USUAL_IMAGES = 16
+# The side of patches of a map that they are laid out for.
+USUAL_PATCH = 8
 
 
 class OtherPathError(RuntimeError):
@@ -44,18 +46,21 @@ class Chain:
         shape: (C, H, W) of what it was given.
         links: what follows, in turn.
         most: no more may follow: what comes after so many has been seen by others.
+        needs_norm: whether an activation may follow only after BatchNorm.
     """
 
     convolution: Convolution
     shape: torch.Size
     links: list[Link] = field(default_factory=list)
     most: int = 2
+    needs_norm: bool = True
 
     def add(self, stage: int, link: Link | None) -> bool:
         """Let a call follow what came after so many others, if it may."""
         fits = stage == len(self.links) < self.most and link is not None
         # BatchNorm first, then an activation.
-        fits = fits and isinstance(link, Activation if self.links else BatchNorm)
+        is_last = bool(self.links) or not (self.needs_norm or isinstance(link, BatchNorm))
+        fits = fits and isinstance(link, Activation if is_last else BatchNorm)
         if fits and link is not None:
             self.links.append(link)
         return fits
@@ -74,29 +79,64 @@ class Chain:
 
     def __call__(self, images: Tensor) -> Tensor:
         """All of it at once."""
-        weight, bias = self._weights
+        return self._carried_out(images, *self._weights, self.convolution.how)
+
+    def on_patches(self, patches: Tensor) -> Tensor:
+        """The same of patches (M, C, h, w) that hold all that their outputs are made of.
+
+        Along a dimension in which the convolution looks at single positions, they hold only those
+        that it looks at.
+        """
+        return self._carried_out(patches, *self._weights_of_patches, self._how_of_patches)
+
+    def _carried_out(
+        self, images: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]
+    ) -> Tensor:
         activation = next((n for n in self.links if isinstance(n, Activation)), Activation("none"))
         outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images, weight, bias, *self.convolution.how, activation.name, activation.scalars, ""
+            images, weight, bias, *how, activation.name, activation.scalars, ""
         )
         return outputs
 
     @cached_property
+    def _how_of_patches(self) -> tuple[list[int], list[int], list[int], int]:
+        of, sides = self.convolution, self.convolution.weight.shape[2:]
+        stride = [1 if side == 1 else step for side, step in zip(sides, of.stride, strict=True)]
+        return [0, 0], stride, of.dilation, of.groups
+
+    @cached_property
     def _weights(self) -> tuple[Tensor, Tensor | None]:
+        return self._laid_out(self.convolution.how, self.shape)
+
+    @cached_property
+    def _weights_of_patches(self) -> tuple[Tensor, Tensor | None]:
+        of = self.convolution
+        sides = [
+            (side - 1) * apart + USUAL_PATCH
+            for side, apart in zip(of.weight.shape[2:], of.dilation, strict=True)
+        ]
+        return self._laid_out(self._how_of_patches, (self.shape[0], *sides))
+
+    def _laid_out(self, how: tuple[Any, ...], shape: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         weight, bias = self.convolution.weight.detach(), self.convolution.bias
-        if isinstance(self.links[0], BatchNorm):
+        if self.links and isinstance(self.links[0], BatchNorm):
             weight, bias = self.links[0].folded(weight, bias)
         laid_out = torch.ops.mkldnn._reorder_convolution_weight(
-            weight.contiguous(), *self.convolution.how, (USUAL_IMAGES, *self.shape)
+            weight.contiguous(), *how, (USUAL_IMAGES, *shape)
         )
         return laid_out, bias
 
 
 class Watching(TorchFunctionMode):
-    """Finds the chains of a forward, which goes on as it would; see `found`."""
+    """Finds the chains of a forward, which goes on as it would; see `found`.
 
-    def __init__(self) -> None:
+    Args:
+        every: whether a convolution with no BatchNorm after it begins a chain, too.
+    """
+
+    def __init__(self, every: bool = False) -> None:
         super().__init__()
+        self._every = every
         self._chains: list[Chain | None] = []
         # Tensors of which a chain may go on, as long as they live: the chain, and after how many
         # calls each has come.
@@ -116,10 +156,11 @@ class Watching(TorchFunctionMode):
                 self._seen[outputs] = (chain, stage + 1)
         elif func is torch.conv2d:
             convolution = convolution_of(args, kwargs)
-            begun = Chain(convolution, args[0].shape[1:]) if convolution is not None else None
-            self._chains.append(begun)
-            if begun is not None:
+            begun = None
+            if convolution is not None:
+                begun = Chain(convolution, args[0].shape[1:], needs_norm=not self._every)
                 self._seen[outputs] = (begun, 0)
+            self._chains.append(begun)
         return outputs
 
     def _followed(
@@ -139,10 +180,13 @@ class Watching(TorchFunctionMode):
     def found(self) -> list[Chain | None]:
         """The chains by the number of the call of `torch.conv2d`, after the forward.
 
-        None stands for a call with no BatchNorm after it: nothing would be gained there.
+        None stands for a call with no BatchNorm after it, where nothing would be gained, unless
+        every one is a chain; and for one that oneDNN cannot carry out.
         """
         for chain, stage in list(self._seen.values()):  # somebody keeps these
             chain.cut(stage)
+        if self._every:
+            return self._chains
         return [chain if chain is not None and chain.links else None for chain in self._chains]
 
 
@@ -184,7 +228,8 @@ class Carrying(TorchFunctionMode):
             self.missed |= chain is not None
             return func(*args, **kwargs)
         outputs = chain(args[0])
-        self._ahead[outputs] = (chain, 0)
+        if chain.links:
+            self._ahead[outputs] = (chain, 0)
         return outputs
 
     def _following(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:

@@ -27,18 +27,19 @@ class Fused:
     weights is used as long as they are the same, by the values of them all.
     """
 
+    name: ClassVar[str] = "fused"
     needs: ClassVar[tuple[str, str] | None] = None
 
     def check(self, inputs: Tensor, autocast: torch.dtype | None) -> None:
         """Raise ValueError where the inputs are on another device, or not in float32."""
         if inputs.device.type != "cpu":
             raise ValueError(
-                f'backend="fused" computes on a CPU, and the inputs are on {inputs.device}: '
+                f'backend="{self.name}" computes on a CPU, and the inputs are on {inputs.device}: '
                 'give backend="compile" or "eager", or move the network and its inputs'
             )
         if autocast is not None or inputs.dtype in (torch.float16, torch.bfloat16, torch.float64):
             came_in = f"autocast={autocast}" if autocast is not None else f"inputs={inputs.dtype}"
-            raise ValueError(f'{came_in}: backend="fused" computes in float32: give "eager"')
+            raise ValueError(f'{came_in}: backend="{self.name}" computes in float32: give "eager"')
 
     def answers_of(self, model: nn.Module, inputs: Tensor) -> Answers:
         """The network, whose convolutions are carried out with what follows them.
@@ -58,13 +59,13 @@ class Fused:
         kept = _KEPT.get(network)
         if kept is None or not kept.fits(network, inputs):
             _KEPT.pop(network, None)  # before there is another one
-            kept = _KEPT[network] = _Kept.of(model, inputs)
-        call = partial(_carried, network, kept.chains)
+            kept = _KEPT[network] = Watched.of(model, inputs)
+        call = partial(carried, network, kept.chains)
         return Answers(partial(asked, model, call=call), 0, torch.channels_last)
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Watched:
     """What was made of a network, and by what it is known to be still the same.
 
     Attributes:
@@ -82,9 +83,15 @@ class _Kept:
     hooks: list[tuple[int, ...]]
 
     @classmethod
-    def of(cls, model: nn.Module, inputs: Tensor) -> _Kept:
-        """Watch the network while it is asked for one image."""
-        network, watching = network_in(model), Watching()
+    def of(cls, model: nn.Module, inputs: Tensor, every: bool = False) -> Watched:
+        """Watch the network while it is asked for one image.
+
+        Args:
+            model: the network as it is asked.
+            inputs: (N, ...) the batch.
+            every: see `Watching`.
+        """
+        network, watching = network_in(model), Watching(every)
 
         def watched(*given: Any, **named: Any) -> Any:
             with watching:
@@ -139,7 +146,8 @@ def reason_against(model: nn.Module, inputs: Tensor) -> str | None:
     return None
 
 
-def _carried(network: nn.Module, chains: Sequence[Chain | None], *inputs: Any, **named: Any) -> Any:
+def carried(network: nn.Module, chains: Sequence[Chain | None], *inputs: Any, **named: Any) -> Any:
+    """What a network returns, its chains carried out as one."""
     carrying = Carrying(chains)
     with torch.no_grad(), carrying:
         answer = network(*inputs, **named)

@@ -114,11 +114,12 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> tuple[Tensor, Convolution]:
-    how = (_pair(padding), _pair(stride), _pair(dilation), groups)
+    how = (pair(padding), pair(stride), pair(dilation), groups)
     return images, Convolution(weight, bias, *how)
 
 
-def _pair(of: Any) -> list[int]:
+def pair(of: Any) -> list[int]:
+    """What is told of both dimensions by a number, or a sequence of one or two."""
     if isinstance(of, str):
         raise TypeError
     numbers = [of] if isinstance(of, int) else list(of)
