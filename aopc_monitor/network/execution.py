@@ -39,8 +39,10 @@ class Execution:
             Heatmaps are not affected.
         backend: what carries these forwards out. "eager": torch. "fused": torch on a CPU, where a
             convolution, the BatchNorm and the activation after it become one call; it costs little
-            to prepare, so that it suits networks that change, too. "compile": `torch.compile`; the
-            call is compiled, not the module, which stays as it is. "openvino": OpenVINO on a CPU,
+            to prepare, so that it suits networks that change, too. "incremental": the same, and of
+            convolutional networks only what a step changes is computed, where the replacement is
+            the same for all steps. "compile": `torch.compile`; the call is compiled, not the
+            module, which stays as it is. "openvino": OpenVINO on a CPU,
             for networks that stay as they are: a copy is converted, once, which takes seconds, and
             again only if the network has changed. Outputs are held against the network's own at the
             first chunk; where they differ by more than rounding, or anything fails, a warning says

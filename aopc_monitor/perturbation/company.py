@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, proceed
 from aopc_monitor.network.execution import Forward
-from aopc_monitor.perturbation.curve import Scores, perturbed_scores
+from aopc_monitor.perturbation.curve import perturbed_scores
+from aopc_monitor.perturbation.found_scores import Scores
 from aopc_monitor.perturbation.perturber import Perturber
 
 

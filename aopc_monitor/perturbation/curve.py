@@ -15,13 +15,14 @@ from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, in_chunks, proceed, timed_on
 from aopc_monitor.network.execution import Forward, Room
+from aopc_monitor.perturbation.found_scores import Scores
 from aopc_monitor.perturbation.input_kinds import rank_maps_of
 from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.spans import Spans
+from aopc_monitor.perturbation.walk import is_for_walking, walk
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
-from aopc_monitor.utilities.statistics import accumulator_dtype
 
 # Numbers in replacements that are kept for the next order: a megabyte. Of inputs that are drawn one
 # by one, such as photographs, 16: what a network makes of them is many times as large.
@@ -167,10 +168,9 @@ def perturbed_scores(
         NotEnoughMemoryError: if memory does not suffice for a single image.
     """
     images, total = perturber.images, perturber.num_triples
-    scores = Scores(images.device, len(rank_maps), total)
-    draws = perturber.draws()
+    scores, what = Scores(images.device, len(rank_maps), total), f"{len(rank_maps)} orders"
     most_kept = MOST_KEPT if perturber.made_at_once > 1 else MOST_KEPT_OF_LARGE
-    room = Room(images, forward)
+    draws, room = perturber.draws(), Room(images, forward)
 
     def perturb_and_ask(start: int, end: int) -> None:
         chunk = room.of(end - start)
@@ -190,31 +190,9 @@ def perturbed_scores(
         with forward.in_use() if forward is not None else nullcontext():
             perturb_and_ask(start, end)
 
-    what = f"{len(rank_maps)} orders"
-    in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
+    if perturb is Block.perturbed and is_for_walking(forward, draws):
+        walk(score, draws, rank_maps, chunk_size, before_each, room, scores)
+    else:
+        in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.found.view(*shape, *scores.found.shape[2:])
-
-
-class Scores:
-    """Room for the scores of all perturbed images, made when the first are known.
-
-    Args:
-        device: where they are kept.
-        shape: how many there are.
-
-    Attributes:
-        found: `(*shape,)`, or `(*shape, D)` where a score has several numbers.
-    """
-
-    found: Tensor
-
-    def __init__(self, device: torch.device, *shape: int) -> None:
-        self._device, self._shape = device, shape
-
-    def like(self, scores: Tensor) -> Tensor:
-        """The room, for scores (M, ...) such as these."""
-        if not hasattr(self, "found"):
-            shape, dtype = (*self._shape, *scores.shape[1:]), accumulator_dtype(self._device)
-            self.found = torch.empty(shape, dtype=dtype, device=self._device)
-        return self.found

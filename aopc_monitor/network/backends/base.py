@@ -26,12 +26,14 @@ class Answers:
             were made anew. None for those of the network as it is.
         layout: how inputs have to lie in memory; None where the network decides.
         has_threads: whether it computes on threads of its own, which torch's get in the way of.
+        in_sequence: whether an answer costs less where inputs differ little from the last ones.
     """
 
     call: Call
     number: int | None = None
     layout: torch.memory_format | None = None
     has_threads: bool = False
+    in_sequence: bool = False
 
 
 class Backend(Protocol):

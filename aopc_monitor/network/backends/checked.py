@@ -21,6 +21,9 @@ from aopc_monitor.utilities.error_text import said_by, shortened
 TOLERANCE, ROUNDING_STEPS = 1e-4, 16
 # Of a batch that is not the first, one input in so many is asked for twice.
 ONE_IN = 32
+# Chunks of a batch where each follows upon the last one: the first is answered in full, and the
+# others by what has changed, of which the first may be prepared for.
+COMPARED_IN_SEQUENCE = 3
 
 
 class DifferenceError(RuntimeError):
@@ -39,7 +42,9 @@ class Checked:
         model: the network as it is asked.
         precision: in which the back end computes; that of the outputs if not given.
         answers: what answers; None where the network is called as it is.
-        is_first: whether no chunk of this batch was asked for yet.
+        is_first: whether no chunk of this batch was asked for yet; or, where each follows upon the
+            last one, no more than a few.
+        compared: how many chunks of this batch were held against the network's own answers.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Checked:
     precision: torch.dtype | None = None
     answers: Answers | None = None
     is_first: bool = True
+    compared: int = 0
 
     def prepare(self, inputs: Tensor) -> Checked:
         """Make what answers for a batch (N, ...), inside `untouched(model)`."""
@@ -70,6 +76,11 @@ class Checked:
         """Whether what answers computes on threads of its own."""
         return self.answers is not None and self.answers.has_threads
 
+    @property
+    def in_sequence(self) -> bool:
+        """Whether an answer costs less where inputs differ little from the last ones."""
+        return self.answers is not None and self.answers.in_sequence
+
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
         if self.answers is None:
@@ -80,7 +91,9 @@ class Checked:
             if not self.is_first:
                 return self.answers.call(inputs, rows)
             outputs = self._compared(self.answers, inputs, again, rows)
-            self.is_first = False
+            self.compared += 1
+            most = COMPARED_IN_SEQUENCE if self.answers.in_sequence else 1
+            self.is_first = self.compared < most
             return outputs
         except Exception as error:
             if is_out_of_memory(error):  # a smaller chunk may do
@@ -92,7 +105,8 @@ class Checked:
         self, answers: Answers, inputs: Tensor, again: Tensor, rows: Tensor | None
     ) -> Tensor:
         """Ask both for all inputs if these are the first of their kind; else for a few, if any."""
-        kind = (self.name, answers.number, inputs.shape[1:], inputs.dtype, self.precision)
+        which = (self.name, answers.number, self.compared)
+        kind = (*which, inputs.shape[1:], inputs.dtype, self.precision)
         known = _COMPARED.setdefault(network_in(self.model), set())
         outputs = found = answers.call(inputs, rows)
         if kind in known:
@@ -100,7 +114,9 @@ class Checked:
                 return outputs
             again = again[: -(-len(again) // ONE_IN)]
             rows = None if rows is None else rows[: len(again)]
-            found = answers.call(again.clone(), rows)
+            found = outputs[: len(again)]
+            if not answers.in_sequence:
+                found = answers.call(again.clone(), rows)
         with untouched(self.model):
             expected = asked(self.model, again.clone(), rows)
         if expected.isfinite().all():

@@ -93,6 +93,11 @@ class Planned:
         """Whether what answers computes on threads of its own."""
         return (self.faster or self.first).has_threads
 
+    @property
+    def in_sequence(self) -> bool:
+        """Whether an answer costs less where inputs differ little from the last ones."""
+        return (self.faster or self.first).in_sequence
+
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
         if self.faster is not None and self.is_settled:

@@ -10,12 +10,14 @@ from importlib.util import find_spec
 from aopc_monitor.network.backends.base import Backend
 from aopc_monitor.network.backends.compiled import Compiled
 from aopc_monitor.network.backends.fused import Fused
+from aopc_monitor.network.backends.incremental import Incremental
 from aopc_monitor.network.backends.openvino import OpenVINO
 
 # None is torch, which calls the network as it is.
 BACKENDS: dict[str, Backend | None] = {
     "eager": None,
     "fused": Fused(),
+    "incremental": Incremental(),
     "compile": Compiled(),
     "openvino": OpenVINO(),
 }
@@ -45,7 +47,7 @@ def check_backend(name: object) -> None:
     Example:
         >>> check_backend("fast")
         Traceback (most recent call last):
-        ValueError: backend='fast' is unknown: choose one of eager, fused, compile, openvino, auto
+        ValueError: backend='fast' is unknown: choose one of eager, fused, incremental, ...
     """
     names = (*BACKENDS, AUTO)
     if not isinstance(name, str) or name not in names:

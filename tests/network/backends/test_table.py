@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 
 
 def test_an_unknown_one_is_told() -> None:
-    message = r"^backend='tensorrt' is unknown: choose one of eager, fused, compile, openvino"
+    message = r"^backend='tensorrt' is unknown: choose one of eager, fused, incremental, compile, "
     with pytest.raises(ValueError, match=message):
         Execution(backend="tensorrt")
     with pytest.raises(ValueError, match="backend=True is unknown"):

@@ -1,0 +1,1 @@
+"""Forwards of which only patches are computed, where images differ little from the last ones."""
