@@ -154,10 +154,11 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
             self._about_to_write(call)
             result, rank = call.operation(*call.args, **call.kwargs), 0
         else:
-            result, rank = rule(call, self), 0
+            result = rule(call, self)
+            rank = self.gate_rank(result)
             if result is not call.first:
                 self._about_to_write(call)
-                result, rank = call.first.copy_(result), self.gate_rank(result)
+                result = call.first.copy_(result)
         self.note_written(call.first)
         return result, rank
 

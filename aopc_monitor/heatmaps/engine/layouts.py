@@ -36,4 +36,5 @@ def order_signal(result: Any) -> None:
     """Have the signal that comes back to what was normalised put in its order."""
     with torch._C.DisableTorchFunction():  # no call of the network, which others would follow
         for normalized in tensors_in(result)[:1]:
-            normalized.register_hook(lambda signal: signal.contiguous())
+            # There is no signal where what came after has another way round.
+            normalized.register_hook(lambda signal: None if signal is None else signal.contiguous())

@@ -38,6 +38,24 @@ def substitute(
     return result
 
 
+def substitute_in_place(
+    tensor: Tensor,
+    source: Tensor,
+    write: Callable[[Tensor], None],
+    backward: Callable[[Tensor], Any],
+) -> Tensor:
+    """A tensor that is written to, whose signal goes to another one by `backward` from then on.
+
+    Args:
+        tensor: what is written to; no signal comes back to what it was before.
+        source: where the signal goes on.
+        write: writes.
+        backward: from the signal at what was written to the signal at the source.
+    """
+    result: Tensor = _SubstituteInPlace.apply(tensor, source, write, backward)
+    return result
+
+
 def scaled(source: Tensor, factor: float) -> Tensor:
     """The source, with its signal multiplied by a factor."""
     return substitute(source, source, lambda signal: signal * factor)
@@ -54,9 +72,34 @@ class _Substitute(torch.autograd.Function):
     ) -> Tensor:
         ctx.rule = backward
         ctx.carries = carrier is not None
+        ctx.set_materialize_grads(False)
         return value[0]
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(
+        ctx: Any, signal: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if signal is None:  # another way goes round this one
+            return None, None, None, None
         result = ctx.rule(signal)
         return (None, result, None, None) if ctx.carries else (result, None, None, None)
+
+
+class _SubstituteInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tensor: Tensor,
+        source: Tensor,
+        write: Callable[[Tensor], None],
+        backward: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        write(tensor)
+        ctx.mark_dirty(tensor)
+        ctx.rule = backward
+        ctx.set_materialize_grads(False)
+        return tensor
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor | None) -> tuple[None, Tensor | None, None, None]:
+        return None, None if signal is None else ctx.rule(signal), None, None

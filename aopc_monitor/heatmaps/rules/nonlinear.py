@@ -14,6 +14,7 @@ from aopc_monitor.heatmaps.engine.calls import Call, normalization_arguments
 from aopc_monitor.heatmaps.engine.marks import BOUNDED_RANK, GATE_RANK, NORMALIZER_RANK
 from aopc_monitor.heatmaps.engine.saved_values import share_memory
 from aopc_monitor.heatmaps.engine.substitution import substitute
+from aopc_monitor.heatmaps.rules.behind_layer import with_layer_before
 from aopc_monitor.heatmaps.rules.stabilizer import damp, damping
 
 # A quotient by a number that is smaller than this may overflow.
@@ -26,6 +27,9 @@ def pass_through(call: Call, mode: BackwardRules) -> Tensor:
     R_i = R_j, so g_i = g_j a_j / a_i. Where a positively homogeneous activation has this as its
     plain gradient, it needs no rule.
     """
+    with_layer = with_layer_before(call, mode)
+    if with_layer is not None:
+        return with_layer
     # In 2 ** x the first signal is the exponent; the base is none.
     inputs = next(tensor for tensor in call.tensors if mode.is_signal(tensor))
     before = mode.keeper.keep(inputs)

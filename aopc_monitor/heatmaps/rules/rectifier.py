@@ -13,6 +13,7 @@ from aopc_monitor.heatmaps.engine.marks import Stabilized
 from aopc_monitor.heatmaps.engine.saved_values import share_memory
 from aopc_monitor.heatmaps.engine.substitution import substitute
 from aopc_monitor.heatmaps.engine.treatments import ITS_GRADIENT
+from aopc_monitor.heatmaps.rules.behind_layer import layer_before
 from aopc_monitor.heatmaps.rules.stabilizer import damp_rectified
 
 
@@ -23,11 +24,8 @@ def rectifier(call: Call, mode: BackwardRules) -> Any:
     need: the signal g at a is g a / (a + epsilon) at z, and 0 where a is. So z need not be kept,
     which a network without rules does not do either.
     """
-    layer = mode.stabilized(call.first)
-    is_plain = type(call.first) is Tensor  # neither nested nor spread over processes
-    # FSDP2 puts a hook on what leaves a block, which brings its weights: it must not be gone round.
-    is_hooked = bool(call.first._backward_hooks)
-    if layer is None or mode.audit is not None or not is_plain or is_hooked:
+    layer = layer_before(call, mode)
+    if layer is None:
         return _by_itself(call, mode, None)
     if call.in_place:
         # The layer's backward pass reads what is written over z, unless z was used elsewhere.
@@ -45,6 +43,7 @@ def rectifier(call: Call, mode: BackwardRules) -> Any:
 def _by_itself(call: Call, mode: BackwardRules, layer: Stabilized | None) -> Any:
     if call.in_place:
         mode.keeper.about_to_write(call.first, spared=None if layer is None else layer.kept)
+        mode.mark_signal(call.first)  # whatever it was before
     if layer is not None:
         mode.rectify(layer)
     return call.operation(*call.args, **call.kwargs)
