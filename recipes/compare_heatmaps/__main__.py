@@ -132,7 +132,7 @@ def planned(study: Study, options: argparse.Namespace) -> Comparison:
             f"--region-size {options.region_size}: at least {FEWEST_REGIONS} regions of one of "
             f"these sizes must fit images of {side} x {side} pixels"
         )
-    return Comparison(study.heatmaps, protocols, options.seed)
+    return Comparison(study.heatmaps, protocols, options.seed, len(study.rows))
 
 
 def report_of(

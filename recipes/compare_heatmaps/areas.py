@@ -27,11 +27,14 @@ class Comparison:
         heatmaps: by name.
         protocols: how to perturb, by region size in pixels.
         seed: of ties, sampled steps and noise.
+        num_images: images in all blocks, where somebody knows: whether a faster network is worth
+            making depends on it.
     """
 
     heatmaps: Mapping[str, Heatmap]
     protocols: Mapping[int, PerturbationProtocol]
     seed: int
+    num_images: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -65,13 +68,14 @@ class Comparison:
         with untouched(network, self.seed):
             chunks = ChunkSizes.of(None, images)
             any_of_them = next(iter(wanted.values()))
+            count = max(len(images), self.num_images)
             clean = CleanBatch.of(
                 network,
                 images,
                 any_of_them.score,
                 any_of_them.execution,
                 chunks,
-                to_come=sum(p.forwards(len(images), len(self.names)) for p in wanted.values()),
+                to_come=sum(p.forwards(count, len(self.names)) for p in wanted.values()),
             )
             orders: list[tuple[Tensor, Order]] = [
                 (found, "morf") for found in clean.all_heatmaps([*self.heatmaps.values()], chunks)
