@@ -9,6 +9,9 @@ AOPC, and the bare network given images with the channels last, which is as low 
 come on a CPU. All send as many images through the network, in turns in one process; medians over
 turns. What a processor can do at all is told by a product of two matrices, among the turns too.
 
+"incremental" computes what a step changes, which needs a replacement that is the same for all
+steps: it has a constant, and its AOPC is held against that of the same one.
+
 What "compiled" and "openvino" (where the extra fast-cpu is installed) take before their first
 answer is counted as for a study of 1,000 images; beside it stand the ratio without it, and its
 seconds. "perturbing, ms" is the time of an image whose network does nothing. "evaluation / floor"
@@ -22,7 +25,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -33,7 +36,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from aopc_monitor import AOPC, Execution, heatmaps
 from aopc_monitor.metrics import evaluate
 from aopc_monitor.network import is_installed
-from aopc_monitor.perturbation import SUGGESTED_SAMPLED_STEPS, PerturbationProtocol
+from aopc_monitor.perturbation import (
+    SUGGESTED_SAMPLED_STEPS,
+    Constant,
+    PerturbationProtocol,
+    Replacement,
+)
 from benchmarks.timing import in_turns, machine, seconds_of
 from recipes.shared.training.networks import SMALL, build
 
@@ -52,7 +60,10 @@ OTHERS = {
     "bfloat16": Execution(autocast=torch.bfloat16),
     "compiled": Execution(backend="compile"),
     "fused": Execution(backend="fused"),
+    "incremental": Execution(backend="incremental"),
 }
+# These have a replacement that stays the same for all steps.
+FIXED = ("incremental",)
 if is_installed("openvino"):
     OTHERS["openvino"] = Execution(backend="openvino")
 # They are made before their first answer, which is counted for so many images.
@@ -88,7 +99,8 @@ def row_of(name: str, arguments: argparse.Namespace) -> str:
     images = torch.rand(max(BATCH_SIZES[size]), 3, size, size, device=arguments.device)
     curves = {"defaults": Curve(model, images[: IMAGES[size]], Execution())}
     for other in arguments.others:
-        curves[other] = Curve(model, images[: IMAGES[size]], OTHERS[other])
+        replacement = Constant() if other in FIXED else None
+        curves[other] = Curve(model, images[: IMAGES[size]], OTHERS[other], replacement)
     matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=arguments.device)
     contestants: dict[str, Callable[[], object]] = {
         **bare_runs(model, images, curves["defaults"].forwards),
@@ -128,6 +140,8 @@ def cells_of(
 
     def ratio(name: str, curve: Curve) -> str:
         share, default = seconds[name] / once, curves["defaults"].value
+        if name in FIXED:
+            default = replace(curve, execution=Execution()).measured()
         if name not in made:
             return cell(curve, share, default)
         counted = made[name] * images / STUDY_IMAGES / once
@@ -207,17 +221,20 @@ class Curve:
         model: the network.
         images: (N, 3, H, W).
         execution: how forwards are carried out.
+        replacement: what regions become; what is usual if not given.
     """
 
     model: nn.Module
     images: Tensor
     execution: Execution
+    replacement: Replacement | None = None
 
     def __post_init__(self) -> None:
         self.metric = AOPC(
             region_size=REGION_SIZES[self.images.shape[-1]],
             steps=STEPS,
             data_range=(0.0, 1.0),
+            replacement=self.replacement,
             execution=self.execution,
         )
         self.value = torch.zeros(())
@@ -226,6 +243,11 @@ class Curve:
     def forwards(self) -> int:
         """Images that go through the network."""
         return self.metric.protocol.forwards(len(self.images), 1)
+
+    def measured(self) -> Tensor:
+        """The AOPC."""
+        self()
+        return self.value
 
     def __call__(self) -> None:
         """Measure once."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from aopc_monitor import Execution
+from aopc_monitor.perturbation import Constant
 from benchmarks.forward_cost import BATCH_SIZES, STUDY_IMAGES, Curve, FirstPixels, cells_of
 from benchmarks.timing import machine
 
@@ -25,6 +26,21 @@ def test_what_a_choice_takes_before_its_first_answer_is_counted_for_a_study() ->
     forwards = curves["defaults"].forwards
     assert forwards == IMAGES * 33
     assert found[5] == f"{132 / forwards:.3f}"
+
+
+def test_a_replacement_that_stays_is_held_against_itself() -> None:
+    images = torch.rand(IMAGES, 3, 32, 32)
+    execution = Execution(chunk_size=64)
+    curves = {
+        "defaults": Curve(FirstPixels(), images, execution),
+        "incremental": Curve(FirstPixels(), images, execution, Constant()),
+    }
+    values = [curve.measured() for curve in curves.values()]
+    assert not values[0].equal(values[1])
+    bare = {f"{layout} {n}": 2.0 for layout in ("first", "last") for n in BATCH_SIZES[32]}
+    seconds = bare | dict.fromkeys([*curves, "perturbing", "evaluation", "LRP", "matrices"], 1.0)
+    seconds |= {"both first": 1.0, "both last": 1.0}
+    assert cells_of(curves, seconds, flops=10, made={})[3] == "0.50"
 
 
 def test_a_network_that_does_nothing_has_a_curve() -> None:

@@ -167,14 +167,20 @@ def test_as_whole_forwards(between: Any, count: int, on_patches: list[object]) -
     strides=st.tuples(*[st.integers(1, 3)] * 2),
     dilations=st.tuples(*[st.integers(1, 2)] * 2),
     padding=st.tuples(*[st.integers(0, 3)] * 2),
-    pooled=st.sampled_from(["max", "average", "no"]),
+    pooled=st.sampled_from(["max", "ceil", "average", "no"]),
     seed=st.integers(0, 100),
 )
 def test_windows_of_any_kind(
     sides: Any, strides: Any, dilations: Any, padding: Any, pooled: str, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    kinds = {"max": nn.MaxPool2d(3, 2, 1), "average": nn.AvgPool2d(2, 1, 1), "no": nn.Identity()}
+    ceil = nn.MaxPool2d(3, 2, ceil_mode=True)
+    kinds = {
+        "max": nn.MaxPool2d(3, 2, 1),
+        "ceil": ceil,
+        "average": nn.AvgPool2d(2, 1, 1),
+        "no": nn.Identity(),
+    }
     layers = nn.Sequential(
         nn.Conv2d(3, 4, sides, strides, padding, dilations),
         nn.BatchNorm2d(4),

@@ -19,7 +19,7 @@ from aopc_monitor.network.backends.patches.reach import Numbers, Reach
 from aopc_monitor.network.backends.patches.stand_ins import StandIns
 
 # Patches of more of a map than this are not worth taking them out and putting them back.
-MOST_OF_MAP = 0.5
+MOST_OF_MAP = 2 / 3
 
 
 class Recording(StandIns):

@@ -133,14 +133,15 @@ def _greatest(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Oper
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Operation | None:
-        if ceil_mode or return_indices:
+        if return_indices:
             return None
         size, step, apart = pair(kernel_size), pair(stride or kernel_size), pair(dilation)
 
-        def pooled(padding: Any, maps: Tensor) -> Tensor:
-            return F.max_pool2d(maps, size, step, padding, apart)
+        def pooled(padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
+            return F.max_pool2d(maps, size, step, padding, apart, is_ceil)
 
-        return _pooling(pooled, size, step, apart, pair(padding), LOWEST)
+        windows = tuple(map(Window, size, step, apart, pair(padding), [ceil_mode] * 2))
+        return _pooling(pooled, windows, LOWEST)
 
     return read(*args, **kwargs)
 
@@ -159,24 +160,20 @@ def _average(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Opera
         if ceil_mode or divisor_override is not None or (any(beside) and not count_include_pad):
             return None
 
-        def pooled(padding: Any, maps: Tensor) -> Tensor:
+        def pooled(padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
             return F.avg_pool2d(maps, size, step, padding)
 
-        return _pooling(pooled, size, step, [1, 1], beside, ZERO)
+        return _pooling(pooled, tuple(map(Window, size, step, [1, 1], beside)), ZERO)
 
     return read(*args, **kwargs)
 
 
 def _pooling(
-    pooled: Callable[[Any, Tensor], Tensor],
-    size: list[int],
-    stride: list[int],
-    dilation: list[int],
-    padding: list[int],
-    beyond: int,
+    pooled: Callable[[Any, bool, Tensor], Tensor], windows: tuple[Window, ...], beyond: int
 ) -> Operation:
-    vertical, horizontal = map(Window, size, stride, dilation, padding)
-    whole, patch = partial(pooled, padding), partial(pooled, 0)
+    vertical, horizontal = windows
+    whole = partial(pooled, (vertical.padding, horizontal.padding), vertical.is_ceil)
+    patch = partial(pooled, 0, False)
     return Windowed(windows=(vertical, horizontal), beyond=beyond, whole=whole, patch=patch)
 
 

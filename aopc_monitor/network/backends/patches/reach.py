@@ -23,12 +23,14 @@ class Window:
         stride: inputs between outputs.
         dilation: inputs between those of one output.
         padding: inputs before the first one.
+        is_ceil: whether there is an output also of windows that end beyond the padding.
     """
 
     size: int = 1
     stride: int = 1
     dilation: int = 1
     padding: int = 0
+    is_ceil: bool = False
 
     @property
     def span(self) -> int:
@@ -36,8 +38,18 @@ class Window:
         return (self.size - 1) * self.dilation + 1
 
     def outputs(self, length: int) -> int:
-        """How many outputs there are of so many inputs, padded on both sides."""
-        return (length + 2 * self.padding - self.span) // self.stride + 1
+        """How many outputs there are of so many inputs, padded on both sides.
+
+        Example:
+            >>> Window(3, 2).outputs(8), Window(3, 2, is_ceil=True).outputs(8)
+            (3, 4)
+        """
+        between = length + 2 * self.padding - self.span
+        if not self.is_ceil:
+            return between // self.stride + 1
+        outputs = -(-between // self.stride) + 1
+        # A window that begins beyond the inputs and the padding before them has none.
+        return outputs - ((outputs - 1) * self.stride >= length + self.padding)
 
 
 POINT = Window()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -70,3 +72,12 @@ def test_reaches_of_several_maps_are_joined() -> None:
     assert moved.length == 12
     assert (moved.start == images.start + 2).all()
     assert not moved.has_patches_of(images)
+
+
+@given(length=st.integers(13, 24), window=windows())
+def test_outputs_of_pooling_with_ceil_mode(length: int, window: Window) -> None:
+    if 2 * window.padding > window.size:
+        return
+    how = (window.size, window.stride, window.padding, window.dilation, True)
+    found = F.max_pool1d(torch.zeros(1, 1, length), *how).shape[2]
+    assert dataclasses.replace(window, is_ceil=True).outputs(length) == found
