@@ -23,16 +23,24 @@ class Stabilized:
     """Outputs z of a linear operation whose signal is damped by |z| / (|z| + epsilon).
 
     Attributes:
-        source: z on the graph, before it is damped.
-        kept: its values.
+        source: z on the graph, before it is damped, or what batch normalisation made z of.
+        kept: the values of z.
         epsilon: the stabiliser.
+        factors: what batch normalisation, if any, multiplied the source by.
         is_rectified: whether max(0, z) was written over the values, and nothing else reads them.
     """
 
     source: Tensor
     kept: Kept
     epsilon: float
+    factors: tuple[Tensor, ...] = ()
     is_rectified: bool = False
+
+    def handed_on(self, damped: Tensor) -> Tensor:
+        """The signal at the source of a damped one at z, which nobody else reads."""
+        for factor in self.factors:
+            damped = damped.mul_(factor)
+        return damped
 
 
 @dataclass(eq=False, slots=True)

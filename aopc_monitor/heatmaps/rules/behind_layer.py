@@ -58,7 +58,7 @@ def _applied(call: Call, mode: BackwardRules, layer: Stabilized, share: Tensor) 
     """What the call returns; the share is a sum, and becomes what the signal is multiplied by."""
 
     def backward(signal: Tensor) -> Tensor:
-        return signal * share
+        return layer.handed_on(signal * share)
 
     if not call.in_place:
         values = call.run_on(call.first.detach())

@@ -75,21 +75,25 @@ class LinearRun:
 
     Attributes:
         input: the activations a.
-        output: z, on the graph of the plain forward pass.
+        output: z.
+        source: on the graph of the plain forward pass: z, or what was normalised.
         read: tells what the operation computes.
         can_be_scaled: whether batch normalisation can be multiplied into its weights.
+        factors: what batch normalisation, if any, multiplied the source by, shaped to go with it.
     """
 
     input: Tensor
     output: Tensor
+    source: Tensor
     read: Callable[[], LinearMap]
     can_be_scaled: bool = True
+    factors: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(cls, linear_map: LinearMap) -> LinearRun:
         """One that is known already."""
-        scalable = linear_map.per_output is not None
-        return cls(linear_map.input, linear_map.output, lambda: linear_map, scalable)
+        output, scalable = linear_map.output, linear_map.per_output is not None
+        return cls(linear_map.input, output, output, lambda: linear_map, scalable)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class LinearOperation:
         if len(signals) == 1 and signals[0] is call.first and call.name != "addmm":
             output = call.operation(*call.args, **call.kwargs)
             can_be_scaled = call.name != "linear" or output.ndim == 2
-            run = LinearRun(signals[0], output, partial(reader, call, output), can_be_scaled)
+            read = partial(reader, call, output)
+            run = LinearRun(signals[0], output, output, read, can_be_scaled)
             return self.redistribute(run, mode)
         return self._with_other_signals(call, mode)
 
@@ -182,21 +183,21 @@ def _damped(
     signal that is damped once.
     """
     audit, output = mode.audit, run.output
-    layer = Stabilized(output, mode.keeper.keep(output), float(epsilon))
+    layer = Stabilized(run.source, mode.keeper.keep(output), float(epsilon), run.factors)
 
     def backward(signal: Tensor) -> Tensor:
         z = layer.kept.value
         if layer.is_rectified:
-            return damp_rectified(signal, z, layer.epsilon)
+            return layer.handed_on(damp_rectified(signal, z, layer.epsilon))
         damped = damp(signal, z, relative_to_scale(epsilon, z) if relative else float(epsilon))
         if audit is not None:
             audit.keep(signal.conj() * z, damped.conj() * z)
             linear_map = run.read()
             if linear_map.bias is not None:
                 audit.absorb((damped * of_outputs(linear_map, linear_map.bias.detach())).sum())
-        return damped
+        return layer.handed_on(damped)
 
-    result = substitute(output, output, backward, copy=False)
+    result = substitute(run.source, output, backward, copy=False)
     mode.remember_layer(result, run, entry, None if relative else layer)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,15 +98,37 @@ def _matrix_product(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return a @ w if b is None else a @ w + b
 
 
+# The backward pass of torch's batch normalisation takes several times as long as what it does for
+# the inputs; of fewer numbers than this, as long as finding the factors.
+MANY_NUMBERS = 2**15
+
+
 def batch_norm(call: Call, before: LinearRun | None) -> LinearRun:
     """Batch normalisation by running statistics, fused with the layer before it if there is one."""
     if before is None or not before.can_be_scaled:
         return LinearRun.of(_channelwise(call, call.first))
     # The stabiliser of the layer before, if any, is left out: only the fused map counts.
-    output: Tensor = call.run_on(before.output)
-    if are_in_blocks() and output.requires_grad:  # the layer before may be in another one
-        output.register_hook(lambda signal: _bring(call, before.read()))
-    return LinearRun(before.input, output, partial(_fused, call, before, output))
+    is_plain = type(before.output) is Tensor and not are_in_blocks()
+    has_many = is_plain and before.output.numel() >= MANY_NUMBERS
+    if not has_many and not before.factors:
+        output: Tensor = call.run_on(before.output)
+        if are_in_blocks() and output.requires_grad:  # the layer before may be in another one
+            output.register_hook(lambda signal: _bring(call, before.read()))
+        return LinearRun(before.input, output, output, partial(_fused, call, before, output))
+    output = call.run_on(before.output.detach())
+    factors = (*_factors(normalization_arguments(call), output), *before.factors)
+    read = partial(_fused, call, before, output)
+    return LinearRun(before.input, output, before.source, read, factors=factors)
+
+
+def _factors(named: dict[str, Any], output: Tensor) -> tuple[Tensor, ...]:
+    """What the signal at the outputs is multiplied by, in the steps and the precision of torch."""
+    variance, weight = named["running_var"], named.get("weight")
+    variance = variance.double() if variance.is_cpu else variance
+    inverse = torch.add(variance, named.get("eps", 1e-5)).rsqrt_()
+    shape = (1, -1, *[1] * (output.ndim - 2))
+    found = (inverse,) if weight is None else (inverse, weight)
+    return tuple(factor.to(output.dtype).view(shape) for factor in found)
 
 
 def _fused(call: Call, run: LinearRun, output: Tensor) -> LinearMap:

@@ -35,7 +35,7 @@ def rectifier(call: Call, mode: BackwardRules) -> Any:
     copy = share_memory(result, call.first)
 
     def backward(signal: Tensor) -> Tensor:
-        return damp_rectified(signal, kept.value, layer.epsilon)
+        return layer.handed_on(damp_rectified(signal, kept.value, layer.epsilon))
 
     return substitute(layer.source, result, backward, copy=copy)
 
