@@ -76,7 +76,7 @@ def watched_training(
         seed: of the batches.
         max_epochs: unless the options say otherwise.
         epochs_per_checkpoint: epochs between two checkpoints, and two validations.
-        figures_at: which of the looks after the first make figures.
+        figures_at: which of the looks after the first make figures, as the last one always does.
 
     Returns:
         One point for each look of the monitor, with the keys that all of them have.
@@ -106,7 +106,9 @@ def _schedule(monitor: AOPCMonitor, steps: int, evaluations: int, figures_at: sl
     # The first evaluation is made before the first step.
     schedule = log_spaced_steps(steps, evaluations - 1, min(FIRST_STEP, steps // 2))
     monitor.every_n_steps = schedule
-    monitor.figures_every_n_steps = schedule[figures_at]
+    # The end of a training is shown in any case. A look without figures just before would be made
+    # a second time for them.
+    monitor.figures_every_n_steps = sorted({*schedule[figures_at], schedule[-1]})
 
 
 def _checkpoint(folder: RunFolder, every_n_epochs: int) -> ModelCheckpoint:

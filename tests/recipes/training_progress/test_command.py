@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from aopc_monitor.monitor.look import Look
 from recipes.shared.data.datasets import digits
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.training.beside import LabelFreeRivals
@@ -52,12 +54,26 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def noting(asked: list[bool], measured: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which notes whether figures were wanted."""
+
+    def noted(look: Look, trainer: pl.Trainer, pl_module: Any, lerf: bool) -> Any:
+        asked.append(lerf)
+        return measured(look, trainer, pl_module, lerf)
+
+    return noted
+
+
 def test_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = digits(train_size=64 * 30 + 50, test_size=100)
     monkeypatch.setattr("recipes.shared.arguments.load", lambda *args, **kwargs: few)
+    measured: list[bool] = []
+    monkeypatch.setattr(Look, "measured", noting(measured, Look.measured))
     (run,) = main([*QUICK, "--output", str(tmp_path)]).runs
+    # Each look is made once: with the least relevant first where figures show that.
+    assert measured == [True, True, False, True]
     # 30 batches in one epoch, less the images held out: half of them is the first step.
     assert run.column("step") == [0, 15, 21, 30]
     assert {"rivals/negative_entropy", "rivals/atc_confidence"} <= set(run.points[-1])
