@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from aopc_monitor import heatmaps
 from recipes.shared.training.networks import SMALL, SmallCNN, build
 from recipes.shared.training.pretrained import Renormalised, pretrained
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 @pytest.mark.parametrize(("channels", "classes", "size"), [(3, 10, 32), (1, 4, 8), (3, 5, 37)])
@@ -28,6 +33,28 @@ def test_logits_do_not_depend_on_the_memory_format() -> None:
     images = torch.randn(2, 3, 32, 32)
     rearranged = images.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(images), network(rearranged))
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_cnn_bn", "small_resnet"])
+def test_what_activations_write_over_is_needed_by_nobody(name: str) -> None:
+    torch.manual_seed(0)
+    network, images = build(name, 5, 32).train(), torch.randn(4, 3, 32, 32)
+    plain = copy.deepcopy(network)
+    for activation in modules_of(plain, nn.ReLU):
+        activation.inplace = False
+    assert all(activation.inplace for activation in modules_of(network, nn.ReLU))
+    found = [outputs_and_gradients(which, images) for which in (network, plain)]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def modules_of(network: nn.Module, kind: type[Kind]) -> list[Kind]:
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+def outputs_and_gradients(network: nn.Module, images: Tensor) -> list[Tensor]:
+    torch.manual_seed(1)  # of dropout
+    logits = network(images)
+    return [logits, *torch.autograd.grad(logits.square().sum(), [*network.parameters()])]
 
 
 def test_network_refuses_images_too_small_to_pool() -> None:
