@@ -217,6 +217,18 @@ def test_images_are_normalised_on_patches(on_patches: list[object]) -> None:
     assert_as_eager(model)
 
 
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, on_patches: list[object]) -> None:
+    whole = 3 * 8 * SIDE * SIDE * 4  # a map of all images
+    monkeypatch.setattr(forwards, "MOST_BYTES", 2 * whole)
+    model = Between(_residual)
+    assert_as_eager(model)
+    assert len(on_patches) == 5
+    plan: Any = backend._KNOWN[model].plan
+    # Two convolutions, and what is then done in place.
+    assert [step.operation is None for step in plan.steps] == [False] * 4 + [True] * 2
+    assert not any(step.args for step in plan.steps[4:])  # which would hold whole maps
+
+
 def test_larger_boxes_other_numbers_and_other_images(on_patches: list[object]) -> None:
     model = Between(_residual)
     for how in ({"box": 2}, {"box": 4}, {"box": 3}, {"count": 2}, {"seed": 5}):

@@ -20,6 +20,8 @@ from aopc_monitor.network.backends.patches.stand_ins import StandIns
 
 # Patches of more of a map than this are not worth taking them out and putting them back.
 MOST_OF_MAP = 2 / 3
+# Of the maps of a chunk that are computed on patches; those after them are computed in full.
+MOST_BYTES = 2**30
 
 
 class Recording(StandIns):
@@ -71,7 +73,8 @@ class Recording(StandIns):
         operation = self._operation_of(step) if chain is None else of_chain(chain)
         reaches = self._reaches(step, operation) if operation is not None else None
         if operation is None or reaches is None:
-            self._plan.steps.append(step)
+            # Without its arguments, which may be as large as maps.
+            self._plan.steps.append(replace(step, args=(), kwargs={}))
             return None
         if operation.in_place and step.inputs[0] in self._shared:
             self._leave("a map is written into of which there are views")
@@ -99,13 +102,17 @@ class Recording(StandIns):
         return chain
 
     def _reaches(self, step: Step, operation: Operation) -> tuple[Reach, Reach] | None:
-        """Where the output changes; None where that is too much of it."""
+        """Where the output changes; None where that is too much of it, or memory is full."""
         inputs = [self._plan.maps[number] for number in step.inputs]
         if any(one.sides != inputs[0].sides for one in inputs):
             return None
         vertical, horizontal = operation.reaches([one.reaches for one in inputs])
         share = vertical.size * horizontal.size / (vertical.length * horizontal.length)
-        return (vertical, horizontal) if share <= MOST_OF_MAP else None
+        has_room = sum(values.nbytes for values in self._values) <= MOST_BYTES
+        # With a whole map, a call in place would write into what is kept.
+        if operation.in_place or (has_room and share <= MOST_OF_MAP):
+            return vertical, horizontal
+        return None
 
     def _whole(self, number: int) -> Tensor:
         return self._values[number]
