@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,16 +43,25 @@ class Weights:
     hidden_bias: Tensor | None = None
     projection: Tensor | None = None
 
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """(gates x hidden,) of both."""
+        if self.input_bias is None or self.hidden_bias is None:
+            return None
+        return self.input_bias + self.hidden_bias
+
+    @cached_property
+    def both(self) -> Tensor:
+        """(gates x hidden, features + outputs), made once for all steps."""
+        return torch.cat([self.input, self.hidden], dim=1)
+
     def joint(self, x: Tensor, h: Tensor, mode: BackwardRules, rows: slice = slice(None)) -> Tensor:
         """W x + U h + b, one linear operation whose inputs are both."""
-        bias = None
-        if self.input_bias is not None and self.hidden_bias is not None:
-            bias = (self.input_bias + self.hidden_bias)[rows]
-        weights = self.input[rows], self.hidden[rows]
+        bias = None if self.bias is None else self.bias[rows]
         if FIRST_LAYER in mode.rules and mode.carriers.has(x):
             # The rule of the first layer is for pixels alone.
-            return F.linear(x, weights[0], bias) + F.linear(h, weights[1])
-        return F.linear(torch.cat([x, h], dim=1), torch.cat(weights, dim=1), bias)
+            return F.linear(x, self.input[rows], bias) + F.linear(h, self.hidden[rows])
+        return F.linear(torch.cat([x, h], dim=1), self.both[rows], bias)
 
 
 def recurrent(call: Call, mode: BackwardRules) -> Any:
