@@ -9,7 +9,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +17,7 @@ from aopc_monitor.heatmaps.base import BackwardHeatmap
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER, GRADIENT_IS_LRP
+from aopc_monitor.heatmaps.engine.treatments import FixedRules
 from aopc_monitor.heatmaps.pooling import pooled
 from aopc_monitor.heatmaps.rules.linear_formulas import alpha_beta_rule, epsilon_rule
 from aopc_monitor.heatmaps.rules.linear_operation import LinearOperation, linear
@@ -167,7 +167,7 @@ class LRPEpsilon(RelevancePropagation):
 @lru_cache(maxsize=8)
 def _epsilon_rules(epsilon: float, relative: bool) -> Rules:
     rule = linear(epsilon_rule, epsilon=epsilon, relative=relative)
-    return MappingProxyType(lrp_rules(rule, epsilon))
+    return FixedRules(lrp_rules(rule, epsilon))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,12 @@ from aopc_monitor.heatmaps.engine.operations import FIRST_LAYER
 from aopc_monitor.heatmaps.engine.saved_values import Keeper
 from aopc_monitor.heatmaps.engine.sharded_blocks import brings_weights_back, call_into_block
 from aopc_monitor.heatmaps.engine.signals import Signals
-from aopc_monitor.heatmaps.engine.treatments import Treatment, is_exact, treatment_of
+from aopc_monitor.heatmaps.engine.treatments import (
+    Treatment,
+    is_exact,
+    known_treatments,
+    treatment_of,
+)
 
 Rule: TypeAlias = "Callable[[Call, BackwardRules], Any]"
 
@@ -74,7 +79,7 @@ class BackwardRules(Signals, Marks, Findings, TorchFunctionMode):
         self._custom = CustomFunctions()
         self._met_hidden = False
         self._opened: list[Operation] = []
-        self._treatments: dict[Operation, Treatment] = {}
+        self._treatments = known_treatments(rules, exact)
 
     def __torch_function__(
         self,

@@ -89,10 +89,10 @@ class Carriers:
         To be asked before the call runs, which may write into its arguments.
         """
         near = self._of.by_id
-        number = sum(id(signal) in near for signal in signals)
-        if not number:
+        are_near = [id(signal) in near for signal in signals]
+        if True not in are_near:
             return None
-        if number < len(signals):
+        if False in are_near:
             return []
         if call.name in AFFINE and len(signals) == 1:
             carrier = self.of(signals[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aopc_monitor.heatmaps.engine.calls import Call
@@ -15,6 +15,7 @@ from aopc_monitor.heatmaps.engine.operations import (
 )
 
 ITS_GRADIENT = "its gradient"
+MOST_TREATMENTS = 1024
 
 
 class Treatment(NamedTuple):
@@ -36,6 +37,44 @@ class Treatment(NamedTuple):
     entry: tuple[str, str]
     is_exact: bool | None
     lends_shape: bool
+
+
+class FixedRules(Mapping[str, Any]):
+    """A table of rules that nobody changes, for which treatments are found out once.
+
+    Attributes:
+        treatments: what was found out, by the operations whose gradient is exact.
+
+    Example:
+        >>> rules = FixedRules({"relu": print})
+        >>> rules["relu"] is print, len(rules), "conv2d" in rules
+        (True, 1, False)
+    """
+
+    def __init__(self, rules: Mapping[str, Any]) -> None:
+        self._rules = dict(rules)
+        self.treatments: dict[frozenset[str] | None, dict[Operation, Treatment]] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._rules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+
+def known_treatments(
+    rules: Mapping[str, Any], exact: frozenset[str] | None
+) -> dict[Operation, Treatment]:
+    """What is known of a table already, to be added to."""
+    if not isinstance(rules, FixedRules):
+        return {}
+    known = rules.treatments.setdefault(exact, {})
+    if len(known) > MOST_TREATMENTS:  # functions that were made for one call would be held
+        known.clear()
+    return known
 
 
 def treatment_of(
