@@ -174,8 +174,9 @@ def _laid_out(images: Tensor, model: nn.Module) -> Tensor:
 
 
 def _predictions(network: Network, images: Tensor) -> Tensor:
+    # A clone, since a network may write into what it is given.
     with torch.no_grad():
-        return network.outputs(images).argmax(dim=1)
+        return network.outputs(images.clone()).argmax(dim=1)
 
 
 class BackwardHeatmap(NetworkHeatmap):

@@ -112,6 +112,29 @@ def test_probabilities_and_logits_are_both_explained(name: str) -> None:
         torch.testing.assert_close(outer, heatmap(model, x, target))
 
 
+class Shifts(nn.Module):
+    """A network that shifts what it is given, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.network(images.sub_(0.5))
+        return scores
+
+
+@pytest.mark.parametrize("name", ["lrp", "gradient_x_input", "integrated_gradients"])
+def test_a_network_that_writes_into_its_images_is_explained_as_it_is(name: str) -> None:
+    torch.manual_seed(0)
+    network, images = Shifts().eval(), torch.rand(2, 3, 16, 16)
+    predicted = network(images.clone()).argmax(dim=1)
+    heatmap: Any = heatmaps.get(name)
+    before = images.clone()
+    assert torch.equal(heatmap(network, images), heatmap(network, images, predicted))
+    assert torch.equal(images, before)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("random", "occlusion")])
 def test_detached_model_is_named(name: str) -> None:
     class Detached(nn.Module):
