@@ -27,8 +27,9 @@ class Execution:
     """Choices that make forwards cheaper.
 
     Attributes:
-        chunk_size: images per forward. If not given, 64, on a CPU 16 of 224 x 224, or more or fewer
-            where that turns out to be faster while measuring; fewer where memory is short.
+        chunk_size: images per forward. If not given, 64, on a CPU 16 of 224 x 224 and 128 of small
+            ones under many weights, or more or fewer where that turns out to be faster while
+            measuring; fewer where memory is short.
         channels_last: whether images are laid out with the channels last in memory, which is
             faster for convolutions and pooling on a CPU. If not given: where the images come so;
             else on a CPU, for networks with convolutions, and on other devices with half precision;
