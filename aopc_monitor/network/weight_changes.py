@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor
 
 
-def weight_changes(parameters: Iterable[nn.Parameter]) -> int:
-    """How often parameters were written to in place, as far as torch counts: it never falls.
+def weight_changes(tensors: Iterable[Tensor]) -> int:
+    """How often tensors were written to in place, as far as torch counts: it never falls.
 
     Example:
         >>> import torch
-        >>> layer = nn.Linear(2, 2)
+        >>> layer = torch.nn.Linear(2, 2)
         >>> before = weight_changes(layer.parameters())
         >>> with torch.no_grad():
         ...     _ = layer.weight.mul_(2)
@@ -20,4 +20,4 @@ def weight_changes(parameters: Iterable[nn.Parameter]) -> int:
         1
     """
     # Those that were made in inference mode do not count them.
-    return sum(0 if p.is_inference() else p._version for p in parameters)
+    return sum(0 if t.is_inference() else t._version for t in tensors)

@@ -20,6 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.asked import has_inputs, network_in
 from aopc_monitor.network.backends.base import Answers, asked
+from aopc_monitor.network.backends.chains import OtherPathError
 from aopc_monitor.network.backends.fused import Fused, Watched, carried, reason_against
 from aopc_monitor.network.backends.fusible_calls import tensors_in
 from aopc_monitor.network.backends.patches.changed_box import ChangedBox
@@ -27,6 +28,7 @@ from aopc_monitor.network.backends.patches.forwards import InFull, OnPatches, Re
 from aopc_monitor.network.backends.patches.kept_maps import KeptMaps, Plan
 from aopc_monitor.network.backends.state import is_same
 from aopc_monitor.network.layout import suits_channels_last
+from aopc_monitor.network.weight_changes import weight_changes
 
 # A box that fills more of an image is not worth a plan.
 MOST_OF_IMAGE = 0.15
@@ -85,6 +87,10 @@ class _Known:
             return False
         return all(is_same([before], [now.detach()]) for now, before in self.tensors)
 
+    def writes(self) -> int:
+        """How often what maps are computed with was written to."""
+        return weight_changes(tensor for tensor, _ in (*self.watched.tensors, *self.tensors))
+
     def keep(self, plan: Plan) -> None:
         """Go by a plan from here on.
 
@@ -133,7 +139,11 @@ class _Following:
         if known.plan is None:
             self._last = images.clone()
             return carried(self._network, known.watched.chains, images.clone())
-        return self._planned(known.plan, images, box)
+        writes = known.writes()
+        answer = self._planned(known.plan, images, box)
+        if known.writes() != writes:  # the rest of the maps would have to be computed anew
+            raise OtherPathError("a forward writes into weights or buffers of its own")
+        return answer
 
     def _planned(self, plan: Plan, images: Tensor, box: ChangedBox | None) -> Any:
         maps = self._maps

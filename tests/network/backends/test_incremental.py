@@ -195,6 +195,14 @@ def test_windows_of_any_kind(
         assert_as_eager(calibrated(layers), count=2, steps=3, seed=seed)
 
 
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(1, 2), nn.AvgPool2d((1, 2)), nn.MaxPool2d((3, 1), 2)]
+)
+def test_pooling_may_pick_single_positions(pool: nn.Module, on_patches: list[object]) -> None:
+    assert_as_eager(Between(lambda x, conv, norm: conv(pool(norm(conv(x))))))
+    assert len(on_patches) == 5
+
+
 class Normalised(nn.Module):
     """Images normalised by buffers, in place: the network's own affair."""
 
@@ -298,6 +306,33 @@ def test_what_cannot_be_followed_is_told(between: Any) -> None:
         torch.testing.assert_close(found, model(second))
     assert _REFUSED[model] == {"incremental"}
     KEPT.clear()
+
+
+class Gated(nn.Module):
+    """A network that writes what it has seen into a buffer, which its maps are multiplied by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gate", torch.ones(1, 8, 1, 1))
+        self.inside = Between(self._gated)
+
+    def _gated(self, x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+        self.gate.copy_(x.mean((0, 2, 3))[:, None, None])
+        return conv(x * self.gate)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inside(images)
+
+
+def test_a_forward_that_writes_into_a_buffer_is_told() -> None:
+    """A patch has little of the error that the whole map has, which grows from step to step."""
+    model, images = Gated(), list(walk())
+    with untouched(model), torch.no_grad():
+        call = Incremental().answers_of(model, images[0]).call
+        call(images[0], None)
+        call(images[1], None)
+        with pytest.raises(OtherPathError, match="writes into weights or buffers"):
+            call(images[2], None)
 
 
 class Turning(nn.Module):

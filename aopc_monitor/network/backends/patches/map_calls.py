@@ -137,7 +137,7 @@ def _greatest(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Oper
             return None
         size, step, apart = pair(kernel_size), pair(stride or kernel_size), pair(dilation)
 
-        def pooled(padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
+        def pooled(step: Any, padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
             return F.max_pool2d(maps, size, step, padding, apart, is_ceil)
 
         windows = tuple(map(Window, size, step, apart, pair(padding), [ceil_mode] * 2))
@@ -160,7 +160,7 @@ def _average(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Opera
         if ceil_mode or divisor_override is not None or (any(beside) and not count_include_pad):
             return None
 
-        def pooled(padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
+        def pooled(step: Any, padding: Any, is_ceil: bool, maps: Tensor) -> Tensor:
             return F.avg_pool2d(maps, size, step, padding)
 
         return _pooling(pooled, tuple(map(Window, size, step, [1, 1], beside)), ZERO)
@@ -169,11 +169,14 @@ def _average(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Opera
 
 
 def _pooling(
-    pooled: Callable[[Any, bool, Tensor], Tensor], windows: tuple[Window, ...], beyond: int
+    pooled: Callable[[Any, Any, bool, Tensor], Tensor], windows: tuple[Window, ...], beyond: int
 ) -> Operation:
     vertical, horizontal = windows
-    whole = partial(pooled, (vertical.padding, horizontal.padding), vertical.is_ceil)
-    patch = partial(pooled, 0, False)
+    steps, paddings = zip(*((along.stride, along.padding) for along in windows), strict=True)
+    whole = partial(pooled, steps, paddings, vertical.is_ceil)
+    # Of windows of one, patches hold only the positions that are looked at.
+    steps_in_patches = [1 if along.size == 1 else along.stride for along in windows]
+    patch = partial(pooled, steps_in_patches, 0, False)
     return Windowed(windows=(vertical, horizontal), beyond=beyond, whole=whole, patch=patch)
 
 
