@@ -27,6 +27,7 @@ class Answers:
         layout: how inputs have to lie in memory; None where the network decides.
         has_threads: whether it computes on threads of its own, which torch's get in the way of.
         in_sequence: whether an answer costs less where inputs differ little from the last ones.
+        way: by which of several ways the last call was answered, each of which may be wrong.
     """
 
     call: Call
@@ -34,6 +35,7 @@ class Answers:
     layout: torch.memory_format | None = None
     has_threads: bool = False
     in_sequence: bool = False
+    way: Callable[[], str] = lambda: ""
 
 
 class Backend(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,6 @@ from aopc_monitor.utilities.error_text import said_by, shortened
 TOLERANCE, ROUNDING_STEPS = 1e-4, 16
 # Of a batch that is not the first, one input in so many is asked for twice.
 ONE_IN = 32
-# Chunks of a batch where each follows upon the last one: the first is answered in full, and the
-# others by what has changed, of which the first may be prepared for.
-COMPARED_IN_SEQUENCE = 3
 
 
 class DifferenceError(RuntimeError):
@@ -34,25 +31,24 @@ class DifferenceError(RuntimeError):
 class Checked:
     """A network as a back end answers for it, or as it is.
 
-    The first chunk of inputs of a kind is answered by both. Where they differ, or the back end
-    fails, a warning says so, once for each network, and the network is called as it is.
+    The first chunk of inputs of a kind is answered by both, for each way of answering. Where they
+    differ, or the back end fails, a warning says so, once for each network, and the network is
+    called as it is.
 
     Attributes:
         name: of the back end.
         model: the network as it is asked.
         precision: in which the back end computes; that of the outputs if not given.
         answers: what answers; None where the network is called as it is.
-        is_first: whether no chunk of this batch was asked for yet; or, where each follows upon the
-            last one, no more than a few.
-        compared: how many chunks of this batch were held against the network's own answers.
+        compared: the ways by which a chunk of this batch was answered, and held against the
+            network's own answers.
     """
 
     name: str
     model: nn.Module
     precision: torch.dtype | None = None
     answers: Answers | None = None
-    is_first: bool = True
-    compared: int = 0
+    compared: set[str] = field(default_factory=set)
 
     def prepare(self, inputs: Tensor) -> Checked:
         """Make what answers for a batch (N, ...), inside `untouched(model)`."""
@@ -65,6 +61,11 @@ class Checked:
         except Exception as error:  # back ends have many of their own
             self._refuse(error)
         return self
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no chunk of this batch was asked for yet."""
+        return not self.compared
 
     @property
     def layout(self) -> torch.memory_format | None:
@@ -88,12 +89,11 @@ class Checked:
         # A network may write into what it is given.
         again = inputs.clone() if self.is_first else inputs
         try:
-            if not self.is_first:
-                return self.answers.call(inputs, rows)
-            outputs = self._compared(self.answers, inputs, again, rows)
-            self.compared += 1
-            most = COMPARED_IN_SEQUENCE if self.answers.in_sequence else 1
-            self.is_first = self.compared < most
+            outputs = self.answers.call(inputs, rows)
+            way = self.answers.way()
+            if way not in self.compared:
+                self._compare(self.answers, outputs, again, rows)
+                self.compared.add(way)
             return outputs
         except Exception as error:
             if is_out_of_memory(error):  # a smaller chunk may do
@@ -101,17 +101,17 @@ class Checked:
             self._refuse(error)
             return asked(self.model, again, rows)
 
-    def _compared(
-        self, answers: Answers, inputs: Tensor, again: Tensor, rows: Tensor | None
-    ) -> Tensor:
-        """Ask both for all inputs if these are the first of their kind; else for a few, if any."""
-        which = (self.name, answers.number, self.compared)
-        kind = (*which, inputs.shape[1:], inputs.dtype, self.precision)
+    def _compare(
+        self, answers: Answers, outputs: Tensor, again: Tensor, rows: Tensor | None
+    ) -> None:
+        """Ask the network for all inputs if these are the first of their kind; else for a few."""
+        which = (self.name, answers.number, answers.way())
+        kind = (*which, again.shape[1:], again.dtype, self.precision)
         known = _COMPARED.setdefault(network_in(self.model), set())
-        outputs = found = answers.call(inputs, rows)
+        found = outputs
         if kind in known:
             if answers.number is None:
-                return outputs
+                return
             again = again[: -(-len(again) // ONE_IN)]
             rows = None if rows is None else rows[: len(again)]
             found = outputs[: len(again)]
@@ -124,7 +124,6 @@ class Checked:
             known.add(kind)
         elif found.isfinite().all():  # NaN of the network's own is told where it counts
             raise DifferenceError("outputs are finite, and the network's are not")
-        return outputs
 
     def _refuse(self, error: Exception) -> None:
         self.answers = None

@@ -63,8 +63,10 @@ class Incremental(Fused):
         if known is None or not known.fits(network, inputs):
             _KNOWN.pop(network, None)  # before there is another one
             known = _KNOWN[network] = _Known(Watched.of(model, inputs, every=True))
-        call = partial(asked, model, call=_Following(network, known))
-        return Answers(call, 0, torch.channels_last, in_sequence=True)
+        following = _Following(network, known)
+        call = partial(asked, model, call=following)
+        way = partial(getattr, following, "way")
+        return Answers(call, 0, torch.channels_last, in_sequence=True, way=way)
 
 
 @dataclass(eq=False)
@@ -115,7 +117,12 @@ class _Following:
     Args:
         network: the network.
         known: what was found out about it.
+
+    Attributes:
+        way: by which the last images were answered.
     """
+
+    way = ""
 
     def __init__(self, network: nn.Module, known: _Known) -> None:
         self._network, self._known = network, known
@@ -137,6 +144,7 @@ class _Following:
             if _is_small(box, images) and not _is_held(box, known.plan):
                 return self._recorded(images, box)
         if known.plan is None:
+            self.way = "as usual"
             self._last = images.clone()
             return carried(self._network, known.watched.chains, images.clone())
         writes = known.writes()
@@ -148,8 +156,10 @@ class _Following:
     def _planned(self, plan: Plan, images: Tensor, box: ChangedBox | None) -> Any:
         maps = self._maps
         if box is not None and maps is not None and maps.plan is plan and _is_held(box, plan):
+            self.way = "on patches"
             places = box.places(_size(plan), _sides(images))
             return OnPatches(plan, maps, images, places).answer(self._network)
+        self.way = "in full"
         self._last = self._maps = None  # before there are others
         self._maps = KeptMaps(plan, len(images))
         answer = InFull(plan, self._maps, images).answer(self._network)
@@ -158,6 +168,7 @@ class _Following:
 
     def _recorded(self, images: Tensor, box: ChangedBox) -> Any:
         """An answer in full, and a plan for boxes of this size and of those before."""
+        self.way = "for a plan"
         size, plan = box.size, self._known.plan
         if plan is not None:
             size = max(size[0], _size(plan)[0]), max(size[1], _size(plan)[1])

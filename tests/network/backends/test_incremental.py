@@ -407,6 +407,21 @@ def test_a_wrong_patch_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(found, model(third))
 
 
+def test_the_first_patch_is_held_against_the_network_whenever_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps that change much of the images come first, of regions that are not alike."""
+    model, answer = Between(_residual), OnPatches.answer
+    monkeypatch.setattr(OnPatches, "answer", lambda *of: answer(*of) + 0.1)
+    with untouched(model), torch.no_grad():
+        answers = Checked("incremental", model).prepare(next(walk()))
+        for images in (*walk(steps=3, box=16), *walk(steps=1)):
+            torch.testing.assert_close(answers(images, None), model(images), rtol=1e-5, atol=2e-5)
+        *_, images = walk(steps=2)
+        with pytest.warns(UserWarning, match="DifferenceError"):
+            torch.testing.assert_close(answers(images, None), model(images))
+
+
 SETTINGS: dict[str, Any] = {"region_size": 3, "steps": 8, "data_range": (0.0, 1.0)}
 
 
