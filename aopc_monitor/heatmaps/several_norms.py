@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.pooling import pooled
 
 # What a class that shares its pass has from these, so that the norm decides on the pooling alone.
-_SHARED = ("pool", "relevance", "__call__", "_made", "_explained")
+_SHARED = ("pool", "relevance", "__call__", "_made", "_explained", "isolates", "keeps_rows")
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,22 @@ def maps_in(relevance: Tensor, heatmap: Heatmap) -> list[Tensor]:
 def _share_a_pass(one: Heatmap, other: Heatmap) -> bool:
     if not (isinstance(one, NormHeatmap) and type(one) is type(other)) or one.unsuited:
         return False
-    if any(getattr(type(one), name) is not getattr(NormHeatmap, name) for name in _SHARED):
+    kind = type(one)
+    if hasattr(kind, "for_texts") or any(vars(base).get("__slots__") for base in kind.__mro__):
         return False
-    return replace(one, norm="l2") == replace(other, norm="l2")
+    if any(getattr(kind, name) is not getattr(NormHeatmap, name) for name in _SHARED):
+        return False
+    # All that they have, and not their fields alone: a class may have a constructor of its own,
+    # fields that are not compared, and others whose equality is no truth value.
+    ours, theirs = ({**vars(each), "norm": None} for each in (one, other))
+    return ours.keys() == theirs.keys() and all(_is_same(ours[n], theirs[n]) for n in ours)
+
+
+def _is_same(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    is_plain = type(ours) is type(theirs) and isinstance(ours, (bool, int, float, str))
+    return is_plain and bool(ours == theirs)
 
 
 def _at_once(heatmaps: list[Heatmap]) -> Heatmap:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,35 @@ class Squared(NormHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         return result.signal.square().sum(dim=1) if self.norm == "l2" else result.signal[:, 0]
+
+
+class Constructed(heatmaps.Sensitivity):
+    """One with a constructor of its own, and something that is no field."""
+
+    def __init__(self, power: int, **others: Any) -> None:
+        super().__init__(**others)
+        object.__setattr__(self, "power", power)
+
+
+@dataclass(frozen=True)
+class Uncompared(heatmaps.Sensitivity):
+    """One with a field that does not count for equality."""
+
+    rule: Any = field(default=None, kw_only=True, compare=False)
+
+
+@dataclass(frozen=True)
+class WithTensor(heatmaps.Sensitivity):
+    """One whose equality has no truth value."""
+
+    baseline: Tensor = field(default_factory=lambda: torch.zeros(3), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WithSlots(heatmaps.Sensitivity):
+    """One whose members are not in its dictionary."""
+
+    power: int = field(default=1, kw_only=True)
 
 
 def _made(makers: list[Heatmap], calls: list[int], target: Tensor | None = None) -> list[Tensor]:
@@ -64,10 +94,21 @@ def test_where_nothing_is_explained_there_are_as_many_without_rows() -> None:
         (heatmaps.Sensitivity(), heatmaps.Deconvolution(norm="linf")),
         (heatmaps.SmoothGrad(), heatmaps.SmoothGrad(norm="linf")),
         (heatmaps.LRPEpsilon(), heatmaps.LRPEpsilon()),
+        (Constructed(1), Constructed(2)),
+        (Uncompared(rule=min), Uncompared(rule=max)),
+        (WithTensor(), WithTensor(baseline=torch.ones(3))),
+        (WithSlots(), WithSlots(power=2)),
     ],
 )
 def test_what_differs_in_more_keeps_its_own_pass(pair: tuple[Heatmap, Heatmap]) -> None:
-    assert in_passes(pair) == [(pair[0], [0]), (pair[1], [1])]
+    (first, places), (second, others) = in_passes(pair)
+    assert (first is pair[0], places, second is pair[1], others) == (True, [0], True, [1])
+
+
+def test_what_else_they_have_is_the_same() -> None:
+    assert [places for _, places in in_passes([Constructed(2), Constructed(2, norm="linf")])] == [
+        [0, 1]
+    ]
 
 
 def test_all_else_is_that_of_the_heatmap() -> None:
