@@ -38,9 +38,14 @@ class Stabilized:
 
     def handed_on(self, damped: Tensor) -> Tensor:
         """The signal at the source of a damped one at z, which nobody else reads."""
-        for factor in self.factors:
-            damped = damped.mul_(factor)
-        return damped
+        return through_factors(damped, self.factors)
+
+
+def through_factors(damped: Tensor, factors: Iterable[Tensor]) -> Tensor:
+    """A signal, which nobody else reads, multiplied by what batch normalisation multiplied by."""
+    for factor in factors:
+        damped = damped.mul_(factor)
+    return damped
 
 
 @dataclass(eq=False, slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.engine.calls import Call
-from aopc_monitor.heatmaps.engine.marks import Stabilized
+from aopc_monitor.heatmaps.engine.marks import Stabilized, through_factors
 from aopc_monitor.heatmaps.engine.saved_values import share_memory
 from aopc_monitor.heatmaps.engine.substitution import substitute, substitute_in_place
 
@@ -56,9 +56,10 @@ def with_layer_before(call: Call, mode: BackwardRules) -> Tensor | None:
 
 def _applied(call: Call, mode: BackwardRules, layer: Stabilized, share: Tensor) -> Tensor:
     """What the call returns; the share is a sum, and becomes what the signal is multiplied by."""
+    factors = layer.factors  # alone, so that nothing keeps the values of the layer
 
     def backward(signal: Tensor) -> Tensor:
-        return layer.handed_on(signal * share)
+        return through_factors(signal * share, factors)
 
     if not call.in_place:
         values = call.run_on(call.first.detach())
