@@ -265,6 +265,26 @@ def test_weights_are_those_of_the_batch(between: Any, on_patches: list[object]) 
     assert len(on_patches) > 20
 
 
+class Blended(nn.Module):
+    """A network with a number that a schedule changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = 0.2
+        self.inside = Between(lambda x, conv, norm: conv(norm(conv(x)) * self.share + x))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inside(images)
+
+
+def test_settings_are_those_of_the_batch(on_patches: list[object]) -> None:
+    model = Blended()
+    for share, eps in ((0.2, 1e-5), (0.7, 1e-5), (0.7, 0.5)):
+        model.share, model.inside.norm.eps = share, eps
+        assert_as_eager(model)
+    assert len(on_patches) == 15
+
+
 def _changed_by_another_call(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     y = conv(conv(x))
     y.exp_()
