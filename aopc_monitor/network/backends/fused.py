@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import is_not
@@ -42,26 +42,38 @@ class Fused:
             raise ValueError(f'{came_in}: backend="{self.name}" computes in float32: give "eager"')
 
     def answers_of(self, model: nn.Module, inputs: Tensor) -> Answers:
-        """The network, whose convolutions are carried out with what follows them.
+        """The network, called with what was found out about it.
 
         A network that takes no images with the channels last, or has said nothing yet by which
         that could be told, is called as it is.
 
         Raises:
-            RuntimeError: where nothing can be fused.
+            RuntimeError: where nothing would be gained.
         """
-        reason = reason_against(model, inputs)
+        reason = self._reason_against(model, inputs)
         if reason is not None:
             raise RuntimeError(reason)
         if not suits_channels_last(model, inputs, False):  # asked again with other weights
             return Answers(partial(asked, model))
+        return self._answers(model, inputs)
+
+    def _reason_against(self, model: nn.Module, inputs: Tensor) -> str | None:
+        return reason_against(model, inputs)
+
+    def _answers(self, model: nn.Module, inputs: Tensor) -> Answers:
         network = network_in(model)
-        kept = _KEPT.get(network)
-        if kept is None or not kept.fits(network, inputs):
-            _KEPT.pop(network, None)  # before there is another one
-            kept = _KEPT[network] = Watched.of(model, inputs)
+        kept = kept_or_made(_KEPT, network, inputs, partial(Watched.of, model, inputs))
         call = partial(carried, network, kept.chains)
         return Answers(partial(asked, model, call=call), 0, torch.channels_last)
+
+
+def kept_or_made(kept: Any, network: nn.Module, inputs: Tensor, make: Callable[[], Any]) -> Any:
+    """What is kept of a network, made anew where it does not fit the network or the inputs."""
+    known = kept.get(network)
+    if known is None or not known.fits(network, inputs):
+        kept.pop(network, None)  # before there is another one
+        known = kept[network] = make()
+    return known
 
 
 @dataclass(frozen=True)

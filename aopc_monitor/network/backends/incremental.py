@@ -21,13 +21,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.network.asked import has_inputs, network_in
 from aopc_monitor.network.backends.base import Answers, asked
 from aopc_monitor.network.backends.chains import OtherPathError
-from aopc_monitor.network.backends.fused import Fused, Watched, carried, reason_against
+from aopc_monitor.network.backends.fused import Fused, Watched, carried, kept_or_made
 from aopc_monitor.network.backends.fusible_calls import tensors_in
 from aopc_monitor.network.backends.patches.changed_box import ChangedBox
 from aopc_monitor.network.backends.patches.forwards import InFull, OnPatches, Recording
 from aopc_monitor.network.backends.patches.kept_maps import KeptMaps, Plan
 from aopc_monitor.network.backends.state import is_same, state_of
-from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.weight_changes import weight_changes
 
 # A box that fills more of an image is not worth a plan.
@@ -45,26 +44,19 @@ class Incremental(Fused):
 
     name: ClassVar[str] = "incremental"
 
-    def answers_of(self, model: nn.Module, inputs: Tensor) -> Answers:
-        """The network, of which no more is computed than has changed.
-
-        Raises:
-            RuntimeError: where nothing can be kept.
-        """
-        reason = reason_against(model, inputs)
+    def _reason_against(self, model: nn.Module, inputs: Tensor) -> str | None:
+        reason = super()._reason_against(model, inputs)
         if reason is None and has_inputs(model):
-            reason = "the network is given more than images"
-        if reason is not None:
-            raise RuntimeError(reason)
-        if not suits_channels_last(model, inputs, False):  # asked again with other weights
-            return Answers(partial(asked, model))
+            return "the network is given more than images"
+        return reason
+
+    def _answers(self, model: nn.Module, inputs: Tensor) -> Answers:
         network = network_in(model)
-        known = _KNOWN.get(network)
-        if known is None or not known.fits(network, inputs):
-            _KNOWN.pop(network, None)  # before there is another one
-            watched = Watched.of(model, inputs, every=True)
-            known = _KNOWN[network] = _Known(watched, _settings_of(network))
-        following = _Following(network, known)
+
+        def made() -> _Known:
+            return _Known(Watched.of(model, inputs, every=True), _settings_of(network))
+
+        following = _Following(network, kept_or_made(_KNOWN, network, inputs, made))
         call = partial(asked, model, call=following)
         way = partial(getattr, following, "way")
         return Answers(call, 0, torch.channels_last, in_sequence=True, way=way)
