@@ -5,26 +5,26 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import logging
-import warnings
+import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.jit._trace import TracerWarning
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.backends.base import Answers, asked
+from aopc_monitor.network.backends.openvino_conversion import requests_of
 from aopc_monitor.network.backends.state import is_same, state_of
 from aopc_monitor.network.reading import Reading
 from aopc_monitor.network.snapshot import BACK_REFERENCES
-from aopc_monitor.utilities.error_text import said_by, shortened
+from aopc_monitor.network.usual_chunks import suggested_chunk_size
+from aopc_monitor.utilities.error_text import said_by
 
 # A network in training is another one at each look; a conversion takes as long as many forwards.
 MOST_CONVERSIONS = 4
@@ -123,8 +123,13 @@ class _Converted:
         copied = _copy_of(network)
         self.state, self.number = state_of(copied), next(self.numbers)
         example = torch.cat([inputs, inputs])[:EXAMPLE_INPUTS].contiguous()
-        self._request = _compiled(AskedNetwork(copied, reading), example).create_infer_request()
-        self._shape = self._request.infer(example.numpy())[0].shape[1:]
+        # Weights count for how many images are usual.
+        weights = sum(parameter.numel() for parameter in copied.parameters())
+        usual = suggested_chunk_size(inputs, weights)
+        self._requests = requests_of(AskedNetwork(copied, reading), example, usual)
+        self._shape = self._requests[0].infer(example.numpy())[0].shape[1:]
+        self._lock = threading.Lock()
+        self._in_use: tuple[Tensor, ...] = ()
 
     def reads_by(self, reading: Reading) -> bool:
         """Whether answers are read in this way."""
@@ -136,12 +141,10 @@ class _Converted:
         Raises:
             MemoryError: if memory did not suffice.
         """
-        import openvino
-
         outputs = torch.full((len(inputs), *self._shape), UNWRITTEN)
-        self._request.set_output_tensor(0, openvino.Tensor(outputs.numpy(), shared_memory=True))
         try:
-            self._request.infer(inputs.contiguous().numpy(), share_inputs=True, share_outputs=True)
+            with self._lock:  # requests of somebody else's call would be refused
+                self._ask(inputs.contiguous(), outputs)
         except RuntimeError as error:
             if any(word in str(error) for word in _MEMORY_WORDS):
                 raise MemoryError(said_by(error)) from error
@@ -151,6 +154,31 @@ class _Converted:
                 "OpenVINO returned without an answer, as it does where memory is short"
             )
         return outputs
+
+    def _ask(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Write the answers, part by part."""
+        import openvino
+
+        # An interrupt does not stop what was begun, which goes on to need the memory.
+        self._in_use = (inputs, outputs)
+        count = min(len(self._requests), len(inputs))
+        started = []
+        try:
+            parts = zip(inputs.tensor_split(count), outputs.tensor_split(count), strict=True)
+            for request, (given, room) in zip(self._requests, parts, strict=False):
+                request.set_output_tensor(0, openvino.Tensor(room.numpy(), shared_memory=True))
+                request.start_async(given.numpy(), share_inputs=True)
+                started.append(request)
+        finally:
+            _wait_for(started)
+        self._in_use = ()
+
+
+def _wait_for(requests: Sequence[Any]) -> None:
+    """Wait for all of them, also where one of them fails, and raise what it raised."""
+    with ExitStack() as stack:
+        for request in reversed(requests):
+            stack.callback(request.wait)
 
 
 # What was converted is dropped with the network.
@@ -167,77 +195,3 @@ def _copy_of(network: nn.Module) -> nn.Module:
     """A copy that shares its trainer, if it knows one, and nothing else."""
     held = (vars(m).get(name) for m in network.modules() for name in BACK_REFERENCES)
     return copy.deepcopy(network, {id(trainer): trainer for trainer in held if trainer is not None})
-
-
-def _compiled(network: nn.Module, example: Tensor) -> Any:
-    """What OpenVINO makes of a network, by the first way that it can be converted."""
-    import openvino
-
-    errors = []
-    for way in (_surely_traced, _exported, _traced):
-        try:
-            with _quiet(), torch.no_grad():
-                model = _converted(way(network, example), example)
-                settings = {
-                    "INFERENCE_PRECISION_HINT": "f32",
-                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                    "NUM_STREAMS": 1,
-                }
-                return openvino.Core().compile_model(model, "CPU", settings)
-        except Exception as error:  # of many classes, for whatever a network may do
-            errors.append(f"{type(error).__name__}: {shortened(said_by(error), 120)}")
-    raise RuntimeError(f"it does not convert: by torch.export {errors[1]}; by tracing {errors[2]}")
-
-
-def _surely_traced(network: nn.Module, example: Tensor) -> Any:
-    """At a fifth of the time of an export; not for what torch warns about, such as a condition."""
-    warnings.simplefilter("error", TracerWarning)
-    # How answers are read is the same for any number of inputs.
-    warnings.filterwarnings("ignore", category=TracerWarning, module=r"aopc_monitor\.")
-    return _traced(network, example)
-
-
-def _exported(network: nn.Module, example: Tensor) -> Any:
-    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-
-    # Without strict, which goes through torch's compiler.
-    shapes = ({0: torch.export.Dim("inputs", min=1)},)
-    program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
-    return TorchFXPythonDecoder.from_exported_program(program)
-
-
-def _traced(network: nn.Module, example: Tensor) -> Any:
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    return TorchScriptPythonDecoder(network, example_input=(example,), shared_memory=True)
-
-
-def _converted(decoder: Any, example: Tensor) -> Any:
-    """A model for any number of inputs.
-
-    Not by `openvino.convert_model`, which reports its use over the internet unless forbidden to.
-    """
-    import openvino
-    from openvino.frontend import FrontEndManager
-
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(decoder))
-    (parameter,) = model.inputs
-    node = parameter.get_node()
-    node.set_partial_shape(openvino.PartialShape([-1, *example.shape[1:]]))
-    node.set_element_type(openvino.Type.f32)
-    model.validate_nodes_and_infer_types()
-    return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the notes that conversions write into the log, and warnings of the tracer."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

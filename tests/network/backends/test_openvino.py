@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -29,6 +31,7 @@ from tests.network.backends.test_compiled import train_a_step
 pytest.importorskip("openvino", reason="the extra fast-cpu is not installed")
 
 from aopc_monitor.network.backends import openvino as backend
+from aopc_monitor.network.backends import openvino_conversion as conversion
 
 SETTINGS: dict[str, Any] = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.0)}
 
@@ -36,13 +39,13 @@ SETTINGS: dict[str, Any] = {"region_size": 4, "steps": 8, "data_range": (0.0, 1.
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The networks that were converted."""
-    converted, compiled = [], backend._compiled
+    converted, compiled = [], backend.requests_of
 
-    def counted(network: nn.Module, example: Tensor) -> Any:
+    def counted(network: nn.Module, *given: Any) -> Any:
         converted.append(network)
-        return compiled(network, example)
+        return compiled(network, *given)
 
-    monkeypatch.setattr(backend, "_compiled", counted)
+    monkeypatch.setattr(backend, "requests_of", counted)
     return converted
 
 
@@ -53,7 +56,19 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(network: nn.Module, example: Tensor) -> Any:
         raise NotImplementedError
 
-    monkeypatch.setattr(backend, "_exported", fail)
+    monkeypatch.setattr(conversion, "_exported", fail)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch computes on two threads, and still does afterwards."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        yield
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def images() -> Tensor:
@@ -129,7 +144,7 @@ def test_what_tracing_would_fix_is_exported(
         return call
 
     for name in ("_surely_traced", "_exported"):
-        monkeypatch.setattr(backend, name, noted(name, getattr(backend, name)))
+        monkeypatch.setattr(conversion, name, noted(name, getattr(conversion, name)))
     model: nn.Module = make().eval()
     asked = AskedNetwork(model) if read else model
     with untouched(model), torch.no_grad():
@@ -351,27 +366,109 @@ class Short:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.request, name)
 
-    def infer(self, inputs: Any, **how: Any) -> Any:
+    def start_async(self, inputs: Any, **how: Any) -> None:
         self.sizes.append(len(inputs))
-        if len(inputs) <= 4:
-            return self.request.infer(inputs, **how)
-        if self.raises:
+        if len(inputs) <= 1:
+            self.request.start_async(inputs, **how)
+
+    def wait(self) -> None:
+        if self.sizes[-1] <= 1:
+            self.request.wait()
+        elif self.raises:
             raise RuntimeError("Exception from src/core: std::bad_alloc")
-        return None  # as OpenVINO does
+        # or nothing, as OpenVINO does
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("raises", [True, False])
-def test_chunks_are_halved_where_memory_is_short(raises: bool) -> None:
+@pytest.mark.parametrize("which", [0, 2])
+def test_chunks_are_halved_where_memory_is_short(raises: bool, which: int) -> None:
     model = network()
     expected = area(model)
     (converted,) = backend._KEPT[model].converted.values()
-    converted._request = short = Short(converted._request, raises)
+    converted._requests[which] = short = Short(converted._requests[which], raises)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = area(model, chunk_size=8)
-    assert short.sizes[:3] == [8, 4, 1]  # and one image once more, to compare
-    assert set(short.sizes[1:]) == {4, 1}
+    assert short.sizes[0] == 2  # of 8, in four parts
+    assert set(short.sizes[1:]) == {1}
     torch.testing.assert_close(found.curves, expected.curves, rtol=0, atol=1e-6)
+
+
+class Waited:
+    """A request that notes when it was waited for, and may fail."""
+
+    def __init__(self, request: Any, waited: list[int], fails: bool) -> None:
+        self.request, self.waited, self.fails = request, waited, fails
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.request, name)
+
+    def wait(self) -> None:
+        self.request.wait()
+        self.waited.append(id(self))
+        if self.fails:
+            raise RuntimeError("it went wrong")
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_parts_that_were_begun_are_waited_for_where_another_one_fails() -> None:
+    model, waited = network(), list[int]()
+    expected = area(model, "eager")
+    area(model)
+    (converted,) = backend._KEPT[model].converted.values()
+    converted._requests = requests = [
+        Waited(request, waited, fails=place == 1)
+        for place, request in enumerate(converted._requests)
+    ]
+    with pytest.warns(UserWarning, match="it went wrong"):
+        found = area(model)
+    assert waited == [id(request) for request in requests]
+    assert torch.equal(found.curves, expected.curves)
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 4), (5, 4)])
+def test_parts_are_for_threads_to_share(threads: int, parts: int) -> None:
+    model, before = network(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_as_eager(model, chunk_size=7)
+    finally:
+        torch.set_num_threads(before)
+    (converted,) = backend._KEPT[model].converted.values()
+    assert len(converted._requests) == parts
+
+
+@pytest.mark.parametrize(
+    ("layers", "uses"),
+    [
+        ([nn.Conv2d(3, 8, 3)], 14 * 14),
+        ([nn.Conv2d(3, 6, 3, stride=2, groups=3)], 7 * 7),
+        ([nn.Flatten(2), nn.Linear(256, 5)], 3),
+        ([nn.Flatten(), nn.Linear(768, 5)], 1),
+        # 216 weights that are used at 196 places each, and 1568 once.
+        ([nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(1568, 1)], (216 * 196 + 1568) / 1784),
+        ([nn.ReLU(), nn.Flatten()], math.inf),
+    ],
+)
+def test_how_often_weights_are_used(layers: list[nn.Module], uses: float) -> None:
+    """Where that is seldom, a chunk is not parted."""
+    model = nn.Sequential(*layers).eval()
+    with conversion._quiet(), torch.no_grad():
+        converted = conversion._converted(conversion._traced(model, images()[:2]), images()[:2])
+    assert conversion.uses_of_weights(converted) == pytest.approx(uses)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_that_ask_one_network_wait_for_each_other() -> None:
+    model = network().eval()
+    area(model)
+    (converted,) = backend._KEPT[model].converted.values()
+    inputs = torch.rand(40, 7, 3, 16, 16)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(converted, inputs))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat(found), model(inputs.flatten(0, 1)))
 
 
 def test_a_trainer_that_the_network_knows_is_not_copied() -> None:
@@ -418,18 +515,6 @@ class Watched(Constant):
     def __call__(self, *given: Any) -> Tensor:
         self.threads.append(torch.get_num_threads())
         return super().__call__(*given)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """Torch computes on two threads, and still does afterwards."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        yield
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")
