@@ -30,6 +30,7 @@ from recipes.shared.heatmap_study import (
     normalised,
     predicted_classes,
     spread_over_classes,
+    study_options,
 )
 from recipes.shared.reporting.markdown import markdown_table
 
@@ -46,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_study_arguments(parser, num_images=8, default=known_names())
-    return parser.parse_args(arguments)
+    return study_options(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:

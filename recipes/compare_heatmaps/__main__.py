@@ -25,7 +25,7 @@ from recipes.compare_heatmaps.report import Areas, Report, area_by_step
 from recipes.shared.arguments import command_line
 from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, Measurement, measured
-from recipes.shared.heatmap_study import REFERENCE, Study, add_study_arguments
+from recipes.shared.heatmap_study import REFERENCE, Study, add_study_arguments, study_options
 
 # The paper's, section IV-A and the appendix.
 REGION_SIZES = (1, 3, 5, 9, 19)
@@ -64,7 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="what carries out the forwards that give scores: auto is OpenVINO, where it is "
         "installed and pays; see Execution. With active dropout always eager",
     )
-    options = parser.parse_args(arguments)
+    options = study_options(parser, arguments)
     if len(set(options.heatmaps)) < 2:
         parser.error(f"--heatmaps {' '.join(options.heatmaps)}: a comparison needs at least two")
     if options.reference not in options.heatmaps:

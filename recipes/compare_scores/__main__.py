@@ -28,7 +28,7 @@ from recipes.compare_scores.scores import CONTROL, PART, Amounts, Scores
 from recipes.shared.arguments import command_line
 from recipes.shared.freed_memory import keep_all_freed_memory
 from recipes.shared.heatmap_blocks import Blocks, measured
-from recipes.shared.heatmap_study import Study, add_study_arguments
+from recipes.shared.heatmap_study import Study, add_study_arguments, study_options
 
 HEATMAPS = (
     "lrp", "lrp_epsilon_1", "lrp_alpha2_beta1", "gradient_x_input", "integrated_gradients",
@@ -64,7 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         choices=("auto", "eager", "compile", "openvino"),
         help="what carries out the forwards that give scores; see Execution",
     )
-    options = parser.parse_args(arguments)
+    options = study_options(parser, arguments)
     for name, least in LEAST.items():
         if getattr(options, name) < least:
             flag = f"--{name.replace('_', '-')}"

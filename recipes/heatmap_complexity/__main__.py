@@ -28,6 +28,7 @@ from recipes.shared.heatmap_study import (
     Study,
     add_study_arguments,
     predicted_classes,
+    study_options,
 )
 
 BLOCK_SIZE = 20
@@ -46,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--areas", type=Path, help="areas.csv of compare_heatmaps for the same network"
     )
-    options = parser.parse_args(arguments)
+    options = study_options(parser, arguments)
     if options.reference not in options.heatmaps:
         parser.error(f"--reference {options.reference} is not among --heatmaps: add it there")
     return options

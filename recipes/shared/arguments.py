@@ -13,7 +13,8 @@ from recipes.shared.data.datasets import load
 from recipes.shared.data.labelled_images import ImageData
 from recipes.shared.data.labelled_tensors import TensorData
 from recipes.shared.data.labelled_texts import TextData
-from recipes.shared.training.networks import SMALL
+from recipes.shared.training.networks import SMALL, check_name
+from recipes.shared.training.pretrained import categories_of
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, is_trained: bool = True) -> None:
@@ -71,6 +72,26 @@ def add_network_arguments(parser: argparse.ArgumentParser, default: str) -> None
         help="torchvision downloads its weights; those of efficientnet_lite0 to 2 are packages of "
         "the extra photographs; nothing is trained",
     )
+
+
+def check_networks(
+    parser: argparse.ArgumentParser, names: Sequence[str], flag: str, has_weights: bool
+) -> None:
+    """Refuse networks that cannot be made, before images are read and others trained.
+
+    Args:
+        parser: the parser.
+        names: of the networks.
+        flag: the argument that wants them.
+        has_weights: whether they are to be trained already.
+    """
+    for name in names:
+        try:
+            check_name(name, has_weights)
+            if has_weights:
+                categories_of(name)
+        except (ValueError, ModuleNotFoundError) as error:
+            parser.error(f"{flag}: {error}")
 
 
 def add_trainer_arguments(parser: argparse.ArgumentParser, has_seeds: bool = False) -> None:

@@ -20,6 +20,7 @@ from recipes.shared.arguments import (
     add_data_arguments,
     add_network_arguments,
     add_trainer_arguments,
+    check_networks,
     chosen_data,
     data_folder,
 )
@@ -69,6 +70,16 @@ def add_study_arguments(
     parser.add_argument("--num-images", type=int, default=num_images, help="of the test images")
     parser.add_argument("--output", type=Path, default=Path("runs"))
     add_trainer_arguments(parser)
+
+
+def study_options(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """The arguments of a parser that has those of a study, after a look at the network."""
+    options = parser.parse_args(arguments)
+    flag = "--pretrained" if options.pretrained else "--network"
+    check_networks(parser, [options.network], flag, options.pretrained)
+    return options
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from recipes.shared.arguments import (
     add_data_arguments,
     add_seed_of_digits,
     add_trainer_arguments,
+    check_networks,
     check_seed_of_digits,
     chosen_data,
     command_line,
@@ -42,7 +43,6 @@ from recipes.shared.training.beside import LabelFreeRivals
 from recipes.shared.training.fine_tuning import FINE_TUNING_PLAN, fine_tuned_classifier
 from recipes.shared.training.fitting import TEST_BATCH_SIZE, loaders, new_classifier
 from recipes.shared.training.networks import SMALL
-from recipes.shared.training.pretrained import categories_of
 from recipes.shared.training.watched_training import finished_trainings, watched_training
 from recipes.training_progress.figures import figure_of_run
 from recipes.training_progress.report import Run, Study
@@ -100,18 +100,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     check_seed_of_digits(parser, options)
     if options.evaluations < 3:
         parser.error(f"--evaluations {options.evaluations}: a correlation needs at least 3")
-    if options.fine_tune:
-        _check_weights(parser, options.networks)
+    flag = "--fine-tune" if options.fine_tune else "--networks"
+    check_networks(parser, options.networks, flag, options.fine_tune)
     return options
-
-
-def _check_weights(parser: argparse.ArgumentParser, networks: Sequence[str]) -> None:
-    """Refuse a network without weights before another one is trained."""
-    for network in networks:
-        try:
-            categories_of(network)
-        except ValueError as error:
-            parser.error(f"--fine-tune: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> Study:

