@@ -94,6 +94,7 @@ class SensitivityN(MeanOverImages):
         model: nn.Module,
         images: Tensor | Mapping[str, Any],
         heatmaps: Tensor | None = None,
+        inputs: Any = (),
     ) -> None:
         """Evaluate a batch and add it to the average; the model is left as it was.
 
@@ -103,13 +104,14 @@ class SensitivityN(MeanOverImages):
                 input, such as series (N, C, L), volumes (N, C, D, H, W), tables (N, F), or token
                 ids (N, T).
             heatmaps: (N, H, W); computed by `heatmap` for the predicted classes if not given.
+            inputs: what `forward` takes after the images: a tensor, several in a tuple, or by name.
 
         Raises:
             TypeError: for images, heatmaps or outputs of the wrong type.
             ValueError: for a wrong shape, device or value; the message names the argument.
         """
         check_network(model)
-        batch = InputBatch.of(images)
+        batch = InputBatch.of(images, inputs)
         choices = self._choices.for_batch(batch)
         given = (choices.score, choices.execution, self._chunks)
         made = opened(model, batch.images, *given, inputs=batch.inputs, seed=self.seed)

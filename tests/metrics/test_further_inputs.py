@@ -15,6 +15,7 @@ from aopc_monitor import (
     area_over_perturbation_curve,
     estimate_aopc,
 )
+from aopc_monitor.metrics import SensitivityN, aopc_bounds, sensitivity_n
 from aopc_monitor.utilities.batches import BatchFormError
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -63,7 +64,24 @@ def by_estimate(network: nn.Module, inputs: Any = ()) -> float:
     return found.aopc.mean
 
 
-WAYS: list[Callable[..., float]] = [by_function, by_metric, by_gain, by_estimate]
+def by_sensitivity_n(network: nn.Module, **given: Any) -> float:
+    found = sensitivity_n(network, IMAGES, IMAGES.mean(1), n=4, subsets=9, **given)
+    return float(found.mean)
+
+
+def by_its_metric(network: nn.Module, **given: Any) -> float:
+    metric = SensitivityN(lambda model, x, target: x.mean(1), n=4, subsets=9)
+    metric.update(network, IMAGES, **given)
+    return float(metric.compute())
+
+
+def by_bounds(network: nn.Module, **given: Any) -> float:
+    return float(aopc_bounds(network, IMAGES, **REGIONS, **given).upper.mean())
+
+
+WAYS: list[Callable[..., float]] = [
+    by_function, by_metric, by_gain, by_estimate, by_sensitivity_n, by_its_metric, by_bounds
+]  # fmt: skip
 
 
 class OneByOne(nn.Module):

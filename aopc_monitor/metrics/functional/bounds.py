@@ -67,6 +67,7 @@ def aopc_bounds(
     step_is: StepIs | None = None,
     beam_size: int = 1,
     target: Tensor | None = None,
+    inputs: Any = (),
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
 ) -> AOPCBounds:
@@ -97,6 +98,7 @@ def aopc_bounds(
         step_is: "region" or "share", as there.
         beam_size: sets that are kept at each step.
         target: (N,) explained class; the prediction on the clean image if not given.
+        inputs: what `forward` takes after the images: a tensor, several in a tuple, or by name.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         generator: source of the one draw; one of its own if not given, the same for these images.
@@ -113,7 +115,7 @@ def aopc_bounds(
         True
     """
     check_network(model)
-    batch = InputBatch.of(images)
+    batch = InputBatch.of(images, inputs)
     check_positive("beam_size", beam_size)
     if target is not None:
         check_target(target, len(batch.images))

@@ -90,6 +90,7 @@ def sensitivity_n(
     score: Score = "logit",
     regions: Any = None,
     target: Tensor | None = None,
+    inputs: Any = (),
     execution: Execution | None = None,
     generator: torch.Generator | None = None,
 ) -> SensitivityNResult:
@@ -123,6 +124,7 @@ def sensitivity_n(
         regions: features of your own in the place of a grid, as in `area_over_perturbation_curve`;
             the relevance of one is the sum over it.
         target: (N,) explained class; the prediction on the clean image if not given.
+        inputs: what `forward` takes after the images: a tensor, several in a tuple, or by name.
         execution: how forwards are carried out; see `Execution`. If no chunk size is given, 64
             images at once, fewer of large ones on a CPU (16 of 224 x 224) and of what memory takes.
         generator: source of the subsets. If not given, one of its own that is always the same for
@@ -147,7 +149,7 @@ def sensitivity_n(
     execution = checked_execution(execution)
     choices = SubsetChoices(n, subsets, region_size, baseline, score, execution, regions)
     check_network(model)
-    batch = InputBatch.of(images)
+    batch = InputBatch.of(images, inputs)
     if target is not None:
         check_target(target, len(batch.images))
     choices, sizes = choices.for_batch(batch), ChunkSizesByNetwork(execution.chunk_size, False)
