@@ -20,7 +20,9 @@ from aopc_monitor.network.scores import Score
 from aopc_monitor.network.targets import TargetChoice
 from aopc_monitor.perturbation.data_range import DataRange
 from aopc_monitor.perturbation.input_kinds import checked_inputs
+from aopc_monitor.perturbation.protocol import StepIs
 from aopc_monitor.perturbation.protocol_choices import SUGGESTED_SAMPLED_STEPS, ProtocolChoices
+from aopc_monitor.perturbation.region_map import RegionRelevance
 from aopc_monitor.utilities.checks import checked_seed
 
 
@@ -107,6 +109,8 @@ class AOPCMonitor(Hooks):
         replacement: "uniform", the usual one, "blur", "mean", "constant", "noisy_linear", "linear",
             or a `Replacement`; see `area_over_perturbation_curve`, also for the regions.
         regions: regions of your own: a map for all images, or a function from images to theirs.
+        region_relevance: of a region of your own, the "mean" or the "sum" of the heatmap over it.
+        step_is: "region" or "share", as in `AOPC`.
         repeats: independent draws of a random replacement.
         score: "probability", "logit", "log_probability", "sigmoid" (independent labels, or one
             number per image), "value" (of a regression), "segmentation" (mean logit of a class over
@@ -178,6 +182,8 @@ class AOPCMonitor(Hooks):
         data_range: Sequence[Any] | None = None,
         replacement: str | Any | None = None,
         regions: Any = None,
+        region_relevance: str = "mean",
+        step_is: str | None = None,
         repeats: int = 1,
         score: str | Callable[..., Any] = "probability",
         target: str | Callable[..., Any] | None = None,
@@ -210,6 +216,8 @@ class AOPCMonitor(Hooks):
                 execution=execution_while_training(chunk_size, backend),
                 output_fn=output_fn,
                 regions=regions,
+                region_relevance=cast("RegionRelevance", region_relevance),
+                step_is=cast("StepIs | None", step_is),
                 target=cast("TargetChoice", target),
             ),
             seed=checked_seed(seed),

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from aopc_monitor import AOPCMonitor
+from aopc_monitor import AOPC, AOPCMonitor
 from aopc_monitor.monitor.errors import ConfigurationError
 from tests.kinds import SPACES, data_of, loaders_of, module_of
 from tests.modules import trainer
@@ -99,6 +99,29 @@ def test_regions_of_the_users_own(kind: str, tmp_path: Path) -> None:
         watch = monitor(regions=regions, steps=steps, data_range=(0.0, 1.0), figures=True)
         fit(kind, tmp_path, watch, max_epochs=1)
         assert len(watch.history) == 2
+
+
+@pytest.mark.parametrize("relevance_is", ["mean", "sum"])
+@pytest.mark.parametrize("step_is", ["region", "share"])
+def test_steps_and_relevance_of_such_regions(
+    relevance_is: Any, step_is: Any, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "regions": torch.bucketize(torch.arange(64), torch.tensor([8, 24])),  # of unequal length
+        "region_relevance": relevance_is,
+        "step_is": step_is,
+        "steps": 2,
+        "data_range": (0.0, 1.0),
+        "replacement": "mean",
+    }
+    images = data_of("series")[0][:16]
+    watch = monitor(dataloader=images, **settings)
+    made = fit("series", tmp_path, watch, max_epochs=1)
+    protocol = watch.measurements[""].protocol
+    assert (protocol.region_relevance, protocol.step_is) == (relevance_is, step_is)
+    metric = AOPC("lrp", sampled_steps=None, **settings)
+    metric.update(made.lightning_module, images)
+    assert watch.history[-1]["aopc/lrp"] == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_a_map_for_each_of_some_images_is_refused(tmp_path: Path) -> None:
