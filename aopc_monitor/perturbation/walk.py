@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from aopc_monitor.perturbation.perturber import Block, Draws, Perturber
 
 # The share of steps that have to change a single region: of the others, whole forwards are made.
 LEAST_SINGLE = 0.75
+# Of a stretch: its first forward is a whole one.
+LEAST_STEPS = 6
 _LOGGER = logging.getLogger("aopc_monitor")
 
 
@@ -47,6 +50,9 @@ def walk(
 ) -> None:
     """Find the scores of all steps of some images, in turn, and then of others.
 
+    Of few images, stretches of steps are walked at the same time, so that as many go through the
+    network at once.
+
     Args:
         score: see `perturbed_scores`, as for all others.
         draws: the batch, how to perturb it, and replacements that all steps share.
@@ -57,22 +63,85 @@ def walk(
         scores: (orders, triples), where they are written.
     """
     of, fixed = draws.perturber, draws.fixed
-    count, number = of.steps.shape
     if fixed is None:
         raise ValueError("replacements that are drawn at each step have no steps in turn")
+    count, number = of.steps.shape
+    device, done = of.images.device, 0
 
-    def work(start: int, end: int) -> None:
-        rows = torch.arange(start, end, device=of.images.device)
-        image, replaced, chunk = rows // of.repeats, fixed[start:end], room.of(end - start)
+    def go(stretches: Stretches, start: int, end: int) -> None:
+        draw, first = stretches.rows(start, end, device)
+        image, replaced, chunk = draw // of.repeats, fixed[draw], room.of(end - start)
         for order, rank_map in enumerate(rank_maps):
-            for step in range(number):
+            for step in range(stretches.length):
                 before_each()
-                block = Block(of, image, of.steps[start:end, step], replaced)
+                block = Block(of, image, of.steps[draw, first + step], replaced)
                 block.perturbed(rank_map, chunk)
                 found = score(chunk, image)
-                scores.like(found)[order, rows * number + step] = found
+                scores.like(found)[order, draw * number + first + step] = found
 
-    in_chunks(count, chunk_size, work, what=f"{len(rank_maps)} orders")
+    while done < count:
+        stretches = Stretches.of(done, count, number, chunk_size.size)
+        what = f"{len(rank_maps)} orders"
+        in_chunks(len(stretches), chunk_size, partial(go, stretches), what=what)
+        done += stretches.draws
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Steps of some draws, cut into stretches that are walked at the same time.
+
+    All stretches of a draw have one length, so that the last two may share steps.
+
+    Attributes:
+        first: the first of these draws.
+        draws: their number.
+        steps: of a draw.
+        length: steps of a stretch.
+    """
+
+    first: int
+    draws: int
+    steps: int
+    length: int
+
+    @classmethod
+    def of(cls, first: int, count: int, steps: int, most: int) -> Stretches:
+        """As many of the draws from a first one on as go at once; of few, several stretches each.
+
+        Args:
+            first: the first draw.
+            count: of all draws.
+            steps: of a draw.
+            most: stretches at once.
+
+        Example:
+            >>> Stretches.of(0, 100, steps=32, most=16)
+            Stretches(first=0, draws=16, steps=32, length=32)
+            >>> Stretches.of(96, 100, steps=32, most=16)
+            Stretches(first=96, draws=4, steps=32, length=8)
+        """
+        draws = min(most, count - first)
+        each = max(1, min(most // draws, steps // LEAST_STEPS))
+        return cls(first, draws, steps, -(-steps // each))
+
+    @property
+    def each(self) -> int:
+        """Stretches of a draw."""
+        return -(-self.steps // self.length)
+
+    def __len__(self) -> int:
+        return self.draws * self.each
+
+    def rows(self, start: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Of the stretches from a start to an end, the draws and the first steps (M,).
+
+        Example:
+            >>> Stretches(first=2, draws=1, steps=5, length=3).rows(0, 2, torch.device("cpu"))
+            (tensor([2, 2]), tensor([0, 2]))
+        """
+        stretch = torch.arange(start, end, device=device)
+        begins = (stretch % self.each * self.length).clamp(max=self.steps - self.length)
+        return self.first + stretch // self.each, begins
 
 
 def _share_of_single_regions(of: Perturber) -> float:

@@ -156,10 +156,12 @@ class _Following:
             places = box.places(_size(plan), _sides(images))
             return OnPatches(plan, maps, images, places).answer(self._network)
         self.way = "in full"
-        self._last = self._maps = None  # before there are others
-        self._maps = KeptMaps(plan, len(images))
-        answer = InFull(plan, self._maps, images).answer(self._network)
-        self._last = self._maps.whole(0)
+        self._last = self._maps = None  # until there are others
+        if maps is None or maps.plan is not plan or maps.count != len(images):
+            maps = None  # before there is room for both
+            maps = KeptMaps(plan, len(images))
+        answer = InFull(plan, maps, images).answer(self._network)
+        self._maps, self._last = maps, maps.whole(0)
         return answer
 
     def _recorded(self, images: Tensor, box: ChangedBox) -> Any:

@@ -446,16 +446,22 @@ SETTINGS: dict[str, Any] = {"region_size": 3, "steps": 8, "data_range": (0.0, 1.
 
 
 def area(
-    model: nn.Module, replacement: Replacement, name: str, repeats: int = 1, **more: Any
+    model: nn.Module,
+    replacement: Replacement,
+    name: str,
+    repeats: int = 1,
+    count: int = 5,
+    chunk: int = 2,
+    **more: Any,
 ) -> AOPCResult:
-    x = next(walk(count=5)).contiguous()
+    x = next(walk(count=count)).contiguous()
     return area_over_perturbation_curve(
         model,
         x,
         x.mean(dim=1),
         replacement=replacement,
         repeats=repeats,
-        execution=Execution(2, backend=name),
+        execution=Execution(chunk, backend=name),
         **{**SETTINGS, **more},
     )
 
@@ -483,7 +489,9 @@ def test_deletion_and_insertion_are_those_of_eager_forwards(
 ) -> None:
     model, x = Between(_dense), next(walk(count=4)).contiguous()
     found, eager = (
-        measure(model, x, x.mean(dim=1), steps=36, region_size=4, execution=Execution(backend=name))
+        measure(
+            model, x, x.mean(dim=1), steps=36, region_size=4, execution=Execution(4, backend=name)
+        )
         for name in ("incremental", "eager")
     )
     torch.testing.assert_close(found.per_image, eager.per_image, rtol=0, atol=1e-5)
