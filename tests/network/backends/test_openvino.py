@@ -459,6 +459,15 @@ def test_how_often_weights_are_used(layers: list[nn.Module], uses: float) -> Non
     assert conversion.uses_of_weights(converted) == pytest.approx(uses)
 
 
+def test_processes_do_not_take_the_same_cores() -> None:
+    """By default all begin with the first core (findings/openvino_pins_processes_...)."""
+    model = network()
+    area(model)
+    (converted,) = backend._KEPT[model].converted.values()
+    compiled = converted._requests[0].get_compiled_model()
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_threads_that_ask_one_network_wait_for_each_other() -> None:
     model = network().eval()
