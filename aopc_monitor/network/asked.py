@@ -259,8 +259,11 @@ _TOLD = WeakIdKeyDictionary()
 
 def new_doubts(network: nn.Module, doubts: Sequence[str]) -> list[str]:
     """The doubts that were not told of this network before; they count as told now."""
-    # By what wrappers around it share, which may be made anew each time.
-    told = _TOLD.setdefault(next(network_in(network).parameters(), network), set())
+    # By what wrappers around it share, which may be made anew each time. Not by a parameter, which
+    # torch swaps (`torch.utils.swap_tensors`) only where nobody refers to it weakly.
+    network = network_in(network)
+    owners = (part for part in network.modules() if [*part.parameters(recurse=False)])
+    told = _TOLD.setdefault(next(owners, network), set())
     new = [doubt for doubt in doubts if doubt not in told]
     told.update(new)
     return new

@@ -213,6 +213,20 @@ def test_attributes_that_a_forward_writes_to(tmp_path: Path) -> None:
 # Parts of modules
 
 
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_parameters_can_be_swapped_afterwards(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch does in `module.to` if it is told to, unless a weak reference was left."""
+    watch = AOPCMonitor("lrp", backend=backend, **SETTINGS)
+    watched = fit(tmp_path, Classifier, watch)
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+    parameters = [*watched.parameters()]
+    watched.to(torch.float64)
+    assert all(one is other for one, other in zip(parameters, watched.parameters(), strict=True))
+    assert {parameter.dtype for parameter in parameters} == {torch.float64}
+
+
 def test_the_device_is_that_of_the_part_that_is_looked_at() -> None:
     assert (
         device_of(nn.Sequential(nn.ReLU(), nn.Linear(2, 2, device="meta")), Classifier()).type
