@@ -15,11 +15,13 @@ from aopc_monitor.network.backends.checked import Checked
 from aopc_monitor.network.backends.planned import Planned, planned
 from aopc_monitor.network.backends.table import AUTO, BACKENDS, check_backend
 from aopc_monitor.network.layout import suits_channels_last
-from aopc_monitor.network.scores import ScoreFunction, checked_scores
+from aopc_monitor.network.scores import ScoreFunction, checked_scores, is_named
 from aopc_monitor.network.threads import on_one_thread
 from aopc_monitor.utilities.checks import check_positive
 
 AUTOCAST_DTYPES = (torch.bfloat16, torch.float16)
+# Numbers in outputs that are kept until all are there.
+MOST_WAITING = 2**20
 
 
 @dataclass(frozen=True)
@@ -220,15 +222,28 @@ class TargetScore:
         forward: the network, as it is called for scores.
         function: f on (outputs (M, classes), target (M,)).
         target: (N,) the explained classes of the clean images.
+        num_classes: of the outputs; 0 if unknown.
     """
 
     forward: Forward
     function: ScoreFunction
     target: Tensor
+    num_classes: int = 0
 
     def __call__(self, images: Tensor, image: Tensor) -> Tensor:
         """(M,) scores of images (M, C, H, W), made of the clean ones with these indices (M,)."""
-        return checked_scores(self.function, self.forward(images, image), self.target[image])
+        return self.of(self.forward(images, image), image)
+
+    def of(self, outputs: Tensor, image: Tensor) -> Tensor:
+        """(M,) scores of outputs (M, classes), for images made of the clean ones (M,)."""
+        return checked_scores(self.function, outputs, self.target[image])
+
+    def waits(self, count: int) -> bool:
+        """Whether scores may be found once all outputs are there, for so many images.
+
+        A user's own function is given the outputs of one forward.
+        """
+        return is_named(self.function) and 0 < count * self.num_classes <= MOST_WAITING
 
 
 class Room:

@@ -184,3 +184,18 @@ SCORES: dict[str, Callable[[Answer], ScoreFunction]] = {
     "value": _value,
     "segmentation": _segmentation,
 }
+
+
+def is_named(function: ScoreFunction) -> bool:
+    """Whether a function of outputs and target is one of ours, which look at each row by itself.
+
+    Example:
+        >>> is_named(score_function("logit", torch.zeros(1, 2))), is_named(torch.add)
+        (True, False)
+    """
+    return function in _NAMED
+
+
+_NAMED = frozenset(
+    (_of_target, _log_of_target, _sigmoid_of_target, _softmax_of_target, _log_softmax_of_target)
+)

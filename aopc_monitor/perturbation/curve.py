@@ -14,19 +14,16 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.network.chunks import ChunkSize, in_chunks, proceed, timed_on
-from aopc_monitor.network.execution import Forward, Room
+from aopc_monitor.network.execution import Forward, Room, TargetScore
 from aopc_monitor.perturbation.found_scores import Scores
 from aopc_monitor.perturbation.input_kinds import rank_maps_of
+from aopc_monitor.perturbation.perturbed_images import PerturbedImages
 from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.spans import Spans
 from aopc_monitor.perturbation.walk import is_for_walking, walk
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
-
-# Numbers in replacements that are kept for the next order: a megabyte. Of inputs that are drawn one
-# by one, such as photographs, 16: what a network makes of them is many times as large.
-MOST_KEPT, MOST_KEPT_OF_LARGE = 2**18, 2**22
 
 
 def curves_of_orders(
@@ -169,30 +166,43 @@ def perturbed_scores(
     """
     images, total = perturber.images, perturber.num_triples
     scores, what = Scores(images.device, len(rank_maps), total), f"{len(rank_maps)} orders"
-    most_kept = MOST_KEPT if perturber.made_at_once > 1 else MOST_KEPT_OF_LARGE
     draws, room = perturber.draws(), Room(images, forward)
-
-    def perturb_and_ask(start: int, end: int) -> None:
-        chunk = room.of(end - start)
-        # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
-        kept = [*draws.blocks(start, end)] if chunk.numel() <= most_kept else []
-        for order, rank_map in enumerate(rank_maps):
-            done, of_image = 0, []
-            for block in kept or draws.blocks(start, end):
-                perturb(block, rank_map, chunk[done : done + len(block.image)])
-                done += len(block.image)
-                of_image.append(block.image)
-            del block  # its replacements are as large as images, and the network needs the room
-            found = score(chunk, torch.cat(of_image))
-            scores.like(found)[order, start:end] = found
-
-    def work(start: int, end: int) -> None:
-        with forward.in_use() if forward is not None else nullcontext():
-            perturb_and_ask(start, end)
-
     if perturb is Block.perturbed and is_for_walking(forward, draws):
         walk(score, draws, rank_maps, chunk_size, before_each, room, scores)
     else:
+        made = PerturbedImages(draws, rank_maps, room, perturb)
+        ask, settle = asked_at_once(score, perturber.image, len(rank_maps))
+
+        def work(start: int, end: int) -> None:
+            with forward.in_use() if forward is not None else nullcontext():
+                # What is timed is one chunk.
+                chunks = made.of(start, end, is_timed=chunk_size.search is not None)
+                for order, (chunk, image) in enumerate(chunks):
+                    found = ask(chunk, image)
+                    scores.like(found)[order, start:end] = found
+
         in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
+        scores.found = settle(scores.found)
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.found.view(*shape, *scores.found.shape[2:])
+
+
+def asked_at_once(
+    score: Callable[[Tensor, Tensor], Tensor], image: Tensor, orders: int
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """What to ask for each chunk, and what makes scores (orders, triples) of all answers.
+
+    Small operations between forwards take ten times as long as those of all images at the end.
+
+    Args:
+        score: see `perturbed_scores`.
+        image: (triples,) which image each one is of.
+        orders: how many orders are evaluated.
+    """
+    if not isinstance(score, TargetScore) or not score.waits(orders * len(image)):
+        return score, lambda found: found
+
+    def settle(outputs: Tensor) -> Tensor:
+        return score.of(outputs.flatten(0, 1), image.repeat(orders)).view(orders, -1)
+
+    return score.forward, settle

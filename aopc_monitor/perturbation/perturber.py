@@ -63,6 +63,23 @@ class Perturber:
         """Number of (image, repeat, step) triples, the step running fastest."""
         return self.steps.numel()
 
+    @cached_property
+    def image_and_repeat(self) -> Tensor:
+        """(triples,) which row of the steps each one is of."""
+        rows = torch.arange(len(self.steps), device=self.images.device)
+        return rows.repeat_interleave(self.steps.shape[1])
+
+    @cached_property
+    def image(self) -> Tensor:
+        """(triples,) which image each one is of."""
+        # Small operations between forwards take ten times as long as many at once.
+        return self.image_and_repeat // self.repeats
+
+    @cached_property
+    def step(self) -> Tensor:
+        """(triples,) how many regions each one perturbs."""
+        return self.steps.flatten()
+
     @property
     def block_size(self) -> int:
         """Triples that share a seed: a power of two, which depends on the shape of images only."""
@@ -123,15 +140,13 @@ class Draws:
             yield block.part(max(start - first, 0), end - first)
 
     def _block(self, first: int, last: int) -> Block:
-        perturber = self.perturber
-        triples = torch.arange(first, last, device=perturber.images.device)
-        image_and_repeat = triples // perturber.steps.shape[1]
-        image = image_and_repeat // perturber.repeats
+        perturber, triples = self.perturber, slice(first, last)
+        image = perturber.image[triples]
         if self.fixed is None:
             replaced = self._drawn(first, image)
         else:
-            replaced = self.fixed.index_select(0, image_and_repeat)
-        return Block(perturber, image, perturber.steps.flatten()[triples], replaced)
+            replaced = self.fixed.index_select(0, perturber.image_and_repeat[triples])
+        return Block(perturber, image, perturber.step[triples], replaced)
 
     def _drawn(self, first: int, image: Tensor) -> Tensor:
         """The replacements of triples from a first one on, whose images these are."""
@@ -139,6 +154,7 @@ class Draws:
         for number, of_seed in enumerate(image.split(perturber.block_size)):
             start = first + number * perturber.block_size
             self.generator.manual_seed((self.seed + start * _APART) % 2**63)
+            # A copy of its own, which a replacement may write into.
             clean = perturber.images.index_select(0, of_seed)
             parts.append(perturber.drawn(clean, self.generator))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -162,6 +178,8 @@ class Block:
 
     def part(self, start: int, end: int) -> Block:
         """The triples from a start to an end."""
+        if start == 0 and end >= len(self.image):
+            return self
         rows = slice(start, end)
         return Block(self.perturber, self.image[rows], self.step[rows], self.replaced[rows])
 
@@ -184,12 +202,16 @@ class Block:
         # Steps get the type of the ranks: a wider one would make a wider copy of all ranks.
         return self.step.view(-1, *[1] * (rank_map.ndim - 1)).to(rank_map.dtype)
 
+    @cached_property
+    def _clean(self) -> Tensor:
+        """(M, C, H, W), for all orders."""
+        return self.perturber.images.index_select(0, self.image)
+
     def _write(self, perturbed: Tensor, out: Tensor) -> None:
-        of, replaced = self.perturber, self.replaced
-        clean = of.images.index_select(0, self.image)
+        of, clean = self.perturber, self._clean
         if of.imputation is not None:
-            made = of.imputation.impute(clean, perturbed, replaced, of.low, of.high)
+            made = of.imputation.impute(clean, perturbed, self.replaced, of.low, of.high)
         else:
-            made = where(perturbed, replaced.to(clean.dtype), clean)
+            made = where(perturbed, self.replaced.to(clean.dtype), clean)
         # Straight into room with the channels last, `where` would take half as long again.
         out.copy_(made)

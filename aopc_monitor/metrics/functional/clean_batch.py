@@ -131,7 +131,7 @@ class CleanBatch:
     @property
     def score_of(self) -> TargetScore:
         """f: (images (M, C, H, W), index of each one's row of the batch (M,)) -> (M,)."""
-        return TargetScore(self.forward, self.score, self.target)
+        return TargetScore(self.forward, self.score, self.target, self.outputs.shape[1])
 
     def chunk_size(self, chunks: ChunkSizes) -> ChunkSize:
         """Images of one forward: as many as the chunks say, or all that see each other."""
