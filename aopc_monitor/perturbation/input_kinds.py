@@ -19,7 +19,7 @@ from aopc_monitor.perturbation.region_map import (
     RegionMap,
     RegionRelevance,
 )
-from aopc_monitor.perturbation.regions import Order, Regions, perturbation_order
+from aopc_monitor.perturbation.regions import Order, Regions, by_relevance, check_order
 from aopc_monitor.perturbation.token_kind import Texts
 from aopc_monitor.utilities.checks import plain_tensor
 from aopc_monitor.utilities.statistics import accumulator_dtype
@@ -163,10 +163,13 @@ def rank_maps_of(
     kind, shape = kind_of(inputs), (len(inputs), regions.num_regions)
     dtype = accumulator_dtype(generator.device)
     ties = torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
-    ties, maps = ties.to(inputs.device), []
+    shuffled, maps = ties.to(inputs.device).argsort(dim=1), []
     for heatmaps, order in orders:
         kind.check_heatmaps(heatmaps, inputs)
-        ranked = perturbation_order(regions.relevance(heatmaps), order, ties)
+        check_order(order)
+        ranked = shuffled
+        if order != "random":
+            ranked = by_relevance(regions.relevance(heatmaps), order, shuffled)
         maps.append(kind.beside(regions.rank_map(missing_last(ranked, regions.numbers))))
     return maps
 

@@ -239,12 +239,18 @@ def perturbation_order(relevance: Tensor, order: Order, tie_breakers: Tensor) ->
     """
     check_order(order)
     shuffled = tie_breakers.argsort(dim=1)
-    if order == "random":
-        return shuffled
-    by_relevance = relevance.gather(1, shuffled).argsort(
-        dim=1, descending=order == "morf", stable=True
-    )
-    return shuffled.gather(1, by_relevance)
+    return shuffled if order == "random" else by_relevance(relevance, order, shuffled)
+
+
+def by_relevance(relevance: Tensor, order: Order, shuffled: Tensor) -> Tensor:
+    """The regions (N, R) of the random order, by their relevance (N, R); see `perturbation_order`.
+
+    Example:
+        >>> by_relevance(torch.tensor([[0.1, 0.9, 0.5]]), "lerf", torch.tensor([[2, 1, 0]]))
+        tensor([[0, 2, 1]])
+    """
+    places = relevance.gather(1, shuffled).argsort(dim=1, descending=order == "morf", stable=True)
+    return shuffled.gather(1, places)
 
 
 def ranks_of(order: Tensor) -> Tensor:
