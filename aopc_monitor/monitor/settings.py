@@ -185,9 +185,9 @@ class Preparation:
         self.sources = self.settings.sources or {"": first_loader(loaders)}
         if self.sources.get("", self) is None:
             raise ConfigurationError(
-                "AOPCMonitor found no validation loader (limit_val_batches=0 keeps it away, too): "
-                "give the trainer one, or the monitor dataloader=, a loader of images; labels are "
-                "not needed"
+                "AOPCMonitor found no validation loader (limit_val_batches=0 and a module without "
+                "validation_step keep it away, too): give the trainer one, or the monitor "
+                "dataloader=, a loader of images; labels are not needed"
             )
 
     def measurements(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Measurement]:

@@ -225,7 +225,8 @@ def _not_floating(images: Tensor, source: Any, trainer: Trainer, pl_module: Ligh
         who = f"the hooks {', '.join(hooks)} left" if hooks else "there was no batch hook to change"
         why = (
             f"{who} them so. If training_step converts them, let on_after_batch_transfer do it, or "
-            "images_fn="
+            "images_fn=; if forward does, give it whole numbers by images_fn=, too, as "
+            "lambda batch: batch[0].float()"
         )
     return f"the probe's images are {images.dtype}, not floating point: {why}"
 

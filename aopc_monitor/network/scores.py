@@ -104,7 +104,8 @@ class Answer:
         if self.outputs.shape[1] == 1:
             raise ValueError(
                 f"score={score!r}, but the model returns one number per image, whose softmax is "
-                'always 1: give score="sigmoid", the probability of the predicted one of two sides'
+                'always 1: give score="sigmoid" for the probability of the predicted one of two '
+                'sides, or score="value" for a regression'
             )
 
 

@@ -422,6 +422,14 @@ def test_no_validation_loader_is_named(tmp_path: Path) -> None:
         trainer(tmp_path, monitor()).fit(Classifier(), loaders()[0])
 
 
+def test_a_module_that_is_never_validated_is_named(tmp_path: Path) -> None:
+    class Trains(Classifier):
+        validation_step = pl.LightningModule.validation_step  # type: ignore[assignment]
+
+    with pytest.raises(ValueError, match=r"found no validation loader .*without validation_step"):
+        trainer(tmp_path, monitor()).fit(Trains(), *loaders())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aopc_monitor import AOPCMonitor
-from tests.modules import Classifier, Quadrants, loaders, trainer
+from tests.modules import Classifier, Quadrants, loaders, small_network, trainer
 
 SETTINGS: dict[str, Any] = {
     "num_images": 20,
@@ -256,6 +256,29 @@ def test_whole_numbers_from_a_loader_tell_where_to_convert_them(tmp_path: Path) 
     watch = monitor(dataloader=loader)
     fit(tmp_path, watch, module=Integers(), limit_train_batches=1)
     assert watch.measurements[""].probe.images.is_floating_point()
+
+
+class Scales(nn.Module):
+    """A network that takes whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.network(images.float() / 255)
+        return outputs
+
+
+def test_a_network_that_converts_them_itself_is_given_floats(tmp_path: Path) -> None:
+    loader = DataLoader([(image, 0) for image in WHOLE], batch_size=4)  # type: ignore[arg-type, var-annotated]
+    with pytest.raises(ValueError, match=r"if forward does, .*batch\[0\]\.float\(\)$"):
+        fit(tmp_path, monitor(dataloader=loader), module=Classifier(Scales()))
+    watch = monitor(
+        dataloader=loader, images_fn=lambda batch: batch[0].float(), data_range=(0, 255)
+    )
+    fit(tmp_path, watch, module=Classifier(Scales()), limit_train_batches=1)
+    assert watch.measurements[""].probe.images.max() == WHOLE.max()
 
 
 def test_a_model_on_several_devices_is_refused_before_the_first_step(tmp_path: Path) -> None:

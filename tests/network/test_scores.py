@@ -55,7 +55,7 @@ def test_log_probabilities_are_logits_as_any() -> None:
 def test_scores_that_would_mean_something_else_are_refused() -> None:
     with pytest.raises(ValueError, match="the model returns probabilities already"):
         score_function("logit", LOGITS.softmax(1))
-    with pytest.raises(ValueError, match="one number per image, whose softmax is always"):
+    with pytest.raises(ValueError, match=r'softmax is always 1.*"sigmoid".*"value"'):
         score_function("probability", torch.zeros(4, 1))
 
 
