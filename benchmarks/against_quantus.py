@@ -196,13 +196,14 @@ def times(turns: int) -> str:
     rows = []
     for network, side, region_size, steps, count in CASES:
         case = Case.of(network, side, region_size, steps, count)
-        contestants = {"Quantus": partial(case.theirs, perturb_baseline="uniform"), **ours(case)}
+        theirs = partial(case.theirs, perturb_baseline="uniform")
+        contestants: dict[str, Callable[[], object]] = {"Quantus": theirs, **ours(case)}
         case.ours(execution=Execution(backend=list(WAYS.values())[-1]))  # converts the network
         seconds = quickest(contestants, turns)
-        theirs = seconds.pop("Quantus")
-        cells = [f"{own:.2f} ({theirs / own:.3g})" for own in seconds.values()]
+        quantus_took = seconds.pop("Quantus")
+        cells = [f"{own:.2f} ({quantus_took / own:.3g})" for own in seconds.values()]
         what = f"{network}, {count} images of {side} x {side}, {steps} steps"
-        rows.append([what, f"{theirs:.2f}", *cells])
+        rows.append([what, f"{quantus_took:.2f}", *cells])
     return markdown_table(["seconds (times less than Quantus)", "Quantus", *seconds], rows)
 
 

@@ -49,9 +49,10 @@ class Execution:
             for networks that stay as they are: a copy is converted, once, which takes seconds, and
             again only if the network has changed. Outputs are held against the network's own at the
             first chunk; where they differ by more than rounding, or anything fails, a warning says
-            so, once, and the network is called as it is. "auto": "fused" where that can be used,
-            and OpenVINO, if it is installed and can be used, once the forwards to come are worth
-            its conversion; the log of `aopc_monitor` says so.
+            so, once, and the network is called as it is. "auto": "fused" where that can be used;
+            "incremental" for full curves of such a replacement, where it is faster; and OpenVINO,
+            if it is installed and can be used, once the forwards to come are worth its conversion;
+            the log of `aopc_monitor` says so.
 
     Raises:
         ValueError: for a chunk size below 1, another precision, or an unknown back end.

@@ -22,7 +22,7 @@ from aopc_monitor.perturbation.perturber import Block, Perturber
 from aopc_monitor.perturbation.protocol import PerturbationProtocol
 from aopc_monitor.perturbation.regions import Order
 from aopc_monitor.perturbation.spans import Spans
-from aopc_monitor.perturbation.walk import is_for_walking, walk
+from aopc_monitor.perturbation.walk import walk, walking
 from aopc_monitor.utilities.checks import NotFiniteError, are_finite
 
 
@@ -167,22 +167,24 @@ def perturbed_scores(
     images, total = perturber.images, perturber.num_triples
     scores, what = Scores(images.device, len(rank_maps), total), f"{len(rank_maps)} orders"
     draws, room = perturber.draws(), Room(images, forward)
-    if perturb is Block.perturbed and is_for_walking(forward, draws):
-        walk(score, draws, rank_maps, chunk_size, before_each, room, scores)
-    else:
-        made = PerturbedImages(draws, rank_maps, room, perturb)
-        ask, settle = asked_at_once(score, perturber.image, len(rank_maps))
+    asked = forward if perturb is Block.perturbed else None
+    with walking(asked, draws, chunk_size) as are_walked:
+        if are_walked and forward is not None:
+            walk(score, forward, draws, rank_maps, chunk_size, before_each, room, scores)
+        else:
+            made = PerturbedImages(draws, rank_maps, room, perturb)
+            ask, settle = asked_at_once(score, perturber.image, len(rank_maps))
 
-        def work(start: int, end: int) -> None:
-            with forward.in_use() if forward is not None else nullcontext():
-                # What is timed is one chunk.
-                chunks = made.of(start, end, is_timed=chunk_size.search is not None)
-                for order, (chunk, image) in enumerate(chunks):
-                    found = ask(chunk, image)
-                    scores.like(found)[order, start:end] = found
+            def work(start: int, end: int) -> None:
+                with forward.in_use() if forward is not None else nullcontext():
+                    # What is timed is one chunk.
+                    chunks = made.of(start, end, is_timed=chunk_size.search is not None)
+                    for order, (chunk, image) in enumerate(chunks):
+                        found = ask(chunk, image)
+                        scores.like(found)[order, start:end] = found
 
-        in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
-        scores.found = settle(scores.found)
+            in_chunks(total, chunk_size, work, before_each, timed_on(images), what)
+            scores.found = settle(scores.found)
     shape = (len(rank_maps), len(images), perturber.repeats, perturber.steps.shape[1])
     return scores.found.view(*shape, *scores.found.shape[2:])
 

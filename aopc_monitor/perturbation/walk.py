@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
 from torch import Tensor
 
+from aopc_monitor.network.backends.planned import Planned
 from aopc_monitor.network.chunks import ChunkSize, in_chunks
 from aopc_monitor.network.execution import Forward, Room
 from aopc_monitor.perturbation.found_scores import Scores
@@ -22,25 +24,39 @@ LEAST_STEPS = 6
 _LOGGER = logging.getLogger("aopc_monitor")
 
 
-def is_for_walking(forward: Forward | None, draws: Draws) -> bool:
-    """Whether to go from step to step; says in the log, once, why not where that was asked for."""
-    if forward is None or not forward.answers.in_sequence:
-        return False
-    of = draws.perturber
-    reason = None
-    if draws.fixed is None:
-        reason = f"{type(of.replacement).__name__} draws anew at each step"
-    elif of.imputation is not None:
-        reason = f"{type(of.replacement).__name__} changes whole images at each step"
-    elif _share_of_single_regions(of) < LEAST_SINGLE:
-        reason = "steps that follow upon one another differ by more than a region"
-    if reason is not None:
+def walking(
+    forward: Forward | None, draws: Draws, chunk_size: ChunkSize
+) -> AbstractContextManager[bool]:
+    """For the time in which scores are found: whether to go from step to step.
+
+    Says in the log, once, why not where that was asked for.
+    """
+    if forward is None:
+        return nullcontext(False)
+    answers, reason = forward.answers, _reason_against(draws)
+    if isinstance(answers, Planned):
+        steps = draws.perturber.steps.shape[1]
+        return nullcontext(False) if reason else answers.walking(steps, chunk_size.size)
+    if answers.in_sequence and reason is not None:
         _tell(reason)
-    return reason is None
+    return nullcontext(answers.in_sequence and reason is None)
+
+
+def _reason_against(draws: Draws) -> str | None:
+    """Why there are no steps to walk; None if there are."""
+    of = draws.perturber
+    if draws.fixed is None:
+        return f"{type(of.replacement).__name__} draws anew at each step"
+    if of.imputation is not None:
+        return f"{type(of.replacement).__name__} changes whole images at each step"
+    if _share_of_single_regions(of) < LEAST_SINGLE:
+        return "steps that follow upon one another differ by more than a region"
+    return None
 
 
 def walk(
     score: Callable[[Tensor, Tensor], Tensor],
+    forward: Forward,
     draws: Draws,
     rank_maps: Sequence[Tensor],
     chunk_size: ChunkSize,
@@ -55,6 +71,7 @@ def walk(
 
     Args:
         score: see `perturbed_scores`, as for all others.
+        forward: what it asks.
         draws: the batch, how to perturb it, and replacements that all steps share.
         rank_maps: one (N, 1, H, W) map per order.
         chunk_size: images per forward.
@@ -75,8 +92,9 @@ def walk(
             for step in range(stretches.length):
                 before_each()
                 block = Block(of, image, of.steps[draw, first + step], replaced)
-                block.perturbed(rank_map, chunk)
-                found = score(chunk, image)
+                with forward.in_use():
+                    block.perturbed(rank_map, chunk)
+                    found = score(chunk, image)
                 scores.like(found)[order, draw * number + first + step] = found
 
     while done < count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from aopc_monitor.utilities.error_text import said_by, shortened
 TOLERANCE, ROUNDING_STEPS = 1e-4, 16
 # Of a batch that is not the first, one input in so many is asked for twice.
 ONE_IN = 32
+_LOGGER = logging.getLogger("aopc_monitor")
 
 
 class DifferenceError(RuntimeError):
@@ -39,6 +41,8 @@ class Checked:
         name: of the back end.
         model: the network as it is asked.
         precision: in which the back end computes; that of the outputs if not given.
+        is_optional: whether nobody has asked for this back end, so that only the log tells of a
+            network that it is not for.
         answers: what answers; None where the network is called as it is.
         compared: the ways by which a chunk of this batch was answered, and held against the
             network's own answers.
@@ -47,13 +51,14 @@ class Checked:
     name: str
     model: nn.Module
     precision: torch.dtype | None = None
+    is_optional: bool = False
     answers: Answers | None = None
     compared: set[str] = field(default_factory=set)
 
     def prepare(self, inputs: Tensor) -> Checked:
         """Make what answers for a batch (N, ...), inside `untouched(model)`."""
         backend = BACKENDS[self.name]
-        if backend is None or self.name in _REFUSED.get(network_in(self.model), ()):
+        if backend is None or self._use in _REFUSED.get(network_in(self.model), ()):
             return self
         try:
             with untouched(self.model):  # each time from the same random numbers
@@ -127,12 +132,20 @@ class Checked:
 
     def _refuse(self, error: Exception) -> None:
         self.answers = None
-        _REFUSED.setdefault(network_in(self.model), set()).add(self.name)
-        warnings.warn(
+        _REFUSED.setdefault(network_in(self.model), set()).add(self._use)
+        text = (
             f'backend="{self.name}": the network is called as it is. {type(error).__name__}: '
-            f"{shortened(said_by(error))}",
-            stacklevel=2,
+            f"{shortened(said_by(error))}"
         )
+        if self.is_optional and not isinstance(error, DifferenceError):
+            _LOGGER.info("%s", text)
+        else:
+            warnings.warn(text, stacklevel=2)
+
+    @property
+    def _use(self) -> str:
+        # Whoever asks for the back end later is to be told.
+        return f"{self.name}, optional" if self.is_optional else self.name
 
 
 def check_alike(found: Tensor, expected: Tensor, precision: torch.dtype) -> None:

@@ -33,6 +33,8 @@ from aopc_monitor.network.weight_changes import weight_changes
 MOST_OF_IMAGE = 0.15
 # With fewer of them on patches, there is nothing to gain: transformers have one.
 LEAST_CONVOLUTIONS = 2
+# The way in which most steps are answered.
+ON_PATCHES = "on patches"
 
 
 class Incremental(Fused):
@@ -152,7 +154,7 @@ class _Following:
     def _planned(self, plan: Plan, images: Tensor, box: ChangedBox | None) -> Any:
         maps = self._maps
         if box is not None and maps is not None and maps.plan is plan and _is_held(box, plan):
-            self.way = "on patches"
+            self.way = ON_PATCHES
             places = box.places(_size(plan), _sides(images))
             return OnPatches(plan, maps, images, places).answer(self._network)
         self.way = "in full"

@@ -1,10 +1,15 @@
-"""What costs little to make first, and OpenVINO once the forwards to come are worth converting."""
+"""What costs little to make first, and OpenVINO once the forwards to come are worth converting.
+
+While steps follow upon one another, only what they change is computed, where that is faster.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.backends.checked import Checked
 from aopc_monitor.network.backends.fused import reason_against
+from aopc_monitor.network.backends.stepwise import Stepwise, is_settled_for
 from aopc_monitor.network.backends.table import is_installed
 from aopc_monitor.network.weight_changes import weight_changes
 
@@ -26,6 +32,11 @@ SECONDS, SECONDS_PER_LAYER = 0.3, 0.01
 SAVED = 0.15
 # Chunks of a converted network that are timed before it is kept; the quickest of each counts.
 TURNS = 3
+# Of images that are perturbed step by step; with fewer, there is little to be kept.
+LEAST_WALKED = 16
+# To come, if steps are to be answered as such: before it pays, some ten are made for a plan, to be
+# compared, and to be timed.
+LEAST_CHUNKS = 64
 _LOGGER = logging.getLogger("aopc_monitor")
 
 
@@ -75,6 +86,8 @@ class Planned:
         inputs: a batch.
         faster: what answers in its place, once that pays.
         is_settled: whether it was timed, and is kept.
+        can_convert: whether there is something faster at all.
+        stepwise: what answers while steps are walked.
     """
 
     first: Checked
@@ -82,28 +95,59 @@ class Planned:
     inputs: Tensor
     faster: Checked | None = None
     is_settled: bool = False
+    can_convert: bool = True
+    stepwise: Stepwise | None = None
 
     @property
     def layout(self) -> torch.memory_format | None:
         """How inputs have to lie in memory; None where the network decides."""
-        return (self.faster or self.first).layout
+        return self._answers.layout
 
     @property
     def has_threads(self) -> bool:
         """Whether what answers computes on threads of its own."""
-        return (self.faster or self.first).has_threads
+        return self._answers.has_threads
 
     @property
-    def in_sequence(self) -> bool:
-        """Whether an answer costs less where inputs differ little from the last ones."""
-        return (self.faster or self.first).in_sequence
+    def _answers(self) -> Checked:
+        return self.stepwise.answers if self.stepwise is not None else self._usual
+
+    @property
+    def _usual(self) -> Checked:
+        return self.faster or self.first
+
+    @contextmanager
+    def walking(self, steps: int, at_once: int) -> Iterator[bool]:
+        """For the time in which so many steps follow upon one another, if that is of use.
+
+        Args:
+            steps: of an image.
+            at_once: images of a chunk.
+
+        Yields:
+            Whether it is, so that they are to be asked for in turn.
+        """
+        network = network_in(self.first.model)
+        to_come = max(self.to_come, _spent_on(network).inputs)
+        is_worth = is_settled_for(network) or to_come >= LEAST_CHUNKS * at_once
+        if steps >= LEAST_WALKED and is_worth:
+            self.stepwise = Stepwise.of(self.first.model, self.inputs)
+        try:
+            yield self.stepwise is not None
+        finally:
+            self.stepwise = None
 
     def __call__(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
         """Outputs (M, classes) of inputs (M, ...)."""
+        if self.stepwise is not None:
+            self.to_come -= len(inputs)
+            outputs = self.stepwise(inputs, rows, self._usual)
+            self.stepwise = self.stepwise if self.stepwise.is_of_use else None
+            return outputs
         if self.faster is not None and self.is_settled:
             return self.faster(inputs, rows)
         spent = _spent_on(network_in(self.first.model))
-        answers = self.faster or self.first
+        answers = self._usual
         is_compared = answers.answers is not None and answers.is_first
         began = time.perf_counter()
         outputs = answers(inputs, rows)
@@ -115,7 +159,8 @@ class Planned:
             self._settle(spent, seconds / len(inputs))
             return outputs
         spent.add(len(inputs), seconds)
-        if not (spent.has_changed or spent.has_paid) and self._pays(spent):
+        is_open = self.can_convert and not (spent.has_changed or spent.has_paid)
+        if is_open and self._pays(spent):
             self.be_faster(spent)
         return outputs
 
@@ -180,10 +225,12 @@ def planned(
     is_for_it = inputs.device.type == "cpu" and inputs.dtype == torch.float32 and autocast is None
     is_fused = is_for_it and reason_against(model, inputs) is None
     first = Checked(AT_ONCE if is_fused else "eager", model)
-    if has_more or not is_for_it or not is_installed(FASTER):
+    if has_more or not is_for_it:
         return first.prepare(inputs)
     answers, spent = Planned(first, to_come, inputs), _spent_on(network_in(model))
-    if spent.has_paid and not (spent.has_changed or spent.is_slower):
+    answers.can_convert = is_installed(FASTER)
+    is_open = answers.can_convert and not (spent.has_changed or spent.is_slower)
+    if is_open and spent.has_paid:
         answers.be_faster(spent)
     if answers.faster is None:
         first.prepare(inputs)
