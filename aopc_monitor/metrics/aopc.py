@@ -247,7 +247,7 @@ class AOPC(MeanOverImages):
         batch = InputBatch.of(images, inputs)
         protocol = batch.protocol(self.protocol, regions)
         if not self._is_warned:  # at the first batch, and not at each
-            protocol.warn_outside(batch.images)
+            protocol.warn_of_doubts(batch.images)
             self._is_warned = True
         orders = self._orders(self.order)
         made = self.heatmap if heatmaps is None else heatmaps

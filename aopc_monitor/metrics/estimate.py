@@ -194,5 +194,5 @@ def _images(
     for number, batch in enumerate(batches):
         taken = InputBatch.found_in(batch, "give batches of one of these kinds", inputs_fn)
         if number == 0:
-            protocol.warn_outside(taken.images)
+            protocol.warn_of_doubts(taken.images)
         yield taken.to(device)

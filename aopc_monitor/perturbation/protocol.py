@@ -14,6 +14,7 @@ from aopc_monitor.network.execution import Execution
 from aopc_monitor.network.outputs import OutputFunction
 from aopc_monitor.network.scores import Score, check_score
 from aopc_monitor.network.targets import TargetChoice, check_target_choice
+from aopc_monitor.perturbation.axis_order import axis_doubt
 from aopc_monitor.perturbation.data_range import DataRange, data_range_tensors
 from aopc_monitor.perturbation.input_kinds import kind_of, regions_of
 from aopc_monitor.perturbation.region_map import (
@@ -262,8 +263,11 @@ class PerturbationProtocol:
         shape = (-1, *[1] * (images.ndim - 2))
         return low.view(shape).to(images.device), high.view(shape).to(images.device)
 
-    def warn_outside(self, images: Tensor) -> None:
-        """Warn where the images themselves are not in the data range."""
+    def warn_of_doubts(self, images: Tensor) -> None:
+        """Warn where the images are not in the data range, or their dimensions look turned."""
+        doubt = axis_doubt(images)
+        if doubt is not None:
+            warnings.warn(doubt, stacklevel=2)
         if self.data_range is None:
             return
         low, high = self.range_on(images)

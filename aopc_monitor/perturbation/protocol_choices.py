@@ -92,7 +92,7 @@ class ProtocolChoices:
             protocol, steps=steps, sampled_steps=sampled_steps, data_range=data_range
         )
         protocol.regions_of(images)
-        protocol.warn_outside(images)
+        protocol.warn_of_doubts(images)
         return protocol
 
     def _protocol(self, **fitting: Any) -> PerturbationProtocol:

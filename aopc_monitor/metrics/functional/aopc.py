@@ -137,7 +137,7 @@ def area_over_perturbation_curve(
     check_network(model)
     batch = InputBatch.of(images, inputs)
     protocol = batch.protocol(protocol)
-    protocol.warn_outside(batch.images)
+    protocol.warn_of_doubts(batch.images)
     sizes = ChunkSizesByNetwork(execution.chunk_size)
     given = (heatmaps, (order,), protocol, 0, sizes, target, batch.inputs)
     (result,) = batch_results(model, batch.images, *given, generator=generator)

@@ -154,7 +154,7 @@ def deletion_accuracy(
     batch = InputBatch.of(images)
     check_target(labels, len(batch.images), name="labels")
     protocol = batch.protocol(protocol)
-    protocol.warn_outside(batch.images)
+    protocol.warn_of_doubts(batch.images)
     return _decisions(model, batch, heatmaps, labels, protocol, generator)
 
 

@@ -88,7 +88,7 @@ def removal_measures(
         raise ValueError("measures is empty: give at least one, such as DeletionMeasure()")
     batch = InputBatch.of(images, inputs)
     protocol = for_batch(protocol, measures[0], batch)
-    protocol.warn_outside(batch.images)
+    protocol.warn_of_doubts(batch.images)
     sizes = ChunkSizesByNetwork(protocol.execution.chunk_size)
     given = (heatmaps, measures, protocol, 0, sizes, target, batch.inputs)
     return removals_of_batch(model, batch.images, *given, generator=generator)

@@ -132,7 +132,7 @@ def survival(
     check_network(model)
     batch = InputBatch.of(images, inputs)
     protocol = batch.protocol(protocol)
-    protocol.warn_outside(batch.images)
+    protocol.warn_of_doubts(batch.images)
     return _survival(model, batch, heatmaps, protocol, generator)
 
 
