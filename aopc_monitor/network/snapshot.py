@@ -27,6 +27,7 @@ class Snapshot:
     """Contents of containers, values of tensors and states of generators.
 
     Attributes:
+        attributes: those of modules, with the names and the values that they had.
         containers: dicts, lists and sets, and the members that they had.
         empty: dicts, lists and sets that had none, as most of a module's have.
         tensors: buffers and other tensors, and copies of them.
@@ -35,6 +36,7 @@ class Snapshot:
         off_graph: those of them that had no gradient.
     """
 
+    attributes: list[tuple[dict[str, Any], Any, Any]] = field(default_factory=list)
     containers: list[tuple[Any, Any]] = field(default_factory=list)
     empty: list[Any] = field(default_factory=list)
     tensors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -53,22 +55,23 @@ class Snapshot:
         plain, containers, empty = _PLAIN_TYPES, _CONTAINER_TYPES, snapshot.empty
         for module in modules:
             attributes = vars(module)
-            snapshot.containers.append((attributes, dict(attributes)))
+            snapshot.attributes.append((attributes, tuple(attributes), (*attributes.values(),)))
             for name, value in attributes.items():
                 kind = type(value)
-                if kind in plain:
-                    continue
-                if kind in containers and not value:
+                if kind in containers and not value:  # as nearly all that a module has
                     empty.append(value)
+                elif kind in plain:
+                    continue
                 elif name in _OF_ANY_MODULE:  # hooks, submodules, parameters
                     snapshot._add_members(value)
-                elif kind is tuple and _is_plain(value):  # a convolution has six of them
+                elif kind is tuple and plain.issuperset(map(type, value)):  # six in a convolution
                     continue
                 elif name not in BACK_REFERENCES:
                     snapshot._add(value, NESTED_CONTAINERS)
-            buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
-            snapshot.tensors += [(buffer, buffer.detach().clone()) for buffer in buffers]
-            snapshot.held += buffers
+            if module._buffers:
+                buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
+                snapshot.tensors += [(buffer, buffer.detach().clone()) for buffer in buffers]
+                snapshot.held += buffers
         snapshot.off_graph = [tensor for tensor in snapshot.held if not tensor.requires_grad]
         return snapshot
 
@@ -85,8 +88,11 @@ class Snapshot:
             What could not be put back, and why.
         """
         problems: list[str] = []
-        for container, before in self.containers:
-            # Containers of torch and of Python do not fail where they are only looked at.
+        for attributes, names, values in self.attributes:
+            if tuple(attributes) != names or not all(map(is_, attributes.values(), values)):
+                before = dict(zip(names, values, strict=True))
+                _attempt(problems, _restore_members, attributes, before)
+        for container, before in self.containers:  # those of Python and torch do not fail
             if type(container) not in _CONTAINER_TYPES or not _has_members(container, before):
                 _attempt(problems, _restore_members, container, before)
         for container in filter(None, self.empty):
@@ -213,8 +219,7 @@ def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
 
 def _is_equal_at_once(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors without NaN are equal, if that is known without a wait for a device."""
-    is_plain = one.device.type == "cpu" and one.layout is torch.strided
-    return is_plain and torch.equal(one, other)
+    return one.device.type == "cpu" and one.layout is torch.strided and torch.equal(one, other)
 
 
 def _same(one: Tensor, other: Tensor) -> Tensor | None:
