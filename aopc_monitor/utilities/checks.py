@@ -133,7 +133,7 @@ def check_target(
         )
     if target.is_floating_point() or target.dtype == torch.bool:
         raise TypeError(f"{name} is {target.dtype}; wanted are whole numbers")
-    if num_classes is not None and not ((target >= 0) & (target < num_classes)).all():
+    if num_classes is not None and not all(0 <= label < num_classes for label in target.tolist()):
         raise ValueError(
             f"{name} holds classes from {int(target.min())} to {int(target.max())}; the model has "
             f"{num_classes}, counted from 0"

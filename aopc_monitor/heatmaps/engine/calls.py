@@ -120,10 +120,19 @@ def _collect(value: Any, found: list[Tensor]) -> None:
     elif not isinstance(value, (tuple, list)):
         return
     for item in value:
-        if isinstance(item, Tensor):
+        kind = type(item)
+        if kind in _PLAIN:
+            continue
+        if kind is tuple:  # of a convolution's arguments most are pairs of numbers
+            if not _PLAIN.issuperset(map(type, item)):
+                _collect(item, found)
+        elif isinstance(item, Tensor):
             found.append(item)
         elif isinstance(item, (tuple, list, dict)):
             _collect(item, found)
+
+
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
 def normalization_arguments(call: Call) -> dict[str, Any]:
