@@ -90,8 +90,8 @@ class Snapshot:
         problems: list[str] = []
         for attributes, names, values in self.attributes:
             if tuple(attributes) != names or not all(map(is_, attributes.values(), values)):
-                before = dict(zip(names, values, strict=True))
-                _attempt(problems, _restore_members, attributes, before)
+                earlier = dict(zip(names, values, strict=True))
+                _attempt(problems, _restore_members, attributes, earlier)
         for container, before in self.containers:  # those of Python and torch do not fail
             if type(container) not in _CONTAINER_TYPES or not _has_members(container, before):
                 _attempt(problems, _restore_members, container, before)
