@@ -205,6 +205,6 @@ def asked_at_once(
         return score, lambda found: found
 
     def settle(outputs: Tensor) -> Tensor:
-        return score.of(outputs.flatten(0, 1), image.repeat(orders)).view(orders, -1)
+        return score.of(outputs.flatten(0, 1), image.repeat(orders)).unflatten(0, (orders, -1))
 
     return score.forward, settle

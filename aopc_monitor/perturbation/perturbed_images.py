@@ -13,9 +13,10 @@ from aopc_monitor.perturbation.perturber import Block, Draws
 # Numbers in replacements that are kept for the next order: a megabyte. Of inputs that are drawn one
 # by one, such as photographs, 16: what a network makes of them is many times as large.
 MOST_KEPT, MOST_KEPT_OF_LARGE = 2**18, 2**22
-# Numbers in images that are made at once on a CPU. After a forward nothing that makes them is in
-# the cache, not even the code: small images take half the time where they are made for several.
-MADE_AT_ONCE = 2**20
+# Numbers in images that are made at once on a CPU: of several chunks, and of one under many orders.
+# After a forward nothing that makes them is in the cache, not even the code: small images take half
+# the time where they are made for several.
+MADE_AT_ONCE, MOST_AT_ONCE = 2**20, 2**22
 
 
 class PerturbedImages:
@@ -72,7 +73,8 @@ class PerturbedImages:
         numbers = count * images[0].numel()
         if images.device.type != "cpu" or numbers > MOST_KEPT:
             return 0
-        return MADE_AT_ONCE // (numbers * len(self._rank_maps))
+        under_all = numbers * len(self._rank_maps)
+        return max(MADE_AT_ONCE // under_all, 1 if under_all <= MOST_AT_ONCE else 0)
 
     def _make(self, first: int, last: int) -> None:
         last = min(last, self._draws.perturber.num_triples)

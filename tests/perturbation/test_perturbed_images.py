@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -50,6 +51,7 @@ def test_chunks_are_those_that_are_made_one_by_one(
 ) -> None:
     together = seen_by(summed, ChunkSize(chunk_size), orders)
     monkeypatch.setattr(perturbed_images, "MADE_AT_ONCE", 0)
+    monkeypatch.setattr(perturbed_images, "MOST_AT_ONCE", 0)
     torch.testing.assert_close(
         together, seen_by(summed, ChunkSize(chunk_size), orders), rtol=0, atol=1e-12
     )
@@ -68,7 +70,8 @@ def test_small_ones_are_made_for_several_chunks(is_timed: bool) -> None:
 
 def test_many_orders_share_the_room_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images()
-    monkeypatch.setattr(perturbed_images, "MADE_AT_ONCE", 2 * 16 * x[0].numel() - 1)
+    monkeypatch.setattr(perturbed_images, "MADE_AT_ONCE", 0)
+    monkeypatch.setattr(perturbed_images, "MOST_AT_ONCE", 2 * 16 * x[0].numel() - 1)
     of = PerturbedImages(perturber(x, Mean()).draws(), [random_ranks(x)] * 2, Room(x), Made())
     first, second = (chunk.data_ptr() for chunk, _ in of.of(0, 16))
     assert first == second
@@ -96,11 +99,11 @@ def test_a_chunk_that_memory_did_not_suffice_for_is_made_again() -> None:
     torch.testing.assert_close(found, seen_by(summed, ChunkSize(32)), rtol=0, atol=1e-12)
 
 
+@dataclass
 class Probabilities:
-    """A user's own score, which is what "probability" is."""
+    """A user's own score, which is what "probability" is; it has no hash."""
 
-    def __init__(self) -> None:
-        self.counts: list[int] = []
+    counts: list[int] = field(default_factory=list)
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
         self.counts.append(len(outputs))

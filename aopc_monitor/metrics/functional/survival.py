@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from aopc_monitor.metrics.functional.clean_batch import CleanBatch
 from aopc_monitor.metrics.functional.opening import opened
 from aopc_monitor.network.chunks import ChunkSizes, ChunkSizesByNetwork
-from aopc_monitor.network.execution import Execution, checked_execution
+from aopc_monitor.network.execution import Execution, TargetScore, checked_execution
 from aopc_monitor.network.outputs import OutputFunction
-from aopc_monitor.network.scores import Score, checked_scores
+from aopc_monitor.network.scores import Score
 from aopc_monitor.perturbation.company import scores_in_company
 from aopc_monitor.perturbation.curve import curves_of_orders
 from aopc_monitor.perturbation.data_range import DataRange
@@ -215,26 +215,32 @@ def predicted_classes(clean: CleanBatch, score: Score) -> Tensor:
     return clean.outputs.argmax(dim=1)
 
 
-def scores_and_decisions(clean: CleanBatch) -> Callable[[Tensor, Tensor], Tensor]:
-    """The score of a batch with the decision beside it, from the same forward.
+@dataclass(frozen=True)
+class ScoreAndDecision(TargetScore):
+    """f(x) with the decision beside it, from the same forward: (M, 2).
+
+    The second is 1 where the class is still that of the clean image, else 0.
+
+    Attributes:
+        predicted: (N,) the predicted classes of the clean images.
+    """
+
+    predicted: Tensor = field(kw_only=True)
+
+    def of(self, outputs: Tensor, image: Tensor) -> Tensor:
+        """(M, 2) of outputs (M, classes), for images made of the clean ones (M,)."""
+        decisions = are_predicted(outputs, self.predicted[image])
+        return torch.stack([super().of(outputs, image).to(decisions), decisions], dim=1)
+
+
+def scores_and_decisions(clean: CleanBatch) -> ScoreAndDecision:
+    """The score of a batch with the decision beside it.
 
     Args:
         clean: the network's answer to the clean images, of which each has one predicted class.
-
-    Returns:
-        (images (M, C, H, W), index of each one's clean image (M,)) -> (M, 2): f(x), and 1 where the
-        class is still that of the clean image, else 0.
     """
     assert clean.predicted.one is not None
-    classes = clean.predicted.one
-
-    def both(images: Tensor, rows: Tensor) -> Tensor:
-        outputs = clean.forward(images, rows)
-        scores = checked_scores(clean.score, outputs, clean.target[rows])
-        decisions = are_predicted(outputs, classes[rows])
-        return torch.stack([scores.to(decisions), decisions], dim=1)
-
-    return both
+    return ScoreAndDecision(**vars(clean.score_of), predicted=clean.predicted.one)
 
 
 def are_predicted(outputs: Tensor, classes: Tensor) -> Tensor:
