@@ -204,9 +204,6 @@ class BackwardHeatmap(NetworkHeatmap):
 class NormHeatmap(BackwardHeatmap):
     """A heatmap of the norm over channels of what comes back to the images.
 
-    Heatmaps of a class that differ in nothing but the norm may share a backward pass, unless the
-    class pools otherwise.
-
     Attributes:
         norm: "l2" or "linf".
     """

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from aopc_monitor.heatmaps.base import BackwardHeatmap, Heatmap, NetworkHeatmap, NormHeatmap
+from aopc_monitor.heatmaps.deconvolution import Deconvolution, GuidedBackpropagation
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
 from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
+from aopc_monitor.heatmaps.gradients import Sensitivity
 from aopc_monitor.heatmaps.pooling import pooled
 
-# What a class that shares its pass has from these, so that the norm decides on the pooling alone.
-_SHARED = ("pool", "relevance", "__call__", "_made", "_explained", "isolates", "keeps_rows")
+# The norm of these decides on the pooling alone; what a class derived from one does, only it knows.
+_KINDS: tuple[type[NormHeatmap], ...] = (Sensitivity, Deconvolution, GuidedBackpropagation)
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,9 @@ def maps_in(relevance: Tensor, heatmap: Heatmap) -> list[Tensor]:
 
 
 def _share_a_pass(one: Heatmap, other: Heatmap) -> bool:
-    if not (isinstance(one, NormHeatmap) and type(one) is type(other)) or one.unsuited:
+    if type(one) not in _KINDS or type(other) is not type(one):
         return False
-    kind = type(one)
-    if hasattr(kind, "for_texts") or any(vars(base).get("__slots__") for base in kind.__mro__):
-        return False
-    if any(getattr(kind, name) is not getattr(NormHeatmap, name) for name in _SHARED):
-        return False
-    # All that they have, and not their fields alone: a class may have a constructor of its own,
-    # fields that are not compared, and others whose equality is no truth value.
-    ours, theirs = ({**vars(each), "norm": None} for each in (one, other))
-    return ours.keys() == theirs.keys() and all(_is_same(ours[n], theirs[n]) for n in ours)
-
-
-def _is_same(ours: Any, theirs: Any) -> bool:
-    if ours is theirs:
-        return True
-    is_plain = type(ours) is type(theirs) and isinstance(ours, (bool, int, float, str))
-    return is_plain and bool(ours == theirs)
+    return all(getattr(one, name) is getattr(other, name) for name in _how(one))
 
 
 def _at_once(heatmaps: list[Heatmap]) -> Heatmap:
@@ -100,5 +87,9 @@ def _at_once(heatmaps: list[Heatmap]) -> Heatmap:
     if not others or not isinstance(first, NormHeatmap):
         return first
     norms = tuple(one.norm for one in heatmaps if isinstance(one, NormHeatmap))
-    how = {one.name: getattr(first, one.name) for one in fields(NetworkHeatmap)}
-    return SeveralNorms(first, norms, **how)
+    return SeveralNorms(first, norms, **_how(first))
+
+
+def _how(heatmap: Heatmap) -> dict[str, Any]:
+    """What else they are given, by its name."""
+    return {each.name: getattr(heatmap, each.name) for each in fields(NetworkHeatmap)}

@@ -29,7 +29,7 @@ from aopc_monitor.utilities.checks import check_network, check_positive
 from aopc_monitor.utilities.setting_text import arguments_text
 
 # From images as the network sees them to scores (N, classes), or to classes (N,).
-Reference: TypeAlias = Callable[[Any], Tensor]
+Reference: TypeAlias = Callable[[Any], Any]
 
 
 class Agreement(SumsOverImages):
@@ -42,7 +42,8 @@ class Agreement(SumsOverImages):
 
     Args:
         reference: from images to scores (N, classes) or classes (N,), such as a frozen pretrained
-            network with a linear probe; called without gradients, a module in eval mode.
+            network with a linear probe; as a tensor, an array, a list or an object with scores as
+            `.logits`. It is called without gradients, a module in eval mode.
         num_classes: K, the same of the network and the reference.
         score: "sigmoid" for a network that returns one number for each image: its sides are then
             the classes. Of several labels for an image the likeliest is its class.
@@ -151,7 +152,7 @@ class Agreement(SumsOverImages):
             )
         return predicted
 
-    def _asked(self, images: Tensor | Mapping[str, Any]) -> Tensor:
+    def _asked(self, images: Tensor | Mapping[str, Any]) -> Any:
         reference = self.reference
         shielded = untouched(reference) if isinstance(reference, nn.Module) else nullcontext()
         given = images.clone() if isinstance(images, Tensor) else images  # it may write into them

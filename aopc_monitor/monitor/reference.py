@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from aopc_monitor.metrics.functional.agreement import tensor_of_reference
 from aopc_monitor.metrics.reference_classes import ReferenceClasses
 from aopc_monitor.monitor.consensus import together
 from aopc_monitor.monitor.errors import ConfigurationError, warn
@@ -21,7 +22,6 @@ from aopc_monitor.network.further_inputs import Inputs, accepted, called, moved
 from aopc_monitor.network.isolation import untouched, unwritten
 from aopc_monitor.network.memory import is_out_of_memory
 from aopc_monitor.utilities.batches import told_of
-from aopc_monitor.utilities.checks import plain_tensor
 from aopc_monitor.utilities.configured import imported, is_path
 from aopc_monitor.utilities.error_text import said_by, shortened
 from aopc_monitor.utilities.setting_text import setting_text
@@ -175,9 +175,9 @@ def _checked(found: Any, images: Tensor) -> tuple[Tensor, int | None]:
     """The classes (N,) on the CPU, and how many there are, if that is known."""
     told = f"reference= gave {told_of(found)} for {told_of(images)}"
     try:
-        answer = plain_tensor(torch.as_tensor(getattr(found, "logits", found))).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigurationError(f"{told}; {WANTED}. {said_by(error)}") from error
+        answer = tensor_of_reference(found, len(images)).detach().cpu()
+    except TypeError as error:
+        raise ConfigurationError(f"{told}; {WANTED}") from error
     is_whole = not (answer.is_floating_point() or answer.is_complex() or answer.dtype == torch.bool)
     if answer.shape == (len(images),) and is_whole:
         if int(answer.min()) < 0:

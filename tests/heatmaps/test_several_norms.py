@@ -12,7 +12,9 @@ from torch import Tensor
 from aopc_monitor import heatmaps
 from aopc_monitor.heatmaps import Heatmap
 from aopc_monitor.heatmaps.base import NormHeatmap
+from aopc_monitor.heatmaps.deconvolution import guide, rectifier_rules, rectify_signal
 from aopc_monitor.heatmaps.engine.backward_pass import BackwardPass
+from aopc_monitor.heatmaps.engine.backward_rules import BackwardRules
 from aopc_monitor.heatmaps.several_norms import SeveralNorms, in_passes
 from aopc_monitor.metrics import CleanBatch
 from aopc_monitor.network import ChunkSizes, Execution, untouched
@@ -28,6 +30,15 @@ class Squared(NormHeatmap):
 
     def pool(self, images: Tensor, result: BackwardPass) -> Tensor:
         return result.signal.square().sum(dim=1) if self.norm == "l2" else result.signal[:, 0]
+
+
+@dataclass(frozen=True)
+class RuledByNorm(heatmaps.Deconvolution):
+    """One whose rules depend on the norm."""
+
+    def backward_rules(self, images: Tensor) -> BackwardRules:
+        rule = rectify_signal if self.norm == "l2" else guide
+        return BackwardRules("of the norm", rectifier_rules(rule, rule), None, images)
 
 
 class Constructed(heatmaps.Sensitivity):
@@ -60,6 +71,7 @@ class WithSlots(heatmaps.Sensitivity):
 
 
 def _made(makers: list[Heatmap], calls: list[int], target: Tensor | None = None) -> list[Tensor]:
+    torch.manual_seed(0)
     model, chunks = small_network().eval(), ChunkSizes.of(2, IMAGES)
     with untouched(model):
         clean = CleanBatch.of(model, IMAGES, "probability", Execution(), chunks, target)
@@ -70,14 +82,19 @@ def _made(makers: list[Heatmap], calls: list[int], target: Tensor | None = None)
 def test_they_are_what_each_is_alone_in_fewer_passes() -> None:
     makers = [heatmaps.get(name) for name in NAMES]
     calls: list[int] = []
-    torch.manual_seed(0)
     together = _made(makers, calls)
     assert len(calls) == 3 * 3  # three passes of three chunks
     for make, found in zip(makers, together, strict=True):
-        torch.manual_seed(0)
         (alone,) = _made([make], [])
         assert found.equal(alone)
         assert found.is_contiguous()
+
+
+def test_a_class_of_the_users_may_have_rules_that_depend_on_the_norm() -> None:
+    found = _made([RuledByNorm(norm=norm) for norm in ("l2", "linf")], [])
+    alike = [heatmaps.Deconvolution(norm="l2"), heatmaps.GuidedBackpropagation(norm="linf")]
+    for one, expected in zip(found, _made(alike, []), strict=True):
+        assert one.equal(expected)
 
 
 def test_where_nothing_is_explained_there_are_as_many_without_rows() -> None:
@@ -103,12 +120,6 @@ def test_where_nothing_is_explained_there_are_as_many_without_rows() -> None:
 def test_what_differs_in_more_keeps_its_own_pass(pair: tuple[Heatmap, Heatmap]) -> None:
     (first, places), (second, others) = in_passes(pair)
     assert (first is pair[0], places, second is pair[1], others) == (True, [0], True, [1])
-
-
-def test_what_else_they_have_is_the_same() -> None:
-    assert [places for _, places in in_passes([Constructed(2), Constructed(2, norm="linf")])] == [
-        [0, 1]
-    ]
 
 
 def test_all_else_is_that_of_the_heatmap() -> None:

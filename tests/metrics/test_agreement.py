@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,22 @@ def test_with_itself_a_network_agrees_entirely() -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
 def test_a_reference_may_give_classes(dtype: torch.dtype) -> None:
     made = updated(images(), reference=lambda x: by_mean(x).argmax(dim=1).to(dtype))
+    assert torch.equal(made.compute(), updated(images()).compute())
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda scores: SimpleNamespace(logits=scores),
+        lambda scores: {"loss": scores.mean(), "logits": scores},
+        lambda scores: (scores, scores[:, :1]),
+        lambda scores: scores.numpy(),
+        lambda scores: scores.argmax(dim=1).numpy(),
+        lambda scores: scores.argmax(dim=1).tolist(),
+    ],
+)
+def test_a_reference_may_answer_in_any_form(form: Any) -> None:
+    made = updated(images(), reference=lambda x: form(by_mean(x)))
     assert torch.equal(made.compute(), updated(images()).compute())
 
 
@@ -220,7 +237,8 @@ def test_two_processes_have_the_value_of_one(tmp_path: Path) -> None:
         (lambda x: x[:, 0].long().abs(), ValueError, r"reference\(images\) has shape"),
         (lambda x: torch.zeros(3).long(), ValueError, "returned 3 answers to 24 images"),
         (lambda x: torch.full((len(x), 4), torch.nan), ValueError, "returned NaN"),
-        (lambda x: [1] * len(x), TypeError, r"reference\(images\) is a list"),
+        (lambda x: ["cat"] * len(x), TypeError, "returned a list .* wanted are scores"),
+        (lambda x: {"label": "cat"}, TypeError, "returned a dict with the keys 'label'"),
     ],
 )
 def test_bad_answers_of_a_reference_are_named(reference: Any, error: Any, message: str) -> None:

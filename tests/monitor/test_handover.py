@@ -14,6 +14,7 @@ import torch
 
 from aopc_monitor import AOPCMonitor
 from aopc_monitor.monitor.handover import Handover
+from tests import processes
 from tests.modules import Classifier, loaders, trainer
 
 SETTINGS: dict[str, Any] = {
@@ -35,25 +36,19 @@ def begun_by(launcher: Any, is_global_zero: bool = True) -> Any:
     )
 
 
-def can_train_in_a_fork() -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.ones(1, requires_grad=True).sum().backward()
-        except RuntimeError:
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1] == 0
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_the_process_that_began_has_the_history_afterwards(tmp_path: Path) -> None:
-    if not can_train_in_a_fork():
-        pytest.skip("autograd has threads here, from an earlier test, so that no fork can use it")
+    # Not in this process: once a test has compiled a training, autograd has threads, and no fork
+    # of it can train.
+    processes.start(_trained_here_and_in_a_fork, (tmp_path,), 1)
+
+
+def _trained_here_and_in_a_fork(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     module, here, forked = Classifier(), AOPCMonitor(**SETTINGS), AOPCMonitor(**SETTINGS)
-    trainer(tmp_path, here, max_epochs=1).fit(copy.deepcopy(module), *loaders())
-    fitted = trainer(tmp_path, forked, max_epochs=1, strategy="ddp_fork", devices=1)
+    trainer(folder, here, max_epochs=1).fit(copy.deepcopy(module), *loaders())
+    fitted = trainer(folder, forked, max_epochs=1, strategy="ddp_fork", devices=1)
     fitted.fit(module, *loaders())
     assert [record["step"] for record in forked.history] == [
         record["step"] for record in here.history

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aopc_monitor.utilities.checks import check_positive
+from aopc_monitor.network.outputs import OutputError, class_outputs
+from aopc_monitor.utilities.batches import told_of
+from aopc_monitor.utilities.checks import check_positive, plain_tensor
+from aopc_monitor.utilities.error_text import said_by
 from aopc_monitor.utilities.statistics import accumulator_dtype
 
 
@@ -215,11 +218,44 @@ def checked_classes(classes: Any, name: str, num_classes: int | None = None) -> 
     return classes.detach().long()
 
 
+def tensor_of_reference(answer: Any, num_images: int) -> Tensor:
+    """The scores or classes in what a reference returns, whatever form they have.
+
+    Args:
+        answer: a tensor, an array, a list of numbers; or what a network may return: an object or a
+            dict with scores of a usual name, a tuple.
+        num_images: N.
+
+    Raises:
+        TypeError: if there are none.
+
+    Example:
+        >>> tensor_of_reference([2, 0, 1], 3)
+        tensor([2, 0, 1])
+        >>> tensor_of_reference({"logits": torch.zeros(3, 10)}, 3).shape
+        torch.Size([3, 10])
+    """
+    if isinstance(answer, Tensor):
+        return plain_tensor(answer)
+    try:
+        return plain_tensor(class_outputs(answer, num_images))
+    except OutputError:  # no network's answer
+        pass
+    try:
+        return plain_tensor(torch.as_tensor(answer))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"reference returned {told_of(answer)} for {num_images} images; wanted are scores (N, "
+            f"classes) or classes (N,), in a tensor, an array or a list. {said_by(error)}"
+        ) from error
+
+
 def classes_of_reference(answer: Any, num_images: int, num_classes: int) -> Tensor:
     """What a reference says of images, as (N,) int64 classes.
 
     Args:
-        answer: scores (N, classes), of which the greatest decides, or (N,) classes.
+        answer: scores (N, classes), of which the greatest decides, or (N,) classes; see
+            `tensor_of_reference`.
         num_images: N.
         num_classes: how many classes the network has.
 
@@ -230,7 +266,8 @@ def classes_of_reference(answer: Any, num_images: int, num_classes: int) -> Tens
         >>> classes_of_reference(torch.tensor([[0.2, 0.9], [3.0, 1.0]]), 2, num_classes=2)
         tensor([1, 0])
     """
-    if isinstance(answer, Tensor) and answer.is_floating_point() and answer.ndim == 2:
+    answer = tensor_of_reference(answer, num_images)
+    if answer.is_floating_point() and answer.ndim == 2:
         if answer.shape[1] != num_classes:
             raise ValueError(
                 f"reference returned scores of {answer.shape[1]} classes, and the network has "

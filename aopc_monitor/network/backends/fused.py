@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aopc_monitor.network.asked import AskedNetwork, network_in
 from aopc_monitor.network.backends.base import Answers, asked
 from aopc_monitor.network.backends.chains import Carrying, Chain, Watching
-from aopc_monitor.network.backends.state import is_same
+from aopc_monitor.network.backends.state import is_same, settings_of
 from aopc_monitor.network.layout import suits_channels_last
 from aopc_monitor.network.sharded import is_sharded
 
@@ -85,14 +85,14 @@ class Watched:
         shape: (C, H, W) of the images.
         tensors: weights and statistics in the chains, and copies of them.
         members: parameters and buffers of the network, which others may take the place of.
-        hooks: of all modules, by keys that are never used twice.
+        settings: of its modules, on which what follows a convolution may depend.
     """
 
     chains: list[Chain | None]
     shape: torch.Size
     tensors: list[tuple[Tensor, Tensor]]
     members: list[Tensor]
-    hooks: list[tuple[int, ...]]
+    settings: list[Any]
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Tensor, every: bool = False) -> Watched:
@@ -117,11 +117,11 @@ class Watched:
         tensors = [tensor for chain in chains if chain is not None for tensor in chain.tensors]
         # Not the tensors detached: these would keep the memory that `.data = ...` leaves.
         copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
-        return cls(chains, inputs.shape[1:], copies, _members_of(network), _hooks_of(network))
+        return cls(chains, inputs.shape[1:], copies, _members_of(network), settings_of(network))
 
     def fits(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether images are of the same shape, and the network has not changed since."""
-        if inputs.shape[1:] != self.shape or _hooks_of(network) != self.hooks:
+        if inputs.shape[1:] != self.shape or not is_same(self.settings, settings_of(network)):
             return False
         members = _members_of(network)
         if len(members) != len(self.members) or any(map(is_not, members, self.members)):
@@ -135,11 +135,6 @@ _KEPT = WeakIdKeyDictionary()
 
 def _members_of(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
-
-
-def _hooks_of(network: nn.Module) -> list[tuple[int, ...]]:
-    hooks = ((m._forward_hooks, m._forward_pre_hooks) for m in network.modules())
-    return [(*after, *before) for after, before in hooks]
 
 
 def reason_against(model: nn.Module, inputs: Tensor) -> str | None:

@@ -26,7 +26,7 @@ from aopc_monitor.network.backends.fusible_calls import tensors_in
 from aopc_monitor.network.backends.patches.changed_box import ChangedBox
 from aopc_monitor.network.backends.patches.forwards import InFull, OnPatches, Recording
 from aopc_monitor.network.backends.patches.kept_maps import KeptMaps, Plan
-from aopc_monitor.network.backends.state import is_same, state_of
+from aopc_monitor.network.backends.state import is_same
 from aopc_monitor.network.weight_changes import weight_changes
 
 # A box that fills more of an image is not worth a plan.
@@ -56,7 +56,7 @@ class Incremental(Fused):
         network = network_in(model)
 
         def made() -> _Known:
-            return _Known(Watched.of(model, inputs, every=True), _settings_of(network))
+            return _Known(Watched.of(model, inputs, every=True))
 
         following = _Following(network, kept_or_made(_KNOWN, network, inputs, made))
         call = partial(asked, model, call=following)
@@ -70,20 +70,17 @@ class _Known:
 
     Attributes:
         watched: its convolutions, and by what it is known to be still the same.
-        settings: of its modules, on which the plan may depend.
         plan: how its maps are computed on patches, once that is known.
         tensors: what other calls are given in the plan, and copies.
     """
 
     watched: Watched
-    settings: list[Any]
     plan: Plan | None = None
     tensors: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def fits(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether images are of the same shape, and the network has not changed since."""
-        is_as_it_was = is_same(self.settings, _settings_of(network))
-        if not is_as_it_was or not self.watched.fits(network, inputs):
+        if not self.watched.fits(network, inputs):
             return False
         return all(is_same([before], [now.detach()]) for now, before in self.tensors)
 
@@ -181,11 +178,6 @@ class _Following:
         self._maps = recording.kept(plan)
         self._last = self._maps.whole(0)
         return answer
-
-
-def _settings_of(network: nn.Module) -> list[Any]:
-    """Plain values and functions of its modules: what a schedule may have changed since."""
-    return [value for value in state_of(network) if not isinstance(value, Tensor)]
 
 
 def _size(plan: Plan) -> tuple[int, int]:

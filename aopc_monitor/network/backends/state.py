@@ -30,6 +30,11 @@ def state_of(network: nn.Module) -> list[Any]:
     return [value for module in network.modules() for value in _of_module(module)]
 
 
+def settings_of(network: nn.Module) -> list[Any]:
+    """Its state but for the tensors: what a schedule may change between two batches."""
+    return [value for value in state_of(network) if not isinstance(value, Tensor)]
+
+
 def is_same(before: Iterable[Any], now: Iterable[Any]) -> bool:
     """Whether two states are equal, tensors bit by bit."""
     try:

@@ -296,6 +296,7 @@ def test_weights_are_folded_once_as_long_as_they_are_the_same(
         lambda: setattr(model[1].running_var, "data", model[1].running_var * 1.001),
         lambda: setattr(model[1], "running_mean", model[1].running_mean + 1),
         lambda: setattr(model[1], "bias", nn.Parameter(model[1].bias.detach() + 1)),
+        lambda: setattr(model[1], "eps", 0.5),
         lambda: model[1].register_forward_hook(lambda module, given, output: output * 2),
     ]
     for number, change in enumerate(changes, start=2):
