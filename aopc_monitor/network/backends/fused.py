@@ -104,6 +104,7 @@ class Watched:
             every: see `Watching`.
         """
         network, watching = network_in(model), Watching(every)
+        settings = settings_of(network)  # before its forward writes into any
 
         def watched(*given: Any, **named: Any) -> Any:
             with watching:
@@ -117,7 +118,7 @@ class Watched:
         tensors = [tensor for chain in chains if chain is not None for tensor in chain.tensors]
         # Not the tensors detached: these would keep the memory that `.data = ...` leaves.
         copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
-        return cls(chains, inputs.shape[1:], copies, _members_of(network), settings_of(network))
+        return cls(chains, inputs.shape[1:], copies, _members_of(network), settings)
 
     def fits(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether images are of the same shape, and the network has not changed since."""

@@ -306,6 +306,28 @@ def test_weights_are_folded_once_as_long_as_they_are_the_same(
         assert len(folded) == number
 
 
+class Counts(nn.Module):
+    """A network that writes into an attribute, which a look at it puts back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.calls = network(), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        outputs: Tensor = self.network(images)
+        return outputs
+
+
+def test_what_forwards_write_into_attributes_is_no_change() -> None:
+    model = Counts()
+    assert_as_eager(model)
+    known = backend._KEPT[model]
+    assert_as_eager(model)
+    assert backend._KEPT[model] is known
+    assert model.calls == 0
+
+
 def test_what_was_made_goes_with_the_network() -> None:
     model = network()
     assert_as_eager(model)
