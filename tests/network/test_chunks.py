@@ -90,8 +90,8 @@ def test_other_errors_are_not_tried_again() -> None:
 
 def test_given_chunk_size_bounds_both() -> None:
     images = torch.empty(1, 3, 512, 512)
-    assert ChunkSizes.of(8, images) == ChunkSizes(ChunkSize(8), ChunkSize(8))
-    assert ChunkSizes.of(64, images) == ChunkSizes(ChunkSize(64), ChunkSize(32))
+    assert ChunkSizes.of(1, images) == ChunkSizes(ChunkSize(1), ChunkSize(1))
+    assert ChunkSizes.of(64, images) == ChunkSizes(ChunkSize(64), ChunkSize(2))
 
 
 @pytest.mark.parametrize(
