@@ -177,6 +177,8 @@ class Grid:
         cells = values.view(-1, *self.counts)
         for dimension, m in enumerate(self.sides, start=1):
             cells = cells.repeat_interleave(m, dimension)
+        if cells.shape[1:] == self.extent:
+            return cells
         full = cells.new_full((len(cells), *self.extent), outside)
         full[(slice(None), *self.inside())] = cells
         return full

@@ -239,18 +239,15 @@ def results_of_orders(
     )
     over_images, strata = clean.explained.over_images, protocol.strata
     scores, kept = found.unbind(dim=-1) if survival else (found, None)
+    shares = [None] * len(orders) if kept is None else share_of_steps(kept, strata)
+    areas = area_over_curve(clean.scores, scores, strata)
+    curves = _curves(clean.scores, scores, steps, protocol.steps)
     # The clean images go through the network once, whatever is explained of them.
     extra = len(clean.explained.given) - len(clean.images)
     forwards = protocol.forwards(len(clean.images), len(orders)) + extra
     return [
-        AOPCResult(
-            over_images(area_over_curve(clean.scores, perturbed, strata)),
-            over_images(_curves(clean.scores, perturbed, steps, protocol.steps)),
-            clean.explained.given,
-            forwards,
-            None if kept is None else share_of_steps(kept[order], strata),
-        )
-        for order, perturbed in enumerate(scores)
+        AOPCResult(over_images(area), over_images(curve), clean.explained.given, forwards, share)
+        for area, curve, share in zip(areas, curves, shares, strict=True)
     ]
 
 
@@ -261,11 +258,11 @@ def area_over_curve(clean: Tensor, perturbed: Tensor, strata: Strata) -> Tensor:
 
     Args:
         clean: (N,) f(x^(0)).
-        perturbed: (N, repeats, J) f(x^(k)) at J of the steps 1 ... L.
+        perturbed: (..., N, repeats, J) f(x^(k)) at J of the steps 1 ... L.
         strata: which steps each of them stands for: itself, or the part it was drawn from.
 
     Returns:
-        (N,); AOPC is their mean.
+        (..., N); AOPC is their mean.
 
     Example:
         >>> clean, perturbed = torch.tensor([1.0]), torch.tensor([[[1.0, 0.5, 0.0]]])
@@ -275,15 +272,15 @@ def area_over_curve(clean: Tensor, perturbed: Tensor, strata: Strata) -> Tensor:
     drops = clean[:, None, None] - perturbed  # f(x^(0)) - f(x^(k)), which is 0 at k = 0
     stands_for = torch.tensor(strata.sizes, device=drops.device, dtype=drops.dtype)
     areas = (drops * stands_for).sum(dim=-1) / (strata.steps + 1)
-    return areas.mean(dim=1)
+    return areas.mean(dim=-1)
 
 
 def _curves(clean: Tensor, scores: Tensor, steps: Tensor, last: int) -> Tensor:
-    """(N, L+1) means over repeats of (N, repeats, J) scores at these steps; NaN where is none."""
-    sums = scores.new_zeros(len(scores), last + 1)
-    counts = torch.zeros_like(sums)
-    sums.scatter_add_(1, steps.flatten(1), scores.flatten(1))
-    counts.scatter_add_(1, steps.flatten(1), torch.ones_like(scores).flatten(1))
+    """(orders, N, L+1) means over repeats of (orders, N, repeats, J) scores; NaN where is none."""
+    sums = scores.new_zeros(*scores.shape[:2], last + 1)
+    at = steps.flatten(1)
+    sums.scatter_add_(2, at.expand(len(scores), -1, -1), scores.flatten(2))
+    counts = torch.zeros_like(sums[0]).scatter_add_(1, at, torch.ones_like(scores[0]).flatten(1))
     curves = sums / counts
-    curves[:, 0] = clean
+    curves[..., 0] = clean
     return curves

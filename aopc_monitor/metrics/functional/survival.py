@@ -249,10 +249,10 @@ def are_predicted(outputs: Tensor, classes: Tensor) -> Tensor:
 
 
 def share_of_steps(kept: Tensor, strata: Strata) -> Tensor:
-    """(N,) mean over the steps 1 ... L of what is known at J of them.
+    """(..., N) mean over the steps 1 ... L of what is known at J of them.
 
     Args:
-        kept: (N, repeats, J) whether the class was kept, 1 or 0.
+        kept: (..., N, repeats, J) whether the class was kept, 1 or 0.
         strata: which steps each of them stands for: itself, or the part it was drawn from.
 
     Example:
@@ -260,4 +260,4 @@ def share_of_steps(kept: Tensor, strata: Strata) -> Tensor:
         0.3333333432674408
     """
     stands_for = torch.tensor(strata.sizes, device=kept.device, dtype=kept.dtype)
-    return (kept * stands_for).sum(dim=-1).mean(dim=1) / strata.steps
+    return (kept * stands_for).sum(dim=-1).mean(dim=-1) / strata.steps
