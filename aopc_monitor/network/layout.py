@@ -50,8 +50,10 @@ def _has_channels_last(images: Tensor) -> bool:
 def _may_pay(parameters: list[nn.Parameter], numbers: int) -> bool:
     """Whether the layout can make forwards cheaper: of convolutions, which have 4-d weights."""
     there = [p for p in parameters if type(p) is nn.Parameter or not is_lazy(p)]
-    sizes = [p.numel() for p in there if p.ndim == 4]
-    return bool(sizes) and max(sizes) <= MOST_WEIGHTS * numbers
+    of_convolutions = [p for p in there if p.ndim == 4]
+    # Weights of one position lie in memory alike in both layouts.
+    sizes = [p.numel() for p in of_convolutions if p.shape[2:] != (1, 1)]
+    return bool(of_convolutions) and max(sizes, default=0) <= MOST_WEIGHTS * numbers
 
 
 def _takes_channels_last(model: nn.Module, parameters: list[nn.Parameter], images: Tensor) -> bool:

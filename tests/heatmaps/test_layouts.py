@@ -72,3 +72,18 @@ def test_a_convolution_of_many_weights_is_not_laid_out_for_few_images(
     assert not layouts[-1]
     LRPEpsilon()(model, images, torch.arange(8) % 5)
     assert layouts[-1]
+
+
+def test_weights_of_one_position_need_not_be_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts: list[bool] = []
+
+    def look(x: Tensor) -> Tensor:
+        layouts.append(has_channels_last(x))
+        return x
+
+    model, images = convolutions(look), torch.rand(2, 3, 8, 8)
+    # Four times as many weights as the others have, which are as many as there may be.
+    wide = nn.Sequential(*model[:4], nn.Conv2d(6, 288, 1), nn.Conv2d(288, 6, 1), *model[4:]).eval()
+    monkeypatch.setattr("aopc_monitor.network.layout.MOST_WEIGHTS", 6 * 8 * 9 / images.numel())
+    LRPEpsilon()(wide, images, torch.arange(2))
+    assert layouts[-1]
