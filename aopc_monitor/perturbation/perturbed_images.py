@@ -53,15 +53,13 @@ class PerturbedImages:
             end: behind the last one.
             is_timed: whether somebody takes the time, so that no others are to be made.
         """
-        at_once = 1 if is_timed else self._chunks_at_once(end - start)
+        at_once = self._chunks_at_once(end - start)
         if at_once == 0:
             yield from self._one_by_one(start, end)
             return
         # Those of a chunk that memory did not suffice for may have been written into.
         if start != self._next or end > self._last:
-            self._make(
-                start, min(start + at_once * (end - start), self._draws.perturber.num_triples)
-            )
+            self._make(start, end if is_timed else start + at_once * (end - start))
         self._next = end
         rows = slice(start - self._first, end - self._first)
         for made in self._made:
@@ -79,7 +77,7 @@ class PerturbedImages:
     def _make(self, first: int, last: int) -> None:
         last = min(last, self._draws.perturber.num_triples)
         count, done = last - first, 0
-        self._made = []  # before there is room for others
+        self._made, self._last = [], first  # before there is room for others
         self._made = [*self._room.of(count * len(self._rank_maps)).split(count)]
         for block in self._draws.blocks(first, last):
             rows = slice(done, done + len(block.image))

@@ -68,12 +68,13 @@ def test_small_ones_are_made_for_several_chunks(is_timed: bool) -> None:
         assert sum(made.counts) == (2 * (start + 16) if is_timed else 2 * COUNT)
 
 
-def test_many_orders_share_the_room_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_many_orders_share_the_room_of_one(is_timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x = images()
     monkeypatch.setattr(perturbed_images, "MADE_AT_ONCE", 0)
     monkeypatch.setattr(perturbed_images, "MOST_AT_ONCE", 2 * 16 * x[0].numel() - 1)
     of = PerturbedImages(perturber(x, Mean()).draws(), [random_ranks(x)] * 2, Room(x), Made())
-    first, second = (chunk.data_ptr() for chunk, _ in of.of(0, 16))
+    first, second = (chunk.data_ptr() for chunk, _ in of.of(0, 16, is_timed))
     assert first == second
 
 
