@@ -130,10 +130,9 @@ class NetworkHeatmap(ABC):
 
     def _explained(self, model: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
         with network_in_isolation(model, self) as network:
-            # Tensors made in inference mode cannot take part in a gradient; their clones can.
-            given = images.detach()
-            given = given.clone() if given.is_inference() else given
-            parts = network.prepared(given).split(backward_chunk_size(images))
+            # Tensors made in inference mode cannot take part in a gradient; their clones can. And a
+            # heatmap of the user's own may write into what it is given.
+            parts = network.prepared(images.detach().clone()).split(backward_chunk_size(images))
             if target is None:
                 targets = [_predictions(network, part) for part in parts]
             else:

@@ -204,3 +204,16 @@ def test_wrong_types_are_named() -> None:
         heatmaps.get("lrp")(small_network(), images().to(torch.uint8), torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="from 0 to 4; the model has 4"):
         heatmaps.get("lrp")(small_network(), images(), torch.tensor([0, 1, 4]))
+
+
+class Darkened(heatmaps.NetworkHeatmap):
+    """A heatmap of a user's own that works in place on the images it is given."""
+
+    def relevance(self, network: Any, images: Tensor, target: Tensor) -> Tensor:
+        return images.mul_(0.5).mean(dim=1)
+
+
+def test_a_heatmap_that_writes_into_its_images_does_not_reach_those_of_the_caller() -> None:
+    x = images()
+    Darkened()(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), x, torch.tensor([0, 1, 3]))
+    assert torch.equal(x, images())
