@@ -162,13 +162,17 @@ class _Converted:
         # An interrupt does not stop what was begun, which goes on to need the memory.
         self._in_use = (inputs, outputs)
         count = min(len(self._requests), len(inputs))
+        parts = zip(inputs.tensor_split(count), outputs.tensor_split(count), strict=True)
         started = []
         try:
-            parts = zip(inputs.tensor_split(count), outputs.tensor_split(count), strict=True)
             for request, (given, room) in zip(self._requests, parts, strict=False):
                 request.set_output_tensor(0, openvino.Tensor(room.numpy(), shared_memory=True))
-                request.start_async(given.numpy(), share_inputs=True)
-                started.append(request)
+                if count == 1:
+                    # On the calling thread: a process that was forked has none to begin it on.
+                    request.infer(given.numpy(), share_inputs=True, share_outputs=True)
+                else:
+                    request.start_async(given.numpy(), share_inputs=True)
+                    started.append(request)
         finally:
             _wait_for(started)
         self._in_use = ()

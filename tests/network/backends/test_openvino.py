@@ -6,6 +6,9 @@ import copy
 import gc
 import logging
 import math
+import os
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -550,3 +553,29 @@ def test_all_metrics_leave_the_cores_to_it(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(backend._Converted, "__call__", watched)
     CALLS[name](execution=Execution(backend="openvino"))
     assert seen[-1] == 1  # of perturbed images; the clean ones come first
+
+
+IN_A_FORK = """
+import os
+import signal
+import torch
+from aopc_monitor.network.backends.checked import Checked
+from tests.modules import small_network
+
+torch.set_num_threads(1)
+model, x = small_network().eval(), torch.rand(8, 3, 16, 16)
+with torch.no_grad():
+    expected = Checked("openvino", model).prepare(x)(x, None)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        answers = Checked("openvino", model).prepare(x)
+        found = answers(x, None)
+        os._exit(0 if answers.answers is not None and torch.equal(found, expected) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_goes_on_to_ask_what_was_converted_for_one_thread() -> None:
+    subprocess.run([sys.executable, "-c", IN_A_FORK], check=True, timeout=120)
