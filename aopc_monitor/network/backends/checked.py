@@ -133,10 +133,9 @@ class Checked:
     def _refuse(self, error: Exception) -> None:
         self.answers = None
         _REFUSED.setdefault(network_in(self.model), set()).add(self._use)
-        text = (
-            f'backend="{self.name}": the network is called as it is. {type(error).__name__}: '
-            f"{shortened(said_by(error))}"
-        )
+        why = f"{type(error).__name__}: {shortened(said_by(error))}"
+        instead = " is left out" if self.is_optional else ": the network is called as it is"
+        text = f'backend="{self.name}"{instead}. {why}'
         if self.is_optional and not isinstance(error, DifferenceError):
             _LOGGER.info("%s", text)
         else:
