@@ -210,7 +210,8 @@ class Block:
     def _write(self, perturbed: Tensor, out: Tensor) -> None:
         of, clean = self.perturber, self._clean
         if of.imputation is not None:
-            made = of.imputation.impute(clean, perturbed, self.replaced, of.low, of.high)
+            # A copy of its own, which an imputation may write into.
+            made = of.imputation.impute(clean.clone(), perturbed, self.replaced, of.low, of.high)
         else:
             made = where(perturbed, self.replaced.to(clean.dtype), clean)
         # Straight into room with the channels last, `where` would take half as long again.

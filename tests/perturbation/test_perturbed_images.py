@@ -78,6 +78,23 @@ def test_many_orders_share_the_room_of_one(is_timed: bool, monkeypatch: pytest.M
     assert first == second
 
 
+class InPlace(Mean):
+    """An imputation of a user's own that writes into the images it is given."""
+
+    def impute(
+        self, images: Tensor, perturbed: Tensor, replaced: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor:
+        return images.copy_(torch.where(perturbed, replaced, images))
+
+
+def test_an_imputation_that_writes_into_images_does_not_reach_the_next_order() -> None:
+    x, size = images(), ChunkSize(16)
+    ranks = [random_ranks(x, seed) for seed in range(3)]
+    found = perturbed_scores(summed, perturber(x, InPlace()), ranks, size)
+    expected = perturbed_scores(summed, perturber(x, Mean()), ranks, size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 class Short:
     """A score that writes into what it sees, and once has too little memory afterwards."""
 
