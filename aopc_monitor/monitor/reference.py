@@ -178,6 +178,8 @@ def _checked(found: Any, images: Tensor) -> tuple[Tensor, int | None]:
         answer = tensor_of_reference(found, len(images)).detach().cpu()
     except TypeError as error:
         raise ConfigurationError(f"{told}; {WANTED}") from error
+    except RuntimeError as error:  # such as a device that holds no numbers
+        raise ConfigurationError(f"{told}; {WANTED}. {said_by(error)}") from error
     is_whole = not (answer.is_floating_point() or answer.is_complex() or answer.dtype == torch.bool)
     if answer.shape == (len(images),) and is_whole:
         if int(answer.min()) < 0:
