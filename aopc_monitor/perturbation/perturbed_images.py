@@ -92,7 +92,8 @@ class PerturbedImages:
         chunk, perturber = self._room.of(end - start), self._draws.perturber
         most = MOST_KEPT if perturber.made_at_once > 1 else MOST_KEPT_OF_LARGE
         # Larger ones are drawn again for each order: to keep them takes the memory of a chunk.
-        kept = [*self._draws.blocks(start, end)] if chunk.numel() <= most else []
+        are_kept = len(self._rank_maps) > 1 and chunk.numel() <= most
+        kept = [*self._draws.blocks(start, end)] if are_kept else []
         for rank_map in self._rank_maps:
             done = 0
             for block in kept or self._draws.blocks(start, end):
