@@ -90,6 +90,22 @@ def on_patches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return made
 
 
+@pytest.fixture
+def short_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of how many images forwards on patches were asked for; there is memory for one."""
+    counts: list[int] = []
+    answer = OnPatches.answer
+
+    def short(forward: OnPatches, network: Any) -> Any:
+        counts.append(forward._count)
+        if forward._count > 1:
+            raise MemoryError
+        return answer(forward, network)
+
+    monkeypatch.setattr(OnPatches, "answer", short)
+    return counts
+
+
 def assert_as_eager(model: nn.Module, **how: Any) -> None:
     images = list(walk(**how))
     with untouched(model), torch.no_grad():
@@ -520,24 +536,15 @@ def test_what_has_no_steps_in_turn_is_said_once(
     torch.testing.assert_close(found[0].per_image, eager.per_image, rtol=0, atol=1e-5)
 
 
-def test_memory_that_is_short_halves_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, answer = Between(_residual), OnPatches.answer
-    sizes = []
-
-    def short(forward: OnPatches, network: Any) -> Any:
-        sizes.append(forward._count)
-        if forward._count > 1:
-            raise MemoryError
-        return answer(forward, network)
-
-    monkeypatch.setattr(OnPatches, "answer", short)
+def test_memory_that_is_short_halves_the_images(short_memory: list[int]) -> None:
+    model = Between(_residual)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = area(model, Constant(0.2), "incremental")
     eager = area(model, Constant(0.2), "eager")
     torch.testing.assert_close(found.curves, eager.curves, rtol=0, atol=1e-5)
-    assert sizes[0] == 2
-    assert set(sizes[1:]) == {1}
+    assert short_memory[0] == 2
+    assert set(short_memory[1:]) == {1}
 
 
 def test_what_is_known_goes_with_the_network() -> None:

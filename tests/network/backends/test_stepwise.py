@@ -18,10 +18,10 @@ from aopc_monitor.network.backends import planned, stepwise, table
 from aopc_monitor.network.backends.base import Answers
 from aopc_monitor.network.backends.patches.forwards import OnPatches
 from aopc_monitor.perturbation import Blur, Constant, Replacement, Uniform
-from tests.network.backends.test_incremental import Between, _residual, on_patches
+from tests.network.backends.test_incremental import Between, _residual, on_patches, short_memory
 from tests.network.backends.test_planned import Counting
 
-__all__ = ["on_patches"]  # a fixture
+__all__ = ["on_patches", "short_memory"]  # fixtures
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
@@ -215,21 +215,10 @@ def test_a_wrong_answer_is_told(usual: Ticking, monkeypatch: pytest.MonkeyPatch)
     assert found == pytest.approx(area(model, "eager"), abs=1e-6)
 
 
-def test_memory_that_is_short_halves_the_images(
-    usual: Ticking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer, counts = OnPatches.answer, []
-
-    def short(forward: OnPatches, network: Any) -> Any:
-        counts.append(forward._count)
-        if forward._count > 1:
-            raise MemoryError
-        return answer(forward, network)
-
-    monkeypatch.setattr(OnPatches, "answer", short)
+def test_memory_that_is_short_halves_the_images(usual: Ticking, short_memory: list[int]) -> None:
     model = Between(_residual)
     assert area(model) == pytest.approx(area(model, "eager"), abs=1e-6)
-    assert [*dict.fromkeys(counts)] == [4, 2, 1]
+    assert [*dict.fromkeys(short_memory)] == [4, 2, 1]
 
 
 def test_what_was_found_out_goes_with_the_network(usual: Ticking) -> None:
